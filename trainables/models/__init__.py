@@ -1,0 +1,144 @@
+"""Model families: a registry, one file a family, exact parameter counts.
+
+A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes.
+PyTorch's default initialization is part of the build: gaplab seeds it. Your own family joins by one decorated function:
+
+    from trainables.models import model_family
+
+    @model_family("tiny_cnn", default_width=16)
+    def tiny_cnn(model, dropout, image_shape, classes):
+        channels = image_shape[0]
+        return nn.Sequential(nn.Conv2d(channels, model.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                             nn.Linear(model.width, classes))
+
+named in the spec by ``imports: [my_models.py]`` and ``model: {name: tiny_cnn}``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.config import ConfigError, Model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width of one input."""
+Builder = Callable[[Model, float, ImageShape, int], "nn.Module"]
+"""(model with width, depth and batch norm filled in, dropout rate, image shape, classes) -> module."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture with a width knob, and what its unset fields stand for."""
+
+    name: str
+    build: Builder
+    default_width: int
+    default_depth: int
+    default_batch_norm: bool
+    smallest_image: int
+    digest: str | None
+
+    def complete(self, model: Model) -> Model:
+        """The model with width, depth and batch norm filled in."""
+        return replace(
+            model,
+            width=self.default_width if model.width is None else model.width,
+            depth=self.default_depth if model.depth is None else model.depth,
+            batch_norm=self.default_batch_norm if model.batch_norm is None else model.batch_norm,
+            digest=self.digest,
+        )
+
+
+_FAMILIES: dict[str, Family] = {}
+_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "resnet18")
+
+
+def model_family(
+    name: str, *, default_width: int, default_depth: int = 0, default_batch_norm: bool = False, smallest_image: int = 1
+) -> Callable[[Builder], Builder]:
+    """Register a builder as the model family ``name``.
+
+    Args:
+        name: what a spec calls it.
+        default_width: the width of ``model.width: null``; `depth` and `batch_norm` likewise.
+        smallest_image: least height and width of an image that it takes, in pixels.
+    """
+
+    def register(build: Builder) -> Builder:
+        own = not build.__module__.startswith(__name__)
+        source = Path(inspect.getsourcefile(build) or "")
+        digest = hashlib.sha256(source.read_bytes()).hexdigest() if own and source.is_file() else None
+        _FAMILIES[name] = Family(name, build, default_width, default_depth, default_batch_norm, smallest_image, digest)
+        return build
+
+    return register
+
+
+def families() -> dict[str, Family]:
+    """Every family known in this process, by name."""
+    for module in _BUNDLED:
+        importlib.import_module(f"{__name__}.{module}")
+    return dict(_FAMILIES)
+
+
+def family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ConfigError: there is none; the message suggests the nearest name.
+    """
+    known = families()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ConfigError(f"model.name is {name!r}, which is no model family: {hint}")
+
+
+def build(model: Model, dropout: float, image_shape: ImageShape, classes: int, *, seed: int) -> nn.Module:
+    """The module on the CPU, initialised from ``seed`` alone (the global random state is left as it was).
+
+    Raises:
+        ConfigError: the images are too small for the family.
+    """
+    import torch
+
+    chosen = _fitting(model, image_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return chosen.build(model, dropout, image_shape, classes)
+
+
+@lru_cache(maxsize=100_000)
+def parameter_count(model: Model, image_shape: ImageShape, classes: int) -> int:
+    """Trainable parameters of a model, counted on the meta device: no memory is taken.
+
+    >>> parameter_count(Model(name="mlp", width=512, depth=1, batch_norm=False), (3, 28, 28), 10)
+    1209866
+    """
+    import torch
+
+    with torch.device("meta"):
+        module = _fitting(model, image_shape).build(model, 0.0, image_shape, classes)
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _fitting(model: Model, image_shape: ImageShape) -> Family:
+    chosen = family(model.name)
+    if min(image_shape[1:]) < chosen.smallest_image:
+        least, (height, width) = chosen.smallest_image, image_shape[1:]
+        raise ConfigError(
+            f"model.name is {model.name!r}, which needs images of at least {least}x{least}; the data has {height}x{width}: use mlp or linear"
+        )
+    return chosen

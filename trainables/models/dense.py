@@ -1,0 +1,40 @@
+"""Fully connected networks: `linear`, and the `mlp` of any depth.
+
+At the paper's settings (28x28x3 inputs, 10 classes) the MLPs have exactly the published counts: 1,209,866 for one hidden
+layer of 512 and 1,735,178 for three (Zhang et al. 2017, Table 1).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import nn
+
+from trainables.config import Model
+from trainables.models import ImageShape, model_family
+
+
+def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
+    """Flatten, then linear layers of the given sizes with ReLU (and batch norm before, dropout after it) between them."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers.append(nn.Linear(inputs, outputs))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(outputs))
+        layers.append(nn.ReLU())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    layers.append(nn.Linear(sizes[-2], sizes[-1]))
+    return nn.Sequential(*layers)
+
+
+@model_family("mlp", default_width=512, default_depth=1)
+def mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    """`depth` hidden layers of `width` units each."""
+    return dense_stack([prod(image_shape), *[model.width or 0] * (model.depth or 0), classes], dropout, bool(model.batch_norm))
+
+
+@model_family("linear", default_width=1)
+def linear(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    """Softmax (or least-squares) regression. Its capacity is the data's: the width knob has no effect."""
+    return dense_stack([prod(image_shape), classes], dropout, False)

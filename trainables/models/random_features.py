@@ -1,0 +1,42 @@
+"""Random Fourier features with a trained linear readout (Rahimi and Recht 2007; Belkin et al. 2019).
+
+phi(x) = sqrt(2/N) * cos(W x / scale + b), W ~ N(0, 1), b ~ U[0, 2 pi): N random cosines that approximate the Gaussian
+kernel exp(-|x - x'|^2 / (2 scale^2)). W and b are fixed; the readout has N weights a class and no bias, so that the
+interpolation threshold of least squares lies at N = n.
+"""
+
+from __future__ import annotations
+
+from math import pi, prod, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import Model
+from trainables.models import ImageShape, model_family
+
+
+class FourierFeatures(nn.Module):
+    """(batch, inputs) -> (batch, features), fixed."""
+
+    frequencies: Tensor
+    phases: Tensor
+
+    def __init__(self, inputs: int, features: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(features, inputs) / scale)
+        self.register_buffer("phases", 2 * pi * torch.rand(features))
+        self.amplitude = sqrt(2 / features)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.amplitude * torch.cos(nn.functional.linear(inputs, self.frequencies, self.phases))
+
+
+@model_family("random_features", default_width=1000)
+def random_features(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    """`width` random features; only the readout is trained."""
+    features = model.width or 0
+    layers: list[nn.Module] = [nn.Flatten(), FourierFeatures(prod(image_shape), features, model.kernel_scale)]
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(features, classes, bias=False))
