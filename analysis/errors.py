@@ -1,0 +1,21 @@
+"""What can be wrong with a question put to a study, said in one sentence for the user."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnalysisError(ValueError):
+    """A question that cannot be answered as it was put: which part is wrong, and what would be right."""
+
+
+class NothingToShow(AnalysisError):
+    """There is no study, no record, or none that the picture could show."""
+
+
+def unknown_column(name: str, known: Iterable[str]) -> AnalysisError:
+    """The error for a column that is not there, with the nearest name that is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return AnalysisError(f"there is no column {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"))

@@ -1,0 +1,87 @@
+"""The lines of a picture: which rows each has, what it is called, and how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.style import MARKERS, colours, words
+
+MOST_LINES = 12
+"""More lines than this cannot be told apart: a picture shows so many, spread evenly over all, and says so."""
+
+_LEVEL_TITLES = {
+    "redraw": "labels redrawn with probability",
+    "random_labels": "labels redrawn with probability",
+    "flip": "labels flipped with probability",
+    "shuffled_pixels": "fraction of pixels shuffled",
+    "random_pixels": "fraction of pixels shuffled per image",
+    "gaussian": "fraction of pixels replaced by noise",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a picture: the rows that agree in some columns."""
+
+    values: tuple[Any, ...]
+    label: str
+    colour: Any
+    marker: str
+    rows: pa.Table
+
+    def numbers(self, column: str, rows: pa.Table | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """A column as float64, NaN for null."""
+        return (self.rows if rows is None else rows)[column].cast(pa.float64()).to_numpy()
+
+
+def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
+    """One line for each combination of the values in ``by``, in order, and how many there would be without the limit."""
+    if not by:
+        return [Line((), "", colours([""])[0], MARKERS[0], table)], 1
+    found = table.group_by(list(by)).aggregate([]).sort_by([(name, "ascending") for name in by]).to_pylist()
+    shown = [found[place] for place in np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))]
+    combinations = [tuple(one[name] for name in by) for one in shown]
+    looks = colours([one[0] if len(by) == 1 else str(one) for one in combinations])
+    return [
+        Line(values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], table.filter(_agreeing(by, values)))
+        for place, (values, colour) in enumerate(zip(combinations, looks, strict=True))
+    ], len(found)
+
+
+def label_of(by: Sequence[str], values: Sequence[Any]) -> str:
+    """What a line is called in the legend.
+
+    >>> label_of(["corruption.kind", "corruption.level"], ["redraw", 0.5])
+    'redraw 0.5'
+    """
+    if list(by) == ["corruption.kind", "corruption.level"] and not values[1]:
+        return "none (true data)"
+    separator = " " if by[0] == "corruption.kind" else ", "
+    return separator.join(_text(name, value) for name, value in zip(by, values, strict=True))
+
+
+def title_of(by: Sequence[str], table: pa.Table) -> str:
+    """What the legend of lines by these columns is called; for a corruption level, what it is a level of."""
+    if list(by) == ["corruption.level"] and "corruption.kind" in table.column_names:
+        kinds = table.filter(pc.greater(table["corruption.level"], 0))["corruption.kind"].unique().to_pylist()
+        if len({_LEVEL_TITLES.get(kind) for kind in kinds}) == 1:
+            return _LEVEL_TITLES.get(kinds[0], words("corruption.level"))
+    return ", ".join(dict.fromkeys(words("corruption.kind" if name == "corruption.level" and len(by) > 1 else name) for name in by))
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "corruption.level" and value == 0:
+        return "0 (true labels)"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _agreeing(by: Sequence[str], values: Sequence[Any]) -> pc.Expression:
+    tests = [pc.field(name).is_null() if value is None else pc.field(name) == value for name, value in zip(by, values, strict=True)]
+    return reduce(lambda left, right: left & right, tests)

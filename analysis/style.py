@@ -1,0 +1,102 @@
+"""How pictures look: colours for print and for every eye, markers, words for columns, files that are equal when redrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito 2008: seven colours that stay apart for the colour-blind; yellow is left out, for it fades on white."""
+MARKERS = ("o", "s", "^", "D", "P", "X", "h", "p")
+
+_WORDS = {
+    "parameters": "parameters $p$",
+    "parameters_per_sample": "parameters per sample $p/n$",
+    "model.width": "width",
+    "data.train_size": "training samples $n$",
+    "generalization_gap": "generalization gap (test error \N{MINUS SIGN} train error)",
+    "train_error": "train error",
+    "test_error": "test error",
+    "validation_error": "validation error",
+    "train_loss": "train loss",
+    "test_loss": "test loss",
+    "corruption.level": "label corruption",
+    "corruption.kind": "corruption",
+    "model.name": "model",
+    "wrong_label_rate": "wrong-label rate",
+    "fit_epoch": "epochs to fit",
+    "epoch": "epoch",
+}
+
+
+def words(column: str) -> str:
+    """What a column is called on an axis, in the field's words."""
+    return _WORDS.get(column) or column.rpartition(".")[2].replace("_", " ")
+
+
+def colours(values: Sequence[Any]) -> list[Any]:
+    """One colour a line: along viridis, dark to light, for numbers; Okabe and Ito's for names. Both survive a grey print with markers."""
+    from matplotlib import colormaps
+
+    ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if ordered or len(values) > len(OKABE_ITO):
+        count = max(len(values) - 1, 1)
+        return [colormaps["viridis"](0.88 * place / count) for place in range(len(values))]
+    return list(OKABE_ITO[: len(values)])
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The settings under which every picture is drawn. Nothing of the caller's is changed."""
+    from matplotlib import rc_context
+
+    with rc_context(
+        {
+            "font.family": "DejaVu Sans",
+            "font.size": 9.5,
+            "axes.titlesize": 10.5,
+            "axes.titlelocation": "left",
+            "axes.labelsize": 9.5,
+            "axes.labelcolor": "#333333",
+            "axes.edgecolor": "#888888",
+            "axes.linewidth": 0.8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.7,
+            "xtick.color": "#555555",
+            "ytick.color": "#555555",
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5.5,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "figure.facecolor": "white",
+            "figure.dpi": 100,
+        }
+    ):
+        yield
+
+
+def write_chart(figure: Figure, stem: str | Path) -> list[Path]:
+    """Write a picture as ``STEM.png`` (200 dots an inch) and ``STEM.svg``; equal figures make equal files.
+
+    Returns:
+        The two paths.
+    """
+    from matplotlib import rc_context
+
+    paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": "gaplab", "svg.fonttype": "path"}):
+        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
+        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+    return paths
