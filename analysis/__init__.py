@@ -11,12 +11,14 @@ from analysis.aggregate import gap_table, over_seeds
 from analysis.capacity import gap_vs_capacity
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.load import load, load_curves
+from analysis.moments import at_moment
 from analysis.style import write_chart
 from analysis.thresholds import interpolation_thresholds
 
 __all__ = [
     "AnalysisError",
     "NothingToShow",
+    "at_moment",
     "gap_table",
     "gap_vs_capacity",
     "interpolation_thresholds",

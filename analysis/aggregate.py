@@ -6,28 +6,34 @@ Runs are compared at equal fit: those that reached their train target and those 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.bootstrap import bootstrap_intervals
 from analysis.errors import NothingToShow, unknown_column
+from study.records import RECORDS
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
+Interval = Literal["t", "bootstrap"]
 LEVEL = 0.95
 """Confidence of every interval, unless it says otherwise."""
+_AIMS = ("seed", "data.seed", "corruption.seed", "model.parameters_per_sample", "model.hold")
+_SETTINGS = set(RECORDS.names[RECORDS.get_field_index("data.name") : RECORDS.get_field_index("seed")]) - set(_AIMS)
 
 
-def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, level: float = LEVEL) -> pa.Table:
-    """The mean of each value over the rows that agree in ``by``, with Student's t interval for that mean.
-
-    The interval is mean ± t·s/√k, with s the standard deviation (k - 1 degrees of freedom) of the k rows that have the value.
-    It assumes that seeds are independent and their values near normal, and may reach beyond [0, 1].
+def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Interval = "t", level: float = LEVEL) -> pa.Table:
+    """The mean of each value over the rows that agree in ``by``, with an interval for that mean.
 
     Args:
         table: records.
         by: columns; a null groups with nulls.
         values: numeric columns; null and NaN are left out.
+        interval: ``"t"``: mean ± t·s/√k (Student), with s the standard deviation of the k rows that have the value and k - 1
+            degrees of freedom; it assumes that seeds are independent and near normal, and may reach beyond [0, 1].
+            ``"bootstrap"``: `analysis.bootstrap.bootstrap_intervals` over seeds; it needs more than a few of them.
         level: confidence, in (0, 1).
 
     Returns:
@@ -38,32 +44,46 @@ def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, lev
     >>> over_seeds(runs, ["width"], ["test_error"])["test_error"].to_pylist()
     [0.2, 0.5]
     """
-    from scipy.special import stdtrit
-
     for name in (*by, *values):
         if name not in table.column_names:
             raise unknown_column(name, table.column_names)
-    finite = {name: _without_nan(table[name].cast(pa.float64())) for name in values}
-    keyed = pa.table({f"by.{name}": table[name] for name in by} | {f"of.{name}": column for name, column in finite.items()})
-    sample = pc.VarianceOptions(ddof=1)
-    sums = [(f"of.{name}", kind, options) for name in values for kind, options in (("mean", None), ("stddev", sample), ("count", None))]
+    finite = {f"of.{name}": _without_nan(table[name].cast(pa.float64())) for name in values}
+    keyed = pa.table({f"by.{name}": table[name] for name in by} | finite)
+    sample, kinds = pc.VarianceOptions(ddof=1), ("mean", "count", "stddev" if interval == "t" else "list")
+    sums = [(column, kind, sample if kind == "stddev" else None) for column in finite for kind in kinds]
     groups = keyed.group_by([f"by.{name}" for name in by]).aggregate([*sums, ([], "count_all")])
     groups = groups.sort_by([(f"by.{name}", "ascending") for name in by])
     columns = {name: groups[f"by.{name}"] for name in by}
     for name in values:
-        mean, count = groups[f"of.{name}_mean"], groups[f"of.{name}_count"].to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quantile = np.where(count > 1, stdtrit(np.maximum(count - 1, 1), (1 + level) / 2), np.nan)
-            half = pa.array(quantile / np.sqrt(count), from_pandas=True)
-        half = pc.multiply(groups[f"of.{name}_stddev"], half)
-        columns |= {name: mean, f"{name}.low": pc.subtract(mean, half), f"{name}.high": pc.add(mean, half)}
+        low, high = (_student if interval == "t" else _bootstrap)(groups, f"of.{name}", level)
+        columns |= {name: groups[f"of.{name}_mean"], f"{name}.low": low, f"{name}.high": high}
     return pa.table(columns | {"seeds": groups["count_all"]})
 
 
+def _student(groups: pa.Table, column: str, level: float) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    from scipy.special import stdtrit
+
+    count = groups[f"{column}_count"].to_numpy()
+    quantile = stdtrit(np.maximum(count - 1, 1), (1 + level) / 2) / np.sqrt(np.maximum(count, 1))
+    half = pc.multiply(groups[f"{column}_stddev"], pa.array(quantile, mask=count < 2))
+    return pc.subtract(groups[f"{column}_mean"], half), pc.add(groups[f"{column}_mean"], half)
+
+
+def _bootstrap(groups: pa.Table, column: str, level: float) -> tuple[pa.Array, pa.Array]:
+    listed = pc.list_flatten(groups[f"{column}_list"]).drop_null().to_numpy()
+    low, high = bootstrap_intervals(listed, groups[f"{column}_count"].to_numpy(), level)
+    return pa.array(low, from_pandas=True), pa.array(high, from_pandas=True)
+
+
 def gap_table(
-    table: pa.Table, *, capacity: str = "parameters_per_sample", by: Sequence[str] | None = None, values: Sequence[str] = ERRORS
+    table: pa.Table,
+    *,
+    capacity: str = "parameters_per_sample",
+    by: Sequence[str] | None = None,
+    values: Sequence[str] = ERRORS,
+    interval: Interval = "t",
 ) -> pa.Table:
-    """The generalization gap by capacity and corruption: mean and 95 % interval (Student's t) over seeds.
+    """The generalization gap by capacity and corruption: mean and 95 % interval over seeds.
 
     Args:
         table: records; only completed ones count.
@@ -71,6 +91,7 @@ def gap_table(
             aims may resolve to one width, which is then one point.
         by: what tells lines apart; by default ``corruption.level``, preceded by ``corruption.kind`` if kinds differ.
         values: numeric columns.
+        interval: as for `over_seeds`.
 
     Returns:
         As `over_seeds`, by ``by``, ``capacity`` and ``interpolated``: seeds that fit and seeds that did not are two rows.
@@ -79,7 +100,7 @@ def gap_table(
         NothingToShow: no completed record.
     """
     runs, lines = completed_lines(table, by)
-    return over_seeds(runs, [*lines, capacity, "interpolated"], values)
+    return over_seeds(runs, list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)
 
 
 def completed_lines(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str]]:
@@ -127,3 +148,23 @@ def outcomes(table: pa.Table) -> str:
 
 def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_nan(column), None, column)
+
+
+def averaged_over(runs: pa.Table, told_apart: Sequence[str]) -> list[str]:
+    """The config fields that differ between runs which agree in ``told_apart``: what a mean over such runs averages over.
+
+    Seeds are not counted, nor the ratio aimed at.
+    """
+    apart = [name for name in dict.fromkeys(told_apart) if name in runs.column_names]
+    cells = runs.group_by(apart).aggregate([]).num_rows
+    return [name for name in varying_fields(runs) if name not in apart and runs.group_by([*apart, name]).aggregate([]).num_rows > cells]
+
+
+def varying_fields(runs: pa.Table) -> list[str]:
+    """The config fields, seeds and the ratio aimed at apart, that have more than one value."""
+    return [name for name in runs.column_names if name in _SETTINGS and _varies(runs[name])]
+
+
+def _varies(column: pa.ChunkedArray) -> bool:
+    ends = pc.min_max(column).as_py()
+    return ends["min"] != ends["max"] or 0 < column.null_count < len(column)

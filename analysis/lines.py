@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from analysis.style import MARKERS, colours, words
 
@@ -30,13 +31,22 @@ _LEVEL_TITLES = {
 class Line:
     """One line of a picture: the rows that agree in some columns."""
 
+    by: tuple[str, ...]
     values: tuple[Any, ...]
     label: str
     colour: Any
     marker: str
     rows: pa.Table
 
-    def numbers(self, column: str, rows: pa.Table | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def among(self, table: pa.Table) -> pa.Table:
+        """The rows of a table that belong to this line."""
+        return table.filter(_agreeing(self.by, self.values)) if self.by else table
+
+    def within(self, other: Line) -> Line:
+        """The part of this line that belongs to another one too."""
+        return replace(self, rows=other.among(self.rows))
+
+    def numbers(self, column: str, rows: pa.Table | None = None) -> NDArray[np.float64]:
         """A column as float64, NaN for null."""
         return (self.rows if rows is None else rows)[column].cast(pa.float64()).to_numpy()
 
@@ -44,15 +54,16 @@ class Line:
 def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
     """One line for each combination of the values in ``by``, in order, and how many there would be without the limit."""
     if not by:
-        return [Line((), "", colours([""])[0], MARKERS[0], table)], 1
+        return [Line((), (), "", colours([""])[0], MARKERS[0], table)], 1
     found = table.group_by(list(by)).aggregate([]).sort_by([(name, "ascending") for name in by]).to_pylist()
     shown = [found[place] for place in np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))]
     combinations = [tuple(one[name] for name in by) for one in shown]
     looks = colours([one[0] if len(by) == 1 else str(one) for one in combinations])
-    return [
-        Line(values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], table.filter(_agreeing(by, values)))
-        for place, (values, colour) in enumerate(zip(combinations, looks, strict=True))
-    ], len(found)
+    lines = []
+    for place, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
+        rows = table.filter(_agreeing(by, values))
+        lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows))
+    return lines, len(found)
 
 
 def label_of(by: Sequence[str], values: Sequence[Any]) -> str:
@@ -79,7 +90,7 @@ def title_of(by: Sequence[str], table: pa.Table) -> str:
 def _text(name: str, value: Any) -> str:
     if name == "corruption.level" and value == 0:
         return "0 (true labels)"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _agreeing(by: Sequence[str], values: Sequence[Any]) -> pc.Expression:

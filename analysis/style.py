@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito 2008: seven colours that stay apart for the colour-blind; yellow is left out, for it fades on white."""
-MARKERS = ("o", "s", "^", "D", "P", "X", "h", "p")
+MARKERS = ("o", "s", "^", "D", "<", ">", "h", "p")
 
 _WORDS = {
     "parameters": "parameters $p$",
@@ -30,7 +30,8 @@ _WORDS = {
     "model.name": "model",
     "wrong_label_rate": "wrong-label rate",
     "fit_epoch": "epochs to fit",
-    "epoch": "epoch",
+    "clean_train_error": "train error on samples with a true label",
+    "wrong_train_error": "train error on samples with a wrong label",
 }
 
 

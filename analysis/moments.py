@@ -1,0 +1,63 @@
+"""Values at another moment than the end of a run: where it first fit, or where its validation error was lowest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.errors import NothingToShow
+
+Moment = Literal["fit", "best_validation"]
+_SAID = {
+    "fit": "at the first epoch that fit, or at the end of runs that did not",
+    "best_validation": "at the epoch of lowest validation error",
+}
+_METADATA = b"gaplab.moment"
+_FROM_CURVE = ("train_error", "train_loss", "validation_error", "test_error", "test_loss")
+
+
+def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
+    """The records with errors, losses and the gap taken from their curves at another moment; pictures name it.
+
+    Args:
+        table: records.
+        curves: their curves, as `analysis.load_curves` returns them.
+        moment: ``fit``: the first epoch that reached the train target; runs that did not keep their values at the end.
+            ``best_validation``: the first epoch of lowest validation error; runs without one are left out.
+
+    Raises:
+        NothingToShow: no run has a validation error.
+    """
+    chosen = _fit_epochs(table) if moment == "fit" else _best_epochs(curves)
+    names = [name for name in _FROM_CURVE if name in table.column_names]
+    found = curves.select(["key", "epoch", *names]).join(chosen, ["key", "epoch"], join_type="inner")
+    found = found.rename_columns(["key", "epoch", *(f"at.{name}" for name in names)])
+    joined = table.join(found, "key", join_type="left outer" if moment == "fit" else "inner")
+    if not joined.num_rows:
+        raise NothingToShow("no run has a validation error: set data.validation_size to choose an epoch by it")
+    for name in names:
+        values = pc.coalesce(joined[f"at.{name}"], joined[name]) if moment == "fit" else joined[f"at.{name}"]
+        joined = joined.set_column(joined.column_names.index(name), name, values)
+    if "generalization_gap" in table.column_names:
+        gap = pc.subtract(joined["test_error"], joined["train_error"])
+        joined = joined.set_column(joined.column_names.index("generalization_gap"), "generalization_gap", gap)
+    return joined.select(table.column_names).replace_schema_metadata({_METADATA: _SAID[moment].encode()})
+
+
+def moment_of(table: pa.Table) -> str:
+    """When the values of these records were taken, in words; empty for the end of the run."""
+    return (table.schema.metadata or {}).get(_METADATA, b"").decode()
+
+
+def _fit_epochs(table: pa.Table) -> pa.Table:
+    return pa.table({"key": table["key"], "epoch": table["fit_epoch"]}).drop_null()
+
+
+def _best_epochs(curves: pa.Table) -> pa.Table:
+    known = curves.select(["key", "epoch", "validation_error"])
+    known = known.filter(pc.fill_null(pc.is_finite(known["validation_error"]), False))
+    lowest = known.group_by("key").aggregate([("validation_error", "min")]).rename_columns(["key", "validation_error"])
+    best = known.join(lowest, ["key", "validation_error"], join_type="inner")
+    return best.group_by("key").aggregate([("epoch", "min")]).rename_columns(["key", "epoch"])
