@@ -7,19 +7,27 @@ written before records, so a record never lacks its curve. A point that ran twic
 
 from __future__ import annotations
 
+import math
+import os
+import platform
 import types
 import typing
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
 
-from trainables.config import field_types
+from trainables.config import KEY_VERSION, field_types, flatten
+
+if TYPE_CHECKING:
+    from trainables.training import Result
 
 STATUSES = ("completed", "diverged", "pruned", "failed")
 FINAL = ("completed", "diverged", "pruned")
@@ -84,3 +92,125 @@ RECORDS = _record_schema()
 CURVES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _CURVE.items()])
 """One row a point and evaluated epoch."""
 OUTCOMES = tuple(_DOCS)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where results come from: what a worker adds to every record."""
+
+    study: str
+    git_commit: str | None
+    gaplab_version: str
+
+    def columns(self, device: str) -> dict[str, Any]:
+        import torch
+
+        return {
+            "study": self.study,
+            "key_version": KEY_VERSION,
+            "finished": datetime.now(UTC),
+            "gaplab_version": self.gaplab_version,
+            "torch_version": torch.__version__,
+            "python_version": platform.python_version(),
+            "git_commit": self.git_commit,
+            "device": device,
+            "host": platform.node(),
+        }
+
+
+def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and path of a local path or of any URI that `pyarrow.fs` knows."""
+    if "://" not in uri:
+        return pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    return filesystem, path.rstrip("/")
+
+
+@dataclass(frozen=True)
+class FragmentWriter:
+    """Writes results under ``root`` (``STORAGE/STUDY``), a fragment a call; it travels to the workers.
+
+    Raises:
+        OSError: the storage cannot be written; no fragment has appeared then.
+    """
+
+    root: str
+    provenance: Provenance
+
+    def __call__(self, results: Sequence[Result], device: str) -> None:
+        if not results:
+            return
+        filesystem, path = open_store(self.root)
+        name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
+        curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
+        if curves.num_rows:
+            _write_whole(filesystem, f"{path}/curves/{name}", curves)
+        _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+
+    def _records(self, results: Sequence[Result], device: str) -> pa.Table:
+        provenance = self.provenance.columns(device)
+        rows = [
+            {"key": result.key, "status": result.status, "reason": result.reason}
+            | flatten(result.point)
+            | _finite(result.outcome)
+            | provenance
+            for result in results
+        ]
+        measures = sorted({name for row in rows for name in row if name.startswith("measure.")})
+        return pa.Table.from_pylist(rows, schema=pa.schema([*RECORDS, *(pa.field(name, pa.float64()) for name in measures)]))
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Null for what is not a finite number: MLflow cannot keep an infinity, and neither is a result."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+
+
+def _write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table) -> None:
+    """A Parquet file that is there whole or not at all."""
+    buffer = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        with filesystem.open_output_stream(path) as stream:  # one PUT: it appears when the stream is closed
+            stream.write(buffer.getvalue())
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())  # a power cut after the rename must not leave an empty fragment
+        unfinished.replace(target)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def fragments(root: str) -> list[str]:
+    """Paths of the finished record files of a study, sorted; none if there is no study yet."""
+    filesystem, path = open_store(root)
+    found = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/records", allow_not_found=True))
+    return sorted(info.path for info in found if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith("."))
+
+
+def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = None) -> pa.Table:
+    """The rows of some record files, as written; a damaged file counts as not there, so its points run again."""
+    filesystem, _ = open_store(root)
+    tables = [pa.table({name: pa.array([], RECORDS.field(name).type) for name in columns or RECORDS.names})]
+    for path in paths:
+        try:
+            tables.append(pyarrow.parquet.read_table(path, columns=columns, filesystem=filesystem, partitioning=None))
+        except (pa.ArrowException, OSError) as error:
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {str(error).splitlines()[0]}", stacklevel=2)
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def statuses(root: str) -> dict[str, str]:
+    """The status of every recorded key; a final one stands before a failure."""
+    found: dict[str, str] = {}
+    table = read_fragments(root, fragments(root), ["key", "status"])
+    for key, status in zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True):
+        if status in FINAL or key not in found:
+            found[key] = status
+    return found

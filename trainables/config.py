@@ -206,6 +206,19 @@ class TrialConfig:
         """
         return hashlib.sha256(json.dumps(_what_counts(self), sort_keys=True).encode()).hexdigest()[:32]
 
+    def signature(self) -> tuple[object, ...]:
+        """What resolved points must share to train in one pack: everything that gives their tensors a shape, or their
+        loop its length. Seeds, corruption, learning rate, momentum, schedule and regularizer strengths may differ."""
+        data, optimizer, budget = self.data, self.optimizer, self.budget
+        return (
+            (data.digest or data.name, data.train_size, data.validation_size, data.preprocessing),
+            (data.dimension, data.classes, data.separation) if data.name == "synthetic" else None,
+            replace(self.model, parameters_per_sample=None, hold="train_size"),
+            (optimizer.name, optimizer.nesterov, optimizer.batch_size, optimizer.loss),
+            (budget.epochs, budget.evaluate_every),
+            self.precision,
+        )
+
 
 def _what_counts(point: TrialConfig) -> dict[str, Any]:
     """The part of a resolved point that its result depends on, in canonical form."""

@@ -2,7 +2,7 @@
 
     c(x) = sum_j w_j max(<a, x> - b_j, 0),        a in R^d,  b and w in R^n
 
-Sort the projections z_i = <a, x_i>. With b_1 < z_1 <= b_2 < z_2 <= ... the matrix A_ij = max(z_i - b_j, 0) is lower
+Sort the projections z_i = <a, x_i>. With b_1 < z_1 <= b_2 < z_2 <= ... (the paper's < throughout is not needed) the matrix A_ij = max(z_i - b_j, 0) is lower
 triangular with the gaps z_i - b_i on its diagonal, so A w = y has one solution. Built here in O(n (d + log n)) time and O(n + d)
 memory, without A, and sound in float64 for a million points:
 
@@ -23,7 +23,7 @@ error 1.0e-9 (where the least gap is 5e-14 of the span):
     python -c "import torch; from trainables.expressivity import memorize; torch.set_num_threads(1); torch.manual_seed(0)
     print(memorize(torch.randn(1_000_000, 20), torch.randn(1_000_000)))"
 
-The corollary's depth-k network (our construction: the paper's proof is a sketch) has the same units, dealt out over k - 1 hidden layers.
+The corollary's depth-k network (our construction) has the same units, dealt out over k - 1 hidden layers.
 """
 
 from __future__ import annotations

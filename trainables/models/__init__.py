@@ -17,13 +17,12 @@ named in the spec by ``imports: [my_models.py]`` and ``model: {name: tiny_cnn}``
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.config import ConfigError, Model
@@ -61,7 +60,18 @@ class Family:
 
 
 _FAMILIES: dict[str, Family] = {}
+_source: ContextVar[str | None] = ContextVar("source digest", default=None)
 _BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "resnet18")
+
+
+@contextmanager
+def source_digest(digest: str) -> Iterator[None]:
+    """Families registered inside carry this hash of their source, and so do the keys of their points."""
+    token = _source.set(digest)
+    try:
+        yield
+    finally:
+        _source.reset(token)
 
 
 def model_family(
@@ -76,10 +86,7 @@ def model_family(
     """
 
     def register(build: Builder) -> Builder:
-        own = not build.__module__.startswith(__name__)
-        source = Path(inspect.getsourcefile(build) or "")
-        digest = hashlib.sha256(source.read_bytes()).hexdigest() if own and source.is_file() else None
-        _FAMILIES[name] = Family(name, build, default_width, default_depth, default_batch_norm, smallest_image, digest)
+        _FAMILIES[name] = Family(name, build, default_width, default_depth, default_batch_norm, smallest_image, _source.get())
         return build
 
     return register

@@ -1,0 +1,96 @@
+"""A space: axes crossed with each other, axes that move together, points added and excluded by hand.
+
+A space knows nothing of points: it yields assignments ``{dotted field: value}``, which a study applies to its trial.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search_spaces.axes import Axis, Distribution, Values
+from trainables.config import ConfigError
+
+Assignment = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What varies in a study.
+
+    Attributes:
+        axes: field -> axis; listed axes are crossed.
+        zipped: groups of fields whose listed axes move together, all of one length.
+        added: assignments that join the grid.
+        excluded: assignments; a point that agrees with one in all its fields is dropped.
+    """
+
+    axes: dict[str, Axis]
+    zipped: tuple[dict[str, Values], ...] = ()
+    added: tuple[Assignment, ...] = ()
+    excluded: tuple[Assignment, ...] = ()
+
+    def __post_init__(self) -> None:
+        for group in self.zipped:
+            lengths = {name: len(axis.values) for name, axis in group.items()}
+            if len(set(lengths.values())) > 1:
+                raise ConfigError(f"space.zip moves fields together, but their lists differ in length: {lengths}")
+        names = [name for part in (self.axes, *self.zipped) for name in part]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"space names {', '.join(sorted(twice))} twice: a field has one axis")
+
+    def fields(self) -> set[str]:
+        """Every field that the space sets."""
+        return {name for part in (self.axes, *self.zipped, *self.added) for name in part}
+
+    def distributions(self) -> dict[str, Distribution]:
+        """The random axes."""
+        return {name: axis for name, axis in self.axes.items() if isinstance(axis, Distribution)}
+
+    def assignments(self, draws: list[Assignment] | None = None) -> Iterator[Assignment]:
+        """The grid (each of its points with each draw of the random axes), then the added points, less the excluded.
+
+        >>> space = Space({"seed": Values((0, 1))}, excluded=({"seed": 1},))
+        >>> list(space.assignments())
+        [{'seed': 0}]
+        """
+        groups: list[list[Assignment]] = [draws if draws is not None else [{}]]
+        groups += [[{name: value} for value in axis.values] for name, axis in self.axes.items() if isinstance(axis, Values)]
+        groups += [_moving_together(group) for group in self.zipped]
+        grid: Iterator[Assignment] = ({name: value for part in parts for name, value in part.items()} for parts in itertools.product(*groups))
+        for assignment in itertools.chain(grid, self.added):
+            if not any(_agrees(assignment, excluded) for excluded in self.excluded):
+                yield assignment
+
+
+def _moving_together(group: dict[str, Values]) -> list[Assignment]:
+    return [dict(zip(group, values, strict=True)) for values in zip(*(axis.values for axis in group.values()), strict=True)]
+
+
+def _agrees(assignment: Assignment, pattern: Assignment) -> bool:
+    return all(name in assignment and assignment[name] == value for name, value in pattern.items())
+
+
+def draw(distributions: dict[str, Distribution], samples: int, seed: int, *, quasi_random: bool) -> list[Assignment]:
+    """`samples` assignments of the random axes: independent, or a scrambled Sobol sequence (Owen 1998, by SciPy).
+
+    The first draws of a longer list are those of a shorter one, so a study can be extended.
+    """
+    if not distributions:
+        raise ConfigError("search draws at random, but the space has no random axis: add uniform, log_uniform, int or choice")
+    if quasi_random:
+        from scipy.stats import qmc
+
+        power = max(0, (samples - 1).bit_length())
+        quantiles = qmc.Sobol(len(distributions), rng=np.random.default_rng(seed)).random_base2(power)[:samples]
+    else:
+        quantiles = np.random.default_rng(seed).random((samples, len(distributions)))
+    below_one = np.nextafter(1.0, 0.0)
+    return [
+        {name: axis.at(min(float(quantile), below_one)) for (name, axis), quantile in zip(distributions.items(), row, strict=True)}
+        for row in quantiles
+    ]

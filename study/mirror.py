@@ -1,0 +1,215 @@
+"""The MLflow mirror: a background thread that copies record fragments into an experiment, in batches, and may lag.
+
+Arrow is the truth, MLflow the index: the mirror reads fragments as any reader does, so it can start late, fail, or be run
+again (`gaplab sync`). A point has one run, found by its key tag; writing it twice writes the same values.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.records import CURVES, FINAL, OUTCOMES, RECORDS, fragments, open_store, read_fragments
+from trainables.config import ConfigError, field_types
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+POLL_SECONDS = 1.0
+_LONGEST_WAIT = 30.0
+_METRICS_PER_BATCH = 1000
+"""MLflow's limit of `log_batch`."""
+_RUN_STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_TAGS = ("status", "reason", *(name for name in RECORDS.names[RECORDS.names.index(OUTCOMES[-1]) + 1 :]))
+_CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
+
+
+def default_tracking_uri(storage: str) -> str | None:
+    """An SQLite database in a local storage folder; None for storage that is not local."""
+    return None if "://" in storage else f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
+
+
+class Mirror:
+    """Copies the records under `root` to the experiment `study` at `tracking_uri`.
+
+    Raises:
+        ConfigError: there is no tracking server or database at the URI.
+    """
+
+    def __init__(self, tracking_uri: str, study: str, root: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.error: str | None = None
+        self._study, self._root = study, root
+        self._done: set[str] = set()
+        self._runs: dict[str, tuple[str, bool]] = {}
+        self._client: MlflowClient | None = None
+        self._parent = self._experiment = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
+        _check_reachable(tracking_uri)
+
+    def start(self) -> None:
+        """Follow the study in the background."""
+        self._thread.start()
+
+    def finish(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Stop following, and copy what is left unless the server fails; `error` then says why."""
+        self._stop.set()
+        if self._thread.ident:
+            self._thread.join()
+        try:
+            self.catch_up(progress)
+            self.error = None
+        except Exception as error:
+            self.error = str(error).splitlines()[0]
+
+    def catch_up(self, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+        """Copy all fragments not copied yet; the number of points copied."""
+        new = [path for path in fragments(self._root) if path not in self._done]
+        if not new and self._client:
+            return 0
+        client = self._connected()
+        copied = 0
+        for count, path in enumerate(new):
+            copied += self._copy(client, path)
+            self._done.add(path)
+            progress(count + 1, len(new))
+        return copied
+
+    def log_artifacts(self, paths: list[Path]) -> None:
+        """Attach files to the study's parent run."""
+        client = self._connected()
+        for path in paths:
+            client.log_artifact(self._parent, str(path))
+
+    def _follow(self) -> None:
+        """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
+        wait = POLL_SECONDS
+        while not self._stop.wait(wait):
+            try:
+                self.catch_up()
+                wait, self.error = POLL_SECONDS, None
+            except Exception as error:
+                wait, self.error = min(2 * wait, _LONGEST_WAIT), str(error).splitlines()[0]
+
+    def _connected(self) -> MlflowClient:
+        """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
+        if self._client:
+            return self._client
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 keeps a caller for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.tracking_uri)
+        experiment = client.get_experiment_by_name(self._study)
+        if experiment is None:
+            beside = f"{open_store(self._root)[1]}/mlflow-artifacts" if self.tracking_uri.startswith("sqlite") else None
+            self._experiment = client.create_experiment(self._study, artifact_location=beside)
+        else:
+            self._experiment = experiment.experiment_id
+        self._find_runs(client)
+        self._client = client
+        return client
+
+    def _find_runs(self, client: MlflowClient) -> None:
+        token, self._parent = None, ""
+        while True:
+            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
+            for run in page:
+                kind, key = run.data.tags.get("gaplab.kind"), run.data.tags.get("gaplab.key")
+                if kind == "study":
+                    self._parent = run.info.run_id
+                elif kind == "point" and key:
+                    self._runs[key] = (run.info.run_id, run.info.status in ("FINISHED", "KILLED"))
+            token = page.token
+            if not token:
+                break
+        if not self._parent:
+            parent = client.create_run(self._experiment, run_name=self._study, tags={"gaplab.kind": "study"})
+            client.set_terminated(parent.info.run_id)
+            self._parent = parent.info.run_id
+
+    def _copy(self, client: MlflowClient, path: str) -> int:
+        """One fragment into MLflow; the number of points that were not there yet."""
+        rows = read_fragments(self._root, [path]).to_pylist()
+        rows = [row for row in rows if not self._runs.get(row["key"], ("", False))[1]]
+        if not rows:
+            return 0
+        curves: dict[str, list[dict[str, Any]]] = {}
+        for point in self._curves_beside(path):
+            curves.setdefault(point["key"], []).append(point)
+        for row in rows:
+            self._copy_point(client, row, curves.get(row["key"], []))
+        return len(rows)
+
+    def _curves_beside(self, path: str) -> list[dict[str, Any]]:
+        import pyarrow.parquet
+
+        filesystem, _ = open_store(self._root)
+        folder, _, name = path.rpartition("/records/")
+        try:
+            return pyarrow.parquet.read_table(f"{folder}/curves/{name}", filesystem=filesystem, partitioning=None).to_pylist()
+        except FileNotFoundError:
+            return []
+
+    def _copy_point(self, client: MlflowClient, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        key, when = row["key"], int(row["finished"].timestamp() * 1000)
+        run = self._runs.get(key, ("", False))[0]
+        if not run:
+            tags = {"gaplab.kind": "point", "gaplab.key": key, "mlflow.parentRunId": self._parent}
+            begun = when - int(1000 * (row["seconds"] or 0))
+            run = client.create_run(self._experiment, start_time=begun, run_name=key[:8], tags=tags).info.run_id
+            self._runs[key] = (run, False)
+        metrics = [
+            Metric(name, float(point[name]), when, point["epoch"]) for point in curve for name in _CURVE_METRICS if point[name] is not None
+        ]
+        known = {metric.key for metric in metrics}
+        single = [name for name in row if (name in OUTCOMES or name.startswith("measure.")) and name not in known]
+        metrics += [Metric(name, float(row[name]), when, row["epochs"] or 0) for name in single if row[name] is not None]
+        params = [Param(name, str(row[name])) for name in field_types() if row[name] is not None]
+        tags = [RunTag(f"gaplab.{name}", _as_tag(row[name])) for name in _TAGS if row[name] is not None]
+        for start in range(0, max(1, len(metrics)), _METRICS_PER_BATCH - 200):  # params and tags count in the first batch
+            first = start == 0
+            client.log_batch(run, metrics[start : start + _METRICS_PER_BATCH - 200], params if first else (), tags if first else ())
+        client.set_terminated(run, _RUN_STATUS[row["status"]], end_time=when)
+        self._runs[key] = (run, row["status"] in FINAL)
+
+
+def _as_tag(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _check_reachable(uri: str) -> None:
+    """Ask once, shortly, so that a mistyped URI is an error now and not a silent lag."""
+    advice = "start the server, or correct --tracking-uri"
+    if uri.startswith(("http://", "https://")):
+        import requests
+
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
+        except requests.RequestException as error:
+            raise ConfigError(f"--tracking-uri: no MLflow server answers at {uri} ({type(error).__name__}): {advice}") from None
+    elif "://" in uri and not uri.startswith(("databricks", "uc:")):
+        import sqlalchemy
+
+        try:
+            sqlalchemy.create_engine(uri).connect().close()
+        except Exception as error:
+            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)} ({type(error).__name__}): {advice}") from None
+    else:
+        raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")
+
+
+def _without_password(uri: str) -> str:
+    import sqlalchemy
+
+    try:
+        return sqlalchemy.engine.make_url(uri).render_as_string(hide_password=True)
+    except Exception:
+        return uri.partition("://")[0] + "://..."

@@ -1,0 +1,72 @@
+"""From a spec to packs: every declared point once, less what is recorded, grouped by shape, the longest first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil
+
+from study.spec import Spec
+from trainables.config import ConfigError, TrialConfig, with_fields
+from trainables.resolution import capacity, resolve
+
+SECONDS_PER_PACK = 20.0
+"""A pack is about this long at most: long enough that Tune's 30 to 70 ms a trial do not count, short enough to lose."""
+PACKS_PER_WORKER = 6
+"""At least so many packs a worker, as far as points suffice: the last ones must be able to end together."""
+_MULTIPLY_ADDS_PER_SECOND = 20e9
+_SECONDS_PER_STEP = 10e-6
+"""Of one core and one member in a stack, with its evaluations: orders of magnitude, measured by `make bench` (bench_engine.py)."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A resolved point with its key, both computed once."""
+
+    key: str
+    config: TrialConfig
+
+
+def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: None) -> list[Point]:
+    """Every point of the study, resolved, each key once, in the order of the space.
+
+    Raises:
+        ConfigError: a point cannot be run; the sentence names its assignment.
+    """
+    points: dict[str, Point] = {}
+    for done, assignment in enumerate(spec.assignments()):
+        try:
+            config = resolve(with_fields(spec.trial, assignment))
+        except ConfigError as error:
+            raise ConfigError(f"{error} (at {_in_words(assignment)})" if assignment else str(error)) from None
+        key = config.key()
+        points.setdefault(key, Point(key, config))
+        progress(done + 1)
+    return list(points.values())
+
+
+def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
+    """Groups of equal signature, none longer than its share of the whole, in order of falling cost."""
+    groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
+    for point in points:
+        groups[point.config.signature()].append(point)
+    costs = {signature: expected_seconds(group[0].config) for signature, group in groups.items()}
+    total = sum(costs[signature] * len(group) for signature, group in groups.items())
+    longest = max(1e-9, min(SECONDS_PER_PACK, total / (workers * PACKS_PER_WORKER)))
+    found: list[tuple[float, list[Point]]] = []
+    for signature, group in groups.items():
+        pieces = min(len(group), ceil(len(group) * costs[signature] / longest))
+        found += [(costs[signature] * len(piece), piece) for piece in (group[start::pieces] for start in range(pieces))]
+    return [piece for _, piece in sorted(found, key=lambda pair: -pair[0])]
+
+
+def expected_seconds(point: TrialConfig) -> float:
+    """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
+    samples = point.data.train_size or 1
+    work = 3 * samples * capacity(point) * point.budget.epochs / _MULTIPLY_ADDS_PER_SECOND
+    return work + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4
+
+
+def _in_words(assignment: dict[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in assignment.items())

@@ -1,0 +1,81 @@
+"""Engines: how K points of equal shapes go through the network at once.
+
+An engine holds the parameters of K members stacked along the first axis and offers two operations: the gradient of the
+mean loss on a batch, and the logits. `StackedDense` multiplies all members in one batched product, with a hand-written
+backward pass; `ModuleEngine` runs any ``nn.Module`` member by member. `docs/engines.md` says which family gets which, and
+the measured gain.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainables.models import ImageShape
+
+State = dict[str, Tensor]
+"""One member's parameters and buffers, as in ``nn.Module.state_dict``."""
+
+
+Stream = tuple[int, str, int, int]
+"""A random stream: seed, name, epoch, step (see `trainables.streams`)."""
+
+
+class Engine(Protocol):
+    """K members with equal shapes. Tensors live on one device; parameters and gradients are float32."""
+
+    parameters: list[Tensor]
+    """Trainable parameters, each (K, *shape)."""
+    gradients: list[Tensor]
+    """Gradients of the last `gradient` call, shaped like `parameters`."""
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        """Fill `gradients` with those of each member's mean loss.
+
+        Args:
+            inputs: (K, B, D) float32, an image flattened to D = C*H*W.
+            targets: (K, classes, B) float32, a distribution over classes for each sample.
+            streams: of each member's dropout in this step.
+        """
+        ...
+
+    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+        """(len(members), classes, B) of those members in evaluation mode, for inputs (len(members), B, D)."""
+        ...
+
+    def state(self, member: int) -> State:
+        """A copy of one member's parameters and buffers."""
+        ...
+
+
+def stackable(module: nn.Module) -> bool:
+    """Whether `StackedDense` can run the module: flatten, then linear layers with ReLU and dropout between them."""
+    from trainables.engines.stacked import layers_of
+
+    return layers_of(module) is not None
+
+
+def make_engine(modules: list[nn.Module], dropouts: list[float], *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
+    """The engine that measures fastest for the modules' family.
+
+    Args:
+        modules: the members, of one architecture, on one device. The engine may train them in place.
+        dropouts: each member's dropout rate.
+        loss: "cross_entropy" or "squared".
+        precision: "float32" or "bfloat16".
+    """
+    from trainables.engines.modules import ModuleEngine
+    from trainables.engines.stacked import StackedDense
+
+    if stackable(modules[0]):
+        return StackedDense(modules, dropouts, loss, precision)
+    return ModuleEngine(modules, loss, precision, image_shape)
+
+
+def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
+    """How many members train side by side: as many as the fast cache (CPU) or a share of the memory (GPU) holds."""
+    from trainables.engines.stacked import stack_size
+
+    return stack_size(template, batch_size, inputs, device) if stackable(template) else 1

@@ -1,0 +1,50 @@
+"""Any ``nn.Module``, member by member through autograd: convolutional families, batch norm, your own models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainables.engines import State, Stream
+from trainables.models import ImageShape
+from trainables.streams import derive
+
+
+class ModuleEngine:
+    """See `trainables.engines.Engine`. Batch norm and dropout act as in PyTorch, dropout from the member's own seed."""
+
+    def __init__(self, modules: list[nn.Module], loss: str, precision: str, image_shape: ImageShape) -> None:
+        self._modules = modules
+        self._loss, self._image_shape = loss, image_shape
+        self._autocast = torch.autocast(next(modules[0].parameters()).device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in modules]
+        self.parameters = [torch.stack([one.detach() for one in same]) for same in zip(*trainable, strict=True)]
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        for member, own in enumerate(trainable):
+            for parameter, stacked, gradient in zip(own, self.parameters, self.gradients, strict=True):
+                parameter.data, parameter.grad = stacked[member], gradient[member]
+
+    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+        modules = [self._modules[member] for member in members]
+        with torch.no_grad(), self._autocast:
+            outputs = [module.eval()(self._images(images)).float() for module, images in zip(modules, inputs, strict=True)]
+        return torch.stack(outputs).transpose(1, 2).contiguous()
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        for gradient in self.gradients:
+            gradient.zero_()
+        for module, images, target, stream in zip(self._modules, inputs, targets, streams, strict=True):
+            torch.manual_seed(derive(*stream))
+            with self._autocast:
+                outputs = module.train()(self._images(images)).float()
+            if self._loss == "squared":
+                loss = (outputs - target.T).square().sum(1).mean() / 2
+            else:
+                loss = nn.functional.cross_entropy(outputs, target.T)
+            loss.backward()
+
+    def state(self, member: int) -> State:
+        return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}
+
+    def _images(self, flat: Tensor) -> Tensor:
+        return flat.reshape(-1, *self._image_shape)

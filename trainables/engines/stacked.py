@@ -1,0 +1,181 @@
+"""Fully connected members stacked in batched products, with a hand-written backward pass.
+
+Why by hand: a step is some twenty operations on small tensors, and the layouts decide. Logits are kept as (K, classes, B), so
+that softmax runs along the batch (27 times faster on a CPU than over a last axis of 10), and their gradient meets both
+products of the last layer in the order that measures fastest (`make bench` compares them). Buffers are reused.
+
+Bit-equality (design promise 3): batched products give each member the bits that it gets alone, on one thread, except
+that a batch of one with a side of length one takes another kernel; `_product` avoids that case.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainables.engines import State, Stream
+from trainables.models.random_features import FourierFeatures
+from trainables.streams import generator
+
+_CACHE_BYTES = 1.5 * 2**20
+"""Working set of a stack on a CPU: about one core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
+_GPU_SHARE = 0.2
+"""Share of a GPU's memory that a stack may take."""
+_MOST_MEMBERS = 64
+
+
+def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
+    """The named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable."""
+    if not isinstance(module, nn.Sequential):
+        return None
+    named = list(module.named_children())
+    if not named or not isinstance(named[0][1], nn.Flatten) or not isinstance(named[-1][1], nn.Linear):
+        return None
+    found: list[tuple[str, nn.Module]] = []
+    expected: tuple[type, ...] = (nn.Linear, FourierFeatures)
+    for name, layer in named[1:]:
+        if isinstance(layer, nn.Dropout) and found and expected == (nn.Linear,):
+            continue
+        if not isinstance(layer, expected):
+            return None
+        if isinstance(layer, FourierFeatures):
+            found.append((name, layer))
+            expected = (nn.Linear,)
+        elif isinstance(layer, nn.Linear):
+            found.append((name, layer))
+            expected = (nn.ReLU,)
+        else:
+            expected = (nn.Linear,)
+    return found
+
+
+def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
+    """Members whose batch, activations, parameters, gradients and momentum fit the cache (CPU) or memory (GPU) together."""
+    sizes = [layer.weight.shape[0] if isinstance(layer, nn.Linear) else layer.phases.shape[0] for _, layer in layers_of(module) or []]
+    parameters = sum(tensor.numel() for tensor in module.state_dict().values())
+    each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
+    room = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(room / each)))
+
+
+class StackedDense:
+    """See `trainables.engines.Engine`."""
+
+    def __init__(self, modules: list[nn.Module], dropouts: list[float], loss: str, precision: str) -> None:
+        layers = layers_of(modules[0])
+        assert layers is not None
+        states = [module.state_dict() for module in modules]
+        self._names: list[str] = []
+        self.parameters: list[Tensor] = []
+        self._fixed: State = {}
+        self._weights: list[Tensor] = []
+        self._biases: list[Tensor | None] = []
+        for name, layer in layers:
+            if isinstance(layer, FourierFeatures):
+                parts = (f"{name}.frequencies", f"{name}.phases")
+                self._fixed = {part: torch.stack([state[part] for state in states]) for part in parts}
+                self._frequencies, self._phases = self._fixed.values()
+                self._amplitude = layer.amplitude
+                continue
+            weight = torch.stack([state[f"{name}.weight"] for state in states])
+            bias = torch.stack([state[f"{name}.bias"] for state in states]) if layer.bias is not None else None
+            self._weights.append(weight)
+            self._biases.append(bias)
+            self._names += [f"{name}.weight"] + ([f"{name}.bias"] if bias is not None else [])
+            self.parameters += [weight] + ([bias] if bias is not None else [])
+        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+        slots = iter(self.gradients)
+        self._weight_gradients: list[Tensor] = []
+        self._bias_gradients: list[Tensor | None] = []
+        for bias in self._biases:
+            self._weight_gradients.append(next(slots))
+            self._bias_gradients.append(next(slots) if bias is not None else None)
+        self._dropouts = dropouts
+        self._loss = loss
+        self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+
+    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+        return self._forward(inputs, None, members)[-1]
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        masks = self._dropout_masks(inputs, streams)
+        *activations, logits = self._forward(inputs, masks, list(range(len(inputs))))
+        outer = logits if self._loss == "squared" else torch.softmax(logits, 1)
+        outer = outer.sub_(targets).mul_(1 / inputs.shape[1])
+        self._product(outer, activations[-1], self._weight_gradients[-1])
+        last_bias = self._bias_gradients[-1]
+        if last_bias is not None:
+            torch.sum(outer, 2, out=last_bias)
+        outer = outer.transpose(1, 2)
+        for layer in range(len(self._weights) - 1, 0, -1):
+            hidden = activations[layer]
+            inner = self._product(outer, self._weights[layer], self._buffer(f"gradient {layer}", hidden.shape))
+            if masks is not None:
+                inner.mul_(masks[layer - 1])
+            torch.ops.aten.threshold_backward.grad_input(inner, hidden, 0, grad_input=inner)
+            self._product(inner.transpose(1, 2), activations[layer - 1], self._weight_gradients[layer - 1])
+            bias_gradient = self._bias_gradients[layer - 1]
+            if bias_gradient is not None:
+                torch.sum(inner, 1, out=bias_gradient)
+            outer = inner
+
+    def state(self, member: int) -> State:
+        stacked = dict(zip(self._names, self.parameters, strict=True)) | self._fixed
+        return {name: tensor[member].clone() for name, tensor in stacked.items()}
+
+    def _forward(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int]) -> list[Tensor]:
+        """Inputs of each linear layer, (K, B, size), then the logits, (K, classes, B), of those members."""
+        count, batch = inputs.shape[:2]
+        everyone = count == len(self._weights[0])
+
+        def of_members(stacked: Tensor) -> Tensor:
+            return stacked if everyone else stacked[members]
+
+        if self._fixed:
+            features = self._buffer("features", (count, batch, self._frequencies.shape[1]))
+            self._product(inputs, of_members(self._frequencies).transpose(1, 2), features)
+            inputs = features.add_(of_members(self._phases)[:, None, :]).cos_().mul_(self._amplitude)
+            if masks is not None:
+                inputs = inputs.mul_(masks[0])
+        passed = [inputs]
+        for layer, (weight, bias) in enumerate(zip(self._weights[:-1], self._biases[:-1], strict=True)):
+            hidden = self._buffer(f"hidden {layer}", (count, batch, weight.shape[1]))
+            self._product(passed[-1], of_members(weight).transpose(1, 2), hidden)
+            if bias is not None:
+                hidden.add_(of_members(bias)[:, None, :])
+            hidden.clamp_min_(0)
+            if masks is not None:
+                hidden.mul_(masks[layer])
+            passed.append(hidden)
+        weight, bias = of_members(self._weights[-1]), self._biases[-1]
+        logits = self._product(weight, passed[-1].transpose(1, 2), self._buffer("logits", (count, weight.shape[1], batch)))
+        return [*passed, logits if bias is None else logits.add_(of_members(bias)[:, :, None])]
+
+    def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+        """Batched ``left @ right`` into `out`, the same bits for a member alone as in any stack."""
+        if self._type != torch.float32:
+            return out.copy_(torch.bmm(left.to(self._type), right.to(self._type)))
+        if len(left) == 1 and 1 in (left.shape[1], left.shape[2], right.shape[2]):
+            return out.copy_(torch.bmm(left.expand(2, -1, -1).contiguous(), right.expand(2, -1, -1).contiguous())[:1])
+        return torch.bmm(left, right, out=out)
+
+    def _dropout_masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor] | None:
+        """For each hidden layer 0 or 1/(1 - rate), (K, B, size); None when no member drops."""
+        if not any(self._dropouts):
+            return None
+        sizes = [self._frequencies.shape[1]] if self._fixed else [weight.shape[1] for weight in self._weights[:-1]]
+        masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
+        for member, (rate, stream) in enumerate(zip(self._dropouts, streams, strict=True)):
+            if rate:
+                draw = generator(*stream)
+                for mask in masks:
+                    mask[member] = torch.rand(mask.shape[1:], generator=draw).ge_(rate).mul_(1 / (1 - rate))
+        return [mask.to(inputs.device) for mask in masks]
+
+    def _buffer(self, name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:
+        """Working memory, kept for the next step: fresh pages cost as much as the arithmetic on small tensors."""
+        key = (name, tuple(shape))
+        if key not in self._buffers:
+            self._buffers[key] = torch.empty(shape, device=self.parameters[0].device)
+        return self._buffers[key]

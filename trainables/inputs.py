@@ -1,0 +1,188 @@
+"""Network inputs of one point: its subset, its labels, its corrupted pixels, preprocessed when they are gathered.
+
+Points that use the same images in the same preprocessing share one copy; only corrupted pixels are a point's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trainables.config import Corruption, Data, TrialConfig
+from trainables.corruption import corrupt_labels, corrupt_pixels
+from trainables.data import Dataset, load, split
+from trainables.models import ImageShape
+
+CROP = 28
+"""Side of the centre crop of the `paper` preprocessing (Zhang et al. 2017, appendix A); smaller images stay whole."""
+_FLOAT_BYTES = 256 * 2**20
+"""Sets that take up to this much as float32 are converted once; larger ones stay uint8 until gathered."""
+
+
+class Inputs:
+    """Images gathered by index as ``pixels * scale + shift``, float32.
+
+    Args:
+        pixels: (n, C*H*W), uint8 or float32.
+        scale, shift: (n, 1) for each image or (1, C*H*W) for each pixel, float32.
+    """
+
+    def __init__(self, pixels: Tensor, scale: Tensor, shift: Tensor, image_shape: ImageShape) -> None:
+        self.image_shape = image_shape
+        self._pixels, self._scale, self._shift = pixels, scale, shift
+        self._ready = pixels.numel() * 4 <= _FLOAT_BYTES
+        if self._ready:
+            self._pixels = pixels.float() * scale + shift
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def gather(self, index: Tensor) -> Tensor:
+        """(*index.shape, C*H*W) float32."""
+        flat = index.reshape(-1)
+        found = self._pixels.index_select(0, flat)
+        if not self._ready:
+            per_image = self._scale.shape[1] == 1
+            scale, shift = (part.index_select(0, flat) if per_image else part for part in (self._scale, self._shift))
+            found = found.float().mul_(scale).add_(shift)
+        return found.reshape(*index.shape, -1)
+
+
+def stacked_inputs(sources: list[Inputs], index: Tensor) -> Tensor:
+    """(K, b, C*H*W): row k of `index` (K, b) gathered from source k, in one go where all sources are one."""
+    if all(source is sources[0] for source in sources):
+        return sources[0].gather(index)
+    return torch.stack([source.gather(rows) for source, rows in zip(sources, index, strict=True)])
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Some of the images with labels: what a point trains on, validates on or is tested on.
+
+    `index` (n,) int64 into `inputs`; `labels` (n,) int64; `wrong` (n,) bool marks labels that differ from the true ones.
+    """
+
+    inputs: Inputs
+    index: Tensor
+    labels: Tensor
+    wrong: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PointData:
+    """All that a point reads: validation is None without a validation split."""
+
+    train: Samples
+    validation: Samples | None
+    test: Samples
+    classes: int
+
+    @property
+    def image_shape(self) -> ImageShape:
+        return self.train.inputs.image_shape
+
+
+def point_data(point: TrialConfig, device: torch.device) -> PointData:
+    """The data of one resolved point on its device: corrupted once, before training."""
+    return _point_data(point.data, point.corruption, device)
+
+
+def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
+    """Channels, height and width of a network's input after preprocessing."""
+    channels, height, width = dataset.image_shape
+    if preprocessing == "paper":
+        return channels, min(height, CROP), min(width, CROP)
+    return dataset.image_shape
+
+
+@lru_cache(maxsize=256)
+def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
+    dataset = load(data)
+    train_index, validation_index = split(dataset.train_labels, dataset.classes, data)
+    true = dataset.train_labels
+    labels = corrupt_labels(true, dataset.classes, corruption)[train_index]
+    wrong = labels != true[train_index]
+    clean = true[validation_index]
+    if corruption.level and corruption.kind in ("shuffled_pixels", "random_pixels", "gaussian"):
+        used = torch.cat([train_index, validation_index])
+        train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
+        train_index, validation_index = torch.arange(len(used)).split([len(train_index), len(validation_index)])
+    else:
+        train_inputs, test = _shared_images(dataset, data.preprocessing, device)
+    train = Samples(train_inputs, train_index.to(device), labels.to(device), wrong.to(device))
+    validation = _clean_samples(train_inputs, validation_index, clean, device) if len(clean) else None
+    return PointData(train, validation, test, dataset.classes)
+
+
+def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor, device: torch.device) -> Samples:
+    return Samples(inputs, index.to(device), labels.to(device), torch.zeros(len(labels), dtype=torch.bool, device=device))
+
+
+@lru_cache(maxsize=8)
+def _shared_images(dataset: Dataset, preprocessing: str, device: torch.device) -> tuple[Inputs, Samples]:
+    """All training images as inputs, and the test samples: one copy for all points of a process."""
+    statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
+    train, test = (
+        _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, device)
+        for images in (dataset.train_images, dataset.test_images)
+    )
+    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
+
+
+def _corrupted_images(
+    dataset: Dataset, preprocessing: str, corruption: Corruption, used: Tensor, device: torch.device
+) -> tuple[Inputs, Samples]:
+    """A point's own pixels: its `used` training images as inputs, and its test samples."""
+    statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
+    train, test = (
+        _preprocess(corrupt_pixels(_cropped(images, preprocessing), corruption, name, *statistics), preprocessing, *statistics, device)
+        for images, name in ((dataset.train_images[used], "train"), (dataset.test_images, "test"))
+    )
+    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
+
+
+def _cropped(images: Tensor, preprocessing: str) -> Tensor:
+    if preprocessing != "paper":
+        return images
+    top, left = (max(0, (size - CROP) // 2) for size in images.shape[2:])
+    return images[:, :, top : top + CROP, left : left + CROP]
+
+
+def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over all images and places, (C,) float32."""
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(4096):
+        part = part.double()
+        total += part.sum((0, 2, 3))
+        squares += part.square().sum((0, 2, 3))
+    count = images.numel() / images.shape[1]
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
+
+
+def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Tensor, device: torch.device) -> Inputs:
+    count, channels, height, width = images.shape
+    flat = images.reshape(count, -1)
+    if preprocessing == "paper":
+        scale, shift = _per_image_standardization(flat, full_range=255.0 if images.dtype == torch.uint8 else 1.0)
+    else:
+        safe = torch.where(deviation > 0, deviation, torch.ones_like(deviation))  # a constant channel becomes 0, not NaN
+        scale, shift = ((1 / safe), (-mean / safe))
+        scale, shift = (part.repeat_interleave(height * width)[None] for part in (scale, shift))
+    return Inputs(flat.contiguous().to(device), scale.to(device), shift.to(device), (channels, height, width))
+
+
+def _per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:
+    """(x - mean) / max(deviation, 1/sqrt(D)) of x in [0, 1], over all D pixels of an image (TensorFlow's per_image_whitening)."""
+    scales, shifts = [], []
+    for part in flat.split(4096):
+        part = part.double() / full_range
+        deviation, mean = torch.std_mean(part, dim=1, correction=0, keepdim=True)
+        divisor = deviation.clamp_min(part.shape[1] ** -0.5)
+        scales.append(1 / (divisor * full_range))
+        shifts.append(-mean / divisor)
+    return torch.cat(scales).float(), torch.cat(shifts).float()

@@ -1,0 +1,284 @@
+"""Solving (K + ridge I) a = y for a kernel matrix K that is never held whole.
+
+Conjugate gradients in float64, whose products with K are computed block by block from the points, after one of three
+preconditioners; which one is a question of memory:
+
+- `float64`: the Cholesky factor of K + ridge I, its lower triangle alone, in block rows: n^2/2 numbers, so that 60,000 points take
+  14.4 GB instead of the 28.8 GB of K. The answer is exact at once; the iterations only confirm it.
+- `float32`: the same factor in single precision: 7.2 GB for 60,000 points, and half the time. Each iteration adds the digits that single
+  precision lost; a few reach float64 accuracy.
+- `low_rank`: K ~ F F^T from `rank` columns chosen by randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503, in
+  blocks), and (F F^T + mu I)^-1 by the Woodbury identity (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv 2304.12465, with mu = ridge).
+  Without a ridge there is no such mu: here it is the ridge plus the mean eigenvalue of K - F F^T. Memory n * rank; for any n.
+
+A Cholesky factor costs n^3/3 multiplications, a product with K n^2 (d + few)/2: on d inputs the factor is the cheaper way as long as it fits,
+unless fewer than 2n/(3d) iterations do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Factor = Literal["float64", "float32", "low_rank"]
+_ROWS = 1024
+"""Rows of K computed at a time."""
+
+
+class Kernel(Protocol):
+    """k(x, x'), positive semidefinite."""
+
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
+        """(a, d), (b, d) -> (a, b), in their dtype."""
+        ...
+
+    def diagonal(self, points: Tensor) -> Tensor:
+        """(a, d) -> (a,): k(x, x)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """exp(-gamma |x - x'|^2). Of width s: gamma = 1/(2 s^2).
+
+    >>> GaussianKernel(0.02)(torch.zeros(1, 4), torch.tensor([[5.0, 0.0, 0.0, 0.0]])).item() == torch.exp(torch.tensor(-0.5)).item()
+    True
+    """
+
+    gamma: float
+
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
+        products = left @ right.T
+        products.mul_(2).sub_(left.square().sum(1)[:, None]).sub_(right.square().sum(1)).clamp_(max=0)
+        return products.mul_(self.gamma).exp_()
+
+    def diagonal(self, points: Tensor) -> Tensor:
+        return points.new_ones(len(points))
+
+
+@dataclass(frozen=True)
+class LinearKernel:
+    """<x, x'>."""
+
+    def __call__(self, left: Tensor, right: Tensor) -> Tensor:
+        return left @ right.T
+
+    def diagonal(self, points: Tensor) -> Tensor:
+        return points.square().sum(1)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The answer of `solve`.
+
+    Attributes:
+        coefficients: a, (n, outputs), float64.
+        products: K a, (n, outputs), float64.
+        residual: |(K + ridge I) a - y| / |y|, Frobenius norms.
+        iterations: conjugate gradient steps after the preconditioner's own answer.
+        factor: the preconditioner that was used.
+    """
+
+    coefficients: Tensor
+    products: Tensor
+    residual: float
+    iterations: int
+    factor: Factor
+
+
+def solve(
+    kernel: Kernel,
+    points: Tensor,
+    targets: Tensor,
+    *,
+    ridge: float = 0.0,
+    memory: float = 8e9,
+    factor: Factor | None = None,
+    rank: int = 1000,
+    tolerance: float = 1e-8,
+    max_iterations: int = 200,
+    seed: int = 0,
+) -> Solved:
+    """Solves (K + ridge I) a = y, K_ij = kernel(x_i, x_j).
+
+    Args:
+        points: x, (n, d), float32 or float64; on its device everything is computed.
+        targets: y, (n, outputs).
+        ridge: at least 0.
+        memory: largest factor that may be held, in bytes. It decides `factor` where that is left open: float64 if it fits (up to 44,000
+            points by default), else float32 (up to 62,000), else low_rank.
+        rank: of the `low_rank` preconditioner.
+        tolerance: largest residual, as in `Solved`.
+        max_iterations: most steps; a warning says so when they do not reach the tolerance.
+        seed: of the pivots of `low_rank`.
+
+    Raises:
+        ValueError: shapes do not fit, a number is not finite, or K + ridge I is singular to working precision.
+    """
+    _check(points, targets, ridge)
+    system = _System(kernel, points, ridge)
+    targets = targets.to(points.device, torch.float64)
+    chosen = factor or _factor_that_fits(len(points), memory)
+    precondition: Callable[[Tensor], Tensor]
+    if chosen == "low_rank":
+        precondition = _LowRank(system, min(rank, len(points)), seed).solve
+    else:
+        precondition = _Cholesky(system, torch.float64 if chosen == "float64" else torch.float32).solve
+    answer, left_over, iterations = _conjugate_gradients(system.multiply, targets, precondition, tolerance, max_iterations)
+    residual = float(left_over.norm() / targets.norm()) if targets.any() else 0.0
+    if not residual <= tolerance:
+        warnings.warn(
+            f"the kernel system of {len(points)} points is solved to a relative residual of {residual:.1e}, not {tolerance:.1e}, after "
+            f"{iterations} iterations with the {chosen} factor: allow more iterations, more rank, or memory for a larger factor",
+            stacklevel=2,
+        )
+    return Solved(answer, targets - left_over - ridge * answer, residual, iterations, chosen)
+
+
+def _check(points: Tensor, targets: Tensor, ridge: float) -> None:
+    if points.ndim != 2 or targets.ndim != 2 or len(points) != len(targets) or len(points) == 0:
+        raise ValueError(f"points have shape {tuple(points.shape)} and targets {tuple(targets.shape)}: (n, d) and (n, outputs) are needed")
+    if points.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"points are {points.dtype}: float32 or float64 is needed")
+    if not ridge >= 0:
+        raise ValueError(f"ridge is {ridge}: it must be at least 0")
+    for name, numbers in (("points", points), ("targets", targets)):
+        if not numbers.isfinite().all():
+            raise ValueError(f"{name} hold a number that is not finite")
+
+
+def _factor_that_fits(n: int, memory: float) -> Factor:
+    numbers = n * (n + _ROWS) / 2
+    return "float64" if 8 * numbers <= memory else "float32" if 4 * numbers <= memory else "low_rank"
+
+
+class _System:
+    """K + ridge I, by blocks."""
+
+    def __init__(self, kernel: Kernel, points: Tensor, ridge: float) -> None:
+        self.kernel, self.points, self.ridge = kernel, points, ridge
+        n = len(points)
+        self.blocks = [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
+
+    def lower_row(self, block: slice, dtype: torch.dtype) -> Tensor:
+        """Rows `block` of K + ridge I, columns up to its end."""
+        rows = self.kernel(self.points[block].to(dtype), self.points[: block.stop].to(dtype))
+        rows[:, block].diagonal().add_(self.ridge)
+        return rows
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """(K + ridge I) vectors, float64, from one triangle of K."""
+        if isinstance(self.kernel, LinearKernel):
+            return self._multiply_linear(vectors)
+        product = torch.zeros_like(vectors)
+        for block in self.blocks:
+            rows = self.lower_row(block, torch.float64)
+            product[block] += rows @ vectors[: block.stop]
+            product[: block.start] += rows[:, : block.start].T @ vectors[block]
+        return product
+
+    def _multiply_linear(self, vectors: Tensor) -> Tensor:
+        """X (X^T vectors), without K."""
+        weights = sum(self.points[block].double().T @ vectors[block] for block in self.blocks)
+        return torch.cat([self.points[block].double() @ weights for block in self.blocks]) + self.ridge * vectors
+
+
+class _Cholesky:
+    """The factor L of K + ridge I = L L^T, held as block rows of its lower triangle."""
+
+    def __init__(self, system: _System, dtype: torch.dtype) -> None:
+        self.blocks, self.dtype = system.blocks, dtype
+        self.rows: list[Tensor] = []
+        diagonal = system.kernel.diagonal(system.points).double()
+        # In single precision K is only known to rounding, of spectral norm near 2 eps sqrt(n): lifted by that, it stays definite.
+        lift = 2 * torch.finfo(dtype).eps * len(diagonal) ** 0.5 * float(diagonal.max()) if dtype == torch.float32 else 0.0
+        for block in self.blocks:
+            row = system.lower_row(block, dtype)
+            for earlier, factor in zip(self.blocks, self.rows, strict=False):
+                row[:, earlier] -= row[:, : earlier.start] @ factor[:, : earlier.start].T
+                row[:, earlier] = torch.linalg.solve_triangular(factor[:, earlier].T, row[:, earlier], upper=True, left=False)
+            own = row[:, block] - row[:, : block.start] @ row[:, : block.start].T
+            own.diagonal().add_(lift)
+            row[:, block], failed = torch.linalg.cholesky_ex(own)
+            if failed:
+                raise ValueError(
+                    f"the kernel matrix of {len(diagonal)} points is singular to {dtype} precision: point {block.start + int(failed) - 1} "
+                    "adds nothing to those before it. Give a ridge, leave out equal points, or (linear kernel) use linear_regression"
+                )
+            self.rows.append(row)
+
+    def solve(self, targets: Tensor) -> Tensor:
+        """(L L^T)^-1 targets."""
+        answer = targets.to(self.dtype)
+        for block, row in zip(self.blocks, self.rows, strict=True):
+            rest = answer[block] - row[:, : block.start] @ answer[: block.start]
+            answer[block] = torch.linalg.solve_triangular(row[:, block], rest, upper=False)
+        for block, row in zip(reversed(self.blocks), reversed(self.rows), strict=True):
+            answer[block] = torch.linalg.solve_triangular(row[:, block].T, answer[block], upper=True)
+            answer[: block.start] -= row[:, : block.start].T @ answer[block]
+        return answer.to(targets.dtype)
+
+
+class _LowRank:
+    """(F F^T + mu I)^-1, with F from randomly pivoted Cholesky."""
+
+    def __init__(self, system: _System, rank: int, seed: int) -> None:
+        self.columns, left_over = _pivoted_columns(system, rank, seed)
+        self.mu = system.ridge + float(left_over.mean().clamp(min=torch.finfo(torch.float64).eps * float(self.columns.square().sum())))
+        gram = self.columns.T @ self.columns
+        gram.diagonal().add_(self.mu)
+        self.factor = torch.linalg.cholesky(gram)
+
+    def solve(self, targets: Tensor) -> Tensor:
+        inner = torch.cholesky_solve(self.columns.T @ targets, self.factor)
+        return (targets - self.columns @ inner) / self.mu
+
+
+def _pivoted_columns(system: _System, rank: int, seed: int, block: int = 100) -> tuple[Tensor, Tensor]:
+    """F, (n, at most rank), with K ~ F F^T, and the diagonal of K - F F^T. Pivots are drawn in proportion to that diagonal."""
+    points = system.points.double()
+    generator = torch.Generator().manual_seed(seed)
+    left_over = system.kernel.diagonal(points)
+    columns = points.new_zeros(len(points), rank)
+    done = 0
+    while done < rank and left_over.sum() > 0:
+        drawn = torch.multinomial(left_over.cpu(), min(block, rank - done, int((left_over > 0).sum())), generator=generator)
+        pivots = drawn.to(points.device)
+        fresh = system.kernel(points, points[pivots]) - columns[:, :done] @ columns[pivots, :done].T
+        own = fresh[pivots]
+        own.diagonal().add_(torch.finfo(torch.float64).eps * 100 * own.diagonal().sum())
+        factor = torch.linalg.cholesky(own)
+        stop = done + len(pivots)
+        columns[:, done:stop] = torch.linalg.solve_triangular(factor.T, fresh, upper=True, left=False)
+        left_over = (left_over - columns[:, done:stop].square().sum(1)).clamp(min=0)
+        left_over[pivots] = 0
+        done = stop
+    return columns[:, :done], left_over
+
+
+def _conjugate_gradients(
+    multiply: Callable[[Tensor], Tensor], targets: Tensor, precondition: Callable[[Tensor], Tensor], tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, int]:
+    """The answer, what is left of the targets, and the steps taken from the preconditioner's answer. Columns are independent."""
+    answer = precondition(targets)
+    left_over = targets - multiply(answer)
+    goal = tolerance * targets.norm()
+    step = preconditioned = torch.zeros_like(targets)
+    weight = torch.zeros_like(targets[0])
+    iterations = 0
+    while left_over.norm() > goal and iterations < max_iterations:
+        preconditioned = precondition(left_over)
+        previous, weight = weight, (left_over * preconditioned).sum(0)
+        step = preconditioned + torch.where(previous > 0, weight / previous, 0.0) * step
+        moved = multiply(step)
+        curvature = (step * moved).sum(0)
+        length = torch.where(curvature > 0, weight / curvature, 0.0)
+        answer = answer + length * step
+        left_over = left_over - length * moved
+        iterations += 1
+    return answer, left_over, iterations

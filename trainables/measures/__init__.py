@@ -1,0 +1,164 @@
+"""Complexity measures of a trained network: a registry, one decorated function a measure.
+
+A measure takes a `Subject`, the trained network with its data, and returns one number. Yours joins by the decorator:
+
+    from trainables.measures import Subject, measure
+
+    @measure("largest_weight", cost="a pass over the weights", cheap=True)
+    def largest_weight(subject: Subject) -> float:
+        return max(layer.weight.abs().max().item() for layer in subject.layers)
+
+Conventions, kept by all bundled measures:
+
+- Batch norm is folded first (`Subject.folded`); weights w are those of convolutions and linear layers, without biases.
+- n is the number of training samples given. A measure that enters a bound as sqrt(v/n) is returned in that form, and the
+  logarithm of such a v as (v - log n)/2, as in the code of Dziugaite et al. 2020, so that training sets of several sizes compare.
+  Each docstring says v and whether this form applies.
+- Equation numbers are those of Jiang et al. 2020, "Fantastic generalization measures and where to find them", as that code gives them.
+- NaN means that the measure is not defined for this network: a margin that is not positive, a curve that never came down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trainables.config import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainables.measures.layers import Layer
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What measures look at. All tensors and modules live on one device; neither module is changed.
+
+    Args:
+        module: the trained network.
+        initial: the same network at initialization.
+        inputs: (n, C, H, W) float32, the preprocessed training inputs.
+        labels: (n,) int64 in [0, classes), the labels trained on.
+        classes: number of classes.
+        seed: of Monte Carlo draws.
+        curve: rows with `epoch`, `train_loss` and `train_error`; empty if there is none.
+    """
+
+    module: nn.Module
+    initial: nn.Module
+    inputs: Tensor
+    labels: Tensor
+    classes: int
+    seed: int = 0
+    curve: Sequence[Mapping[str, Any]] = ()
+    _found: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def folded(self) -> nn.Module:
+        """The trained network in evaluation mode, batch norm folded away (see `trainables.measures.folding`). Do not change it."""
+        from trainables.measures.folding import fold_batch_norm
+
+        return fold_batch_norm(self.module)
+
+    @cached_property
+    def folded_initial(self) -> nn.Module:
+        """The network at initialization, folded likewise."""
+        from trainables.measures.folding import fold_batch_norm
+
+        return fold_batch_norm(self.initial)
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """Convolutions and linear layers of `folded`, in the order in which they run."""
+        from trainables.measures.layers import weight_layers
+
+        return weight_layers(self)
+
+    @property
+    def samples(self) -> int:
+        """n."""
+        return len(self.labels)
+
+    def once(self, compute: Callable[[Subject], _T]) -> _T:
+        """What ``compute(self)`` returns, computed at the first call: measures share logits, spectral norms, noise levels."""
+        if compute not in self._found:
+            self._found[compute] = compute(self)
+        return self._found[compute]
+
+
+Function = Callable[[Subject], float]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One registered measure.
+
+    `cost` says in words what it takes; `cheap` ones together cost less than a few epochs of training.
+    """
+
+    name: str
+    function: Function
+    cost: str
+    cheap: bool
+
+    @property
+    def doc(self) -> str:
+        return self.function.__doc__ or ""
+
+
+_MEASURES: dict[str, Measure] = {}
+_BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting")
+
+
+def measure(name: str, *, cost: str, cheap: bool) -> Callable[[Function], Function]:
+    """Register a function of a `Subject` as the measure ``name``; its record column is ``measure.NAME``.
+
+    Args:
+        name: what a spec calls it.
+        cost: what it takes, in words, such as "one forward pass".
+        cheap: whether it costs little beside the training.
+    """
+
+    def register(function: Function) -> Function:
+        _MEASURES[name] = Measure(name, function, cost, cheap)
+        return function
+
+    return register
+
+
+def known_measures() -> dict[str, Measure]:
+    """Every measure known in this process, by name, bundled ones first."""
+    for module in _BUNDLED:
+        importlib.import_module(f"{__name__}.{module}")
+    return dict(_MEASURES)
+
+
+def find_measure(name: str) -> Measure:
+    """The measure of that name.
+
+    Raises:
+        ConfigError: there is none; the message suggests the nearest name.
+    """
+    known = known_measures()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    raise ConfigError(f"measures names {name!r}, which is no measure: {hint}")
+
+
+def measure_all(names: Iterable[str], subject: Subject) -> dict[str, float]:
+    """The named measures of one subject, ``{name: value}``, in the order given. What they share is computed once.
+
+    Raises:
+        ConfigError: a name is no measure (nothing is computed then), or batch norm cannot be folded.
+    """
+    found = [find_measure(name) for name in names]
+    return {each.name: float(each.function(subject)) for each in found}

@@ -1,0 +1,66 @@
+"""Measures made from the gradient of each sample's loss. The loss is cross-entropy, whatever the network was trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
+from trainables.measures import Subject, measure
+from trainables.measures.layers import BATCH, parameters
+
+_GRADIENT_NUMBERS = 2**25
+"""Numbers in the gradients held at once: 128 MiB of float32."""
+
+
+@measure("fisher_rao", cost="an epoch of training or less", cheap=True)
+def fisher_rao(subject: Subject) -> float:
+    """Fisher-Rao norm: sqrt(mean over samples of <theta, gradient of the sample's loss>^2), theta all parameters with biases.
+
+    For a ReLU network of L layers without biases <theta, gradient> = L <d loss / d output, output>, the form in which Liang
+    et al. 2019 state it ("Fisher-Rao metric, geometry, and complexity of neural networks"). Here the inner product is the derivative
+    along theta, exact with biases and skip connections as well. The Fisher matrix is the empirical one, at the labels trained on.
+
+    Unchanged when a ReLU unit's inputs are scaled and its outputs scaled back. Falls with the loss: near 0 for any network that fits.
+    """
+    theta = {name: value.clone().requires_grad_() for name, value in parameters(subject.folded).items()}
+    total = 0.0
+    for inputs, labels in zip(subject.inputs.split(BATCH), subject.labels.split(BATCH), strict=True):
+        losses = cross_entropy(functional_call(subject.folded, theta, (inputs,)), labels, reduction="none")
+        total += _along(theta, losses).double().square().sum().item()
+    return (total / subject.samples) ** 0.5
+
+
+@measure("gradient_noise", cost="a backward pass for each sample alone: some epochs of training", cheap=False)
+def gradient_noise(subject: Subject) -> float:
+    """Variance of the gradient over training samples: mean of |g_i - g|^2, g_i the gradient of sample i, g their mean.
+
+    The trace of the gradient's covariance at the trained network, for batches of one.
+    Source: "gradient noise, final" of Jiang et al. 2020. Their variance after the first epoch needs a network that is not kept.
+    """
+    theta = parameters(subject.folded)
+
+    def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return cross_entropy(functional_call(subject.folded, values, (image[None],)), label[None])
+
+    per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
+    at_once = max(1, _GRADIENT_NUMBERS // sum(tensor.numel() for tensor in theta.values()))
+    squares, sums = 0.0, {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in theta.items()}
+    for images, labels in zip(subject.inputs.split(at_once), subject.labels.split(at_once), strict=True):
+        for name, gradient in per_sample(theta, images, labels).items():
+            squares += gradient.double().square().sum().item()
+            sums[name] += gradient.double().sum(0)
+    mean_square = sum((total / subject.samples).square().sum().item() for total in sums.values())
+    return squares / subject.samples - mean_square
+
+
+def _along(theta: dict[str, Tensor], losses: Tensor) -> Tensor:
+    """Derivative of each loss in the direction theta, (n,): the product J theta, as the gradient in v of the linear v J theta.
+
+    The same as `torch.func.jvp`, whose first use compiles TorchScript: half a second in each process and a deprecation warning.
+    """
+    weights = torch.zeros_like(losses, requires_grad=True)
+    gradients = torch.autograd.grad(losses, list(theta.values()), weights, create_graph=True)
+    inner = sum((gradient * value).sum() for gradient, value in zip(gradients, theta.values(), strict=True))
+    return torch.autograd.grad(inner, weights)[0]

@@ -1,0 +1,127 @@
+"""SGD, Adam and AdamW for stacked members, each with its own learning rate, momentum and weight decay.
+
+PyTorch's update rules to the letter (`torch.optim.SGD`, `Adam`, `AdamW` with their defaults; the tests compare them), with
+hyperparameters as (K, 1, ...) tensors: `torch.optim` takes one number for all. Every member goes through the same
+operations whatever its neighbours' values, so its bits do not depend on them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig
+
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+class StackedOptimizer:
+    """Steps K members at once.
+
+    Args:
+        points: the members' resolved points; they share the optimizer's name and nesterov.
+        parameters: each (K, *shape).
+        moments: of each member, one tensor per parameter and moment, as `state` gave them; None to start from zero.
+        steps: steps already taken by each member.
+    """
+
+    def __init__(
+        self, points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
+    ) -> None:
+        self._rule = points[0].optimizer
+        self._parameters = parameters
+        device = parameters[0].device
+        per_parameter = 1 if self._rule.name == "sgd" else 2
+        shapes = [parameter.shape for parameter in parameters for _ in range(per_parameter)]
+        self._moments = [torch.zeros(shape, device=device) for shape in shapes]
+        for member, own in enumerate(moments):
+            for moment, value in zip(self._moments, own or [], strict=own is not None):
+                moment[member] = value
+        self._steps = list(steps)
+
+        def column(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        self._momentum = column([point.optimizer.momentum for point in points])
+        self._clips = column([point.regularizers.gradient_clip or float("inf") for point in points])
+        decays = [point.regularizers.weight_decay for point in points]
+        biases = [decay if point.regularizers.decay_biases else 0.0 for decay, point in zip(decays, points, strict=True)]
+        self._decays = [column(decays if parameter.dim() > 2 else biases) for parameter in parameters]
+        self._any_decay = any(decays)
+        self._any_clip = any(point.regularizers.gradient_clip for point in points)
+
+    def step(self, gradients: list[Tensor], rates: Tensor) -> None:
+        """Update the parameters in place; `gradients` are overwritten.
+
+        Args:
+            rates: learning rate of each member now, (K,) float32.
+        """
+        if self._any_clip:
+            self._clip(gradients)
+        if self._any_decay:
+            self._decay(gradients, rates)
+        self._steps = [step + 1 for step in self._steps]
+        if self._rule.name == "sgd":
+            self._sgd(gradients, rates)
+        else:
+            self._adam(gradients, rates)
+
+    def state(self, member: int) -> list[Tensor]:
+        """A copy of one member's moments."""
+        return [moment[member].clone() for moment in self._moments]
+
+    def _clip(self, gradients: list[Tensor]) -> None:
+        norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+        factors = (self._clips / (norms + 1e-6)).clamp_max(1.0)
+        for gradient in gradients:
+            gradient.mul_(_shaped(factors, gradient))
+
+    def _decay(self, gradients: list[Tensor], rates: Tensor) -> None:
+        for parameter, gradient, decay in zip(self._parameters, gradients, self._decays, strict=True):
+            if self._rule.name == "adamw":
+                parameter.mul_(_shaped(1 - rates * decay, parameter))
+            else:
+                gradient.addcmul_(parameter, _shaped(decay, parameter))
+
+    def _sgd(self, gradients: list[Tensor], rates: Tensor) -> None:
+        for parameter, gradient, buffer in zip(self._parameters, gradients, self._moments, strict=True):
+            momentum = _shaped(self._momentum, parameter)
+            buffer.mul_(momentum).add_(gradient)
+            update = gradient.addcmul_(buffer, momentum) if self._rule.nesterov else buffer
+            parameter.addcmul_(update, _shaped(-rates, parameter))
+
+    def _adam(self, gradients: list[Tensor], rates: Tensor) -> None:
+        first_beta, second_beta = _BETAS
+        corrections = [(1 - first_beta**step, (1 - second_beta**step) ** 0.5) for step in self._steps]
+        first, second = (torch.tensor(values, dtype=torch.float32, device=rates.device) for values in zip(*corrections, strict=True))
+        for parameter, gradient, mean, square in zip(
+            self._parameters, gradients, self._moments[::2], self._moments[1::2], strict=True
+        ):
+            mean.lerp_(gradient, 1 - first_beta)
+            square.mul_(second_beta).addcmul_(gradient, gradient, value=1 - second_beta)
+            scale = square.sqrt().div_(_shaped(second, square)).add_(_EPSILON)
+            parameter.addcmul_(mean.div(scale), _shaped(-rates / first, parameter))
+
+
+def _shaped(values: Tensor, like: Tensor) -> Tensor:
+    """(K,) to (K, 1, ...), to broadcast over a stacked parameter."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def rate_at(point: TrialConfig, epoch: int) -> float:
+    """Learning rate in epoch 0, 1, ...: initial value times the schedule's factor, which changes per epoch.
+
+    >>> from trainables.config import Optimizer
+    >>> rate_at(TrialConfig(optimizer=Optimizer(learning_rate=0.1, schedule="exponential", decay=0.5)), 2)
+    0.025
+    """
+    from math import cos, pi
+
+    rule = point.optimizer
+    factors = {
+        "constant": 1.0,
+        "exponential": rule.decay**epoch,
+        "step": rule.decay ** (epoch // rule.decay_every),
+        "cosine": (1 + cos(pi * epoch / max(1, point.budget.epochs))) / 2,
+    }
+    return rule.learning_rate * factors[rule.schedule]

@@ -1,0 +1,114 @@
+"""From a point as declared to a complete one: subset size, seeds, published sizes, and the width for a given p/n."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from trainables.config import LABEL_KINDS, ConfigError, Corruption, Data, Model, TrialConfig
+from trainables.data import Dataset, load
+from trainables.inputs import input_shape
+from trainables.models import ImageShape, family, parameter_count
+
+REACH = 2.0
+"""`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
+
+
+def resolve(point: TrialConfig) -> TrialConfig:
+    """The point with everything filled in that it leaves to a default. Resolving twice changes nothing.
+
+    Raises:
+        ConfigError: the data set cannot be had, the sizes do not fit it, or no width reaches `parameters_per_sample`.
+    """
+    dataset = load(point.data)
+    data = _complete_data(point.data, dataset, point.seed)
+    shape = input_shape(dataset, data.preprocessing)
+    model = family(point.model.name).complete(point.model)
+    if model.parameters_per_sample is not None:
+        model, data = _solve(model, data, shape, dataset)
+    parameter_count(model, shape, dataset.classes)  # says now if the family cannot take these images
+    resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
+    _check_together(resolved, shape)
+    return resolved
+
+
+def capacity(point: TrialConfig) -> int:
+    """Trainable parameters p of a resolved point."""
+    dataset = load(point.data)
+    return parameter_count(sizes_only(point.model), input_shape(dataset, point.data.preprocessing), dataset.classes)
+
+
+def sizes_only(model: Model) -> Model:
+    """The model without what it was solved from, so that equal architectures are equal."""
+    return replace(model, parameters_per_sample=None, hold="train_size")
+
+
+def _complete_data(data: Data, dataset: Dataset, seed: int) -> Data:
+    available = len(dataset.train_labels)
+    train_size = available - data.validation_size if data.train_size is None else data.train_size
+    if train_size < 1 or train_size + data.validation_size > available:
+        raise ConfigError(
+            f"data.train_size {data.train_size or 'null'} and data.validation_size {data.validation_size} ask for more than "
+            f"the {available:,} training samples of {data.name}: they are disjoint parts of these"
+        )
+    return replace(data, train_size=train_size, seed=seed if data.seed is None else data.seed, digest=dataset.digest)
+
+
+def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:
+    level = corruption.level
+    if corruption.kind == "random_labels" and level not in (None, 1):
+        raise ConfigError(f"corruption.level is {level}, but random_labels redraws every label: use kind redraw for a level")
+    if level is None:
+        level = 0.0 if corruption.kind in LABEL_KINDS and corruption.kind != "random_labels" else 1.0
+    return replace(corruption, level=level, seed=seed if corruption.seed is None else corruption.seed)
+
+
+def _solve(model: Model, data: Data, shape: ImageShape, dataset: Dataset) -> tuple[Model, Data]:
+    """The width, or the number of samples, that comes closest to the p/n asked for."""
+    wanted = model.parameters_per_sample
+    assert wanted is not None
+    assert data.train_size is not None
+    if model.hold == "train_size":
+        width = _closest_width(sizes_only(model), shape, dataset.classes, round(wanted * data.train_size))
+        model = replace(model, width=width)
+    else:
+        parameters = parameter_count(sizes_only(model), shape, dataset.classes)
+        most = len(dataset.train_labels) - data.validation_size
+        data = replace(data, train_size=min(most, max(1, round(parameters / wanted))))
+    reached = parameter_count(sizes_only(model), shape, dataset.classes) / (data.train_size or 1)
+    if not wanted / REACH <= reached <= wanted * REACH:
+        changed = "width" if model.hold == "train_size" else "data.train_size"
+        raise ConfigError(
+            f"model.parameters_per_sample is {wanted:g}, but no {changed} of {model.name} reaches it on this data: "
+            f"the closest gives {reached:.3g}"
+        )
+    return model, data
+
+
+@lru_cache(maxsize=100_000)
+def _closest_width(model: Model, shape: ImageShape, classes: int, parameters: int) -> int:
+    """Capacity grows with width: double until it is enough, then bisect."""
+
+    def count(width: int) -> int:
+        return parameter_count(replace(model, width=width), shape, classes)
+
+    low, high = 1, 2
+    if count(1) == count(2):  # a family without a width knob has one capacity
+        return 1
+    while count(high) < parameters:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    return min((low, high), key=lambda width: abs(count(width) - parameters))
+
+
+def _check_together(point: TrialConfig, shape: ImageShape) -> None:
+    """Fields that are each fine but not together."""
+    regularizers, height, width = point.regularizers, *shape[1:]
+    if regularizers.early_stopping is not None and not point.data.validation_size:
+        raise ConfigError("regularizers.early_stopping needs a validation split: set data.validation_size")
+    if (regularizers.crop or regularizers.flip) and min(height, width) < 2:
+        raise ConfigError(f"regularizers.crop and flip need images, but {point.data.name} has none")
+    if point.model.name == "linear" and regularizers.dropout:
+        raise ConfigError("regularizers.dropout acts on hidden units, and model linear has none")

@@ -1,0 +1,85 @@
+"""One pack as a trial of Ray Tune: the only file of `trainables` that knows Ray.
+
+Tune schedules packs, restarts them after a worker is lost, and carries their checkpoints. Results do not pass through
+it: a worker hands finished points to `sink` (which writes a record fragment) before it reports their number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from trainables import own_models
+from trainables.data import Dataset, share
+from trainables.training import Result, Training
+
+SLICE_SECONDS = 2.0
+"""Training time between two reports to Tune (at least one epoch)."""
+CHECKPOINT_SECONDS = 60.0
+"""Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
+
+Sink = Callable[[Sequence[Result], str], None]
+"""Takes finished points and the name of the device; when it returns, they are recorded."""
+
+
+class PackTrainable(tune.Trainable):
+    """Trains the pack that ``config["pack"]`` counts.
+
+    Its parameters come through `tune.with_parameters`:
+        packs: object references, each to a list of resolved points.
+        datasets: data set name -> object reference to its `Dataset.arrays()`, placed once a node and read without a copy.
+        sources: of the user's own models, path -> text.
+        sink: records results.
+    """
+
+    def setup(
+        self, config: dict[str, Any], packs: list[ray.ObjectRef], datasets: dict[str, ray.ObjectRef], sources: dict[str, str], sink: Sink
+    ) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)  # a worker per core, and one thread's bits
+        for path, text in sources.items():
+            own_models.register(path, text)
+        for name, reference in datasets.items():
+            share(name, Dataset.from_arrays(*ray.get(reference)))
+        self._packs, self._sink = packs, sink
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """A finished worker takes the next pack: no new process, no second load of data."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._training = Training(ray.get(self._packs[config["pack"]]), self._device)
+        self._checkpointed = time.monotonic()
+
+    def step(self) -> dict[str, Any]:
+        started = time.monotonic()
+        results: list[Result] = []
+        while not self._training.finished and time.monotonic() - started < SLICE_SECONDS:
+            results += self._training.epoch()
+        self._sink(results, self._device_name())
+        report: dict[str, Any] = {"points": dict(Counter(result.status for result in results)), "done": self._training.finished}
+        if not self._training.finished and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            report[SHOULD_CHECKPOINT] = True
+            self._checkpointed = time.monotonic()
+        return report
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        torch.save(self._training.state_dict(), Path(checkpoint_dir) / "pack.pt")
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        state = torch.load(Path(checkpoint) / "pack.pt", map_location=self._device, weights_only=True)
+        self._training.load_state_dict(state)
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
