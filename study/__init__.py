@@ -1,1 +1,24 @@
-"""How a study runs: `study.run.run(study.spec.read_spec("spec.yaml"))`, or ``gaplab run`` from the command line."""
+"""How a study runs.
+
+>>> import study
+>>> spec = study.read_spec("gap-vs-capacity", ("replicates=1", "space={corruption.level: {values: [0, 1]}}"))
+>>> len(spec.assignments())
+2
+
+``study.run(spec, storage="results")`` says the same as ``gaplab run``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "understand"]
+_HOMES = {"read_spec": "spec", "understand": "spec", "Spec": "spec", "run": "launch", "Progress": "launch", "Summary": "launch"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded at first use: ``gaplab --help`` must not wait for Ray, nor `analysis` for the planner."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'study' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"study.{_HOMES[name]}"), name)

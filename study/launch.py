@@ -11,7 +11,7 @@ import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -48,8 +48,8 @@ class Summary:
     declared: int
     ran: int
     counts: Counter[str] = field(default_factory=Counter)
-    tracking_uri: str | None = None
     interrupted: bool = False
+    mirror: Mirror | None = None
 
     @property
     def missing(self) -> int:
@@ -92,7 +92,13 @@ def run(
             mirror.finish(progress.mirrored)
     recorded = statuses(root)
     counts = Counter(recorded[point.key] for point in points if point.key in recorded)
-    return Summary(root, len(points), len(missing), counts, mirror.tracking_uri if mirror else None, interrupted)
+    return Summary(root, len(points), len(missing), counts, interrupted, mirror)
+
+
+def declared_and_recorded(spec: Spec, root: str) -> tuple[list[Point], dict[str, str]]:
+    """The points of a spec, and the status of every recorded key; nothing is started or written."""
+    read_sources(spec)
+    return declared_points(spec), statuses(root)
 
 
 def read_sources(spec: Spec) -> dict[str, str]:
@@ -145,7 +151,16 @@ def _train(spec: Spec, points: list[Point], sources: dict[str, str], root: str, 
             tuner.fit()
         except KeyboardInterrupt:
             return True
+        finally:
+            _forget_tune(root)
     return False
+
+
+def _forget_tune(root: str) -> None:
+    """Tune's own files (state, checkpoints of packs) serve a running study only: records are what stays."""
+    filesystem, path = open_store(f"{root}/tune")
+    with suppress(OSError):
+        filesystem.delete_dir(path)
 
 
 def _tuner(

@@ -1,0 +1,298 @@
+"""The command line: ``gaplab``. A user's mistake is one sentence and exit code 2; Ctrl-C is 130."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from study.launch import Summary
+    from study.mirror import Mirror
+    from study.spec import Spec
+
+app = typer.Typer(
+    help="Why do networks that can memorise random labels generalize? Declare a study, run it once, chart the gap.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec; repeatable.")]
+Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
+Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
+
+
+def main() -> None:
+    """The entry point: runs `app` and turns the user's mistakes into sentences."""
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        if not _is_mistake(error):
+            raise
+        print(f"gaplab: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_mistake(error: ValueError) -> bool:
+    from analysis.errors import AnalysisError
+    from trainables.config import ConfigError
+
+    return isinstance(error, ConfigError | AnalysisError)
+
+
+@app.command()
+def run(
+    spec: SpecName,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
+) -> None:
+    """Run what is missing of a study, then show the gap by capacity and corruption."""
+    from study.spec import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()))
+    if dry_run:
+        _describe(understood, storage)
+        return
+    from study import launch
+
+    with _drawn_progress() as progress:
+        summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+    _conclude(summary, understood)
+
+
+@app.command()
+def presets() -> None:
+    """List the bundled studies: what each shows and costs."""
+    from study.spec import PRESETS, preset_names
+
+    for name in preset_names():
+        head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
+        _print(f"[bold]{name}[/bold]\n  " + "\n  ".join(head) + "\n")
+
+
+@app.command()
+def show(spec: SpecName, changes: Changes = None, storage: Storage = "results") -> None:
+    """Say what a spec declares: its points, their capacities, what is recorded already."""
+    from study.spec import read_spec
+
+    _describe(read_spec(spec, tuple(changes or ())), storage)
+
+
+@app.command()
+def status(spec: SpecName, changes: Changes = None, storage: Storage = "results") -> None:
+    """Say which points of a study are recorded, which are missing, and why."""
+    from study.launch import declared_and_recorded
+    from study.spec import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()))
+    points, recorded = declared_and_recorded(understood, f"{storage}/{understood.study}")
+    keys = {point.key for point in points}
+    counts: dict[str, int] = {}
+    for key in keys:
+        counts[recorded.get(key, "missing")] = counts.get(recorded.get(key, "missing"), 0) + 1
+    others = len(recorded.keys() - keys)
+    _print(f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
+    if counts.get("failed"):
+        _print_failures(f"{storage}/{understood.study}", keys)
+    if others:
+        _print(f"{others:,} recorded points are not declared by this spec: another level, seed or field, or an earlier key version.")
+    if counts.get("missing") or counts.get("failed"):
+        _print(f"gaplab run {spec} runs what is missing or failed.")
+
+
+@app.command()
+def sync(
+    spec: SpecName, changes: Changes = None, storage: Storage = "results", tracking_uri: Tracking = None
+) -> None:
+    """Copy the records of a study that MLflow does not have yet."""
+    from study.launch import open_mirror
+    from study.spec import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()))
+    mirror = open_mirror(understood, storage, f"{storage}/{understood.study}", tracking_uri)
+    if mirror is None:
+        _print(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")
+        return
+    mirror.finish(lambda done, total: _print(f"fragment {done:,} of {total:,}"))
+    if mirror.error:
+        _fail(f"{mirror.tracking_uri}: {mirror.error}")
+    _print(f"{mirror.tracking_uri} has every record of {understood.study}.")
+
+
+@app.command()
+def plot(
+    source: Source,
+    output: Annotated[Path, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = Path("gap-vs-capacity"),
+    capacity: Annotated[str, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = "parameters_per_sample",
+    tracking_uri: Tracking = None,
+) -> None:
+    """Draw the generalization gap against capacity."""
+    import analysis
+
+    table = analysis.load(source, tracking_uri=tracking_uri)
+    for path in analysis.write_chart(analysis.gap_vs_capacity(table, capacity=capacity), output):
+        _print(f"wrote {path}")
+
+
+@app.command()
+def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
+    """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
+    from rich.table import Table as RichTable
+
+    from study.doctor import checks
+
+    table = RichTable("check", "found", "remedy")
+    bad = 0
+    for check in checks(storage, tracking_uri):
+        bad += not check.good
+        table.add_row(("[green]ok[/green] " if check.good else "[red]no[/red] ") + check.name, check.found, "" if check.good else check.remedy)
+    _print(table)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _describe(spec: Spec, storage: str) -> None:
+    """What a spec declares, in a table of capacities."""
+    from rich.table import Table as RichTable
+
+    from study.launch import declared_and_recorded
+    from study.plan import expected_seconds
+    from study.records import FINAL
+    from trainables.resolution import capacity
+
+    points, recorded = declared_and_recorded(spec, f"{storage}/{spec.study}")
+    table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{spec.study}: {len(points):,} points")
+    rows: dict[tuple[Any, ...], list[bool]] = {}
+    for point in points:
+        config = point.config
+        parameters = capacity(config)
+        row = (config.model.name, config.model.width, parameters, f"{parameters / (config.data.train_size or 1):.3g}")
+        rows.setdefault(row, []).append(recorded.get(point.key) in FINAL)
+    for row, done in sorted(rows.items(), key=lambda item: item[0][2]):
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
+    _print(table)
+    missing = [point for point in points if recorded.get(point.key) not in FINAL]
+    seconds = sum(expected_seconds(point.config) for point in missing)
+    _print(f"{len(missing):,} points to run; if each spends all its epochs, in the order of {_duration(seconds)} on one core.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _conclude(summary: Summary, spec: Spec) -> None:
+    """The table, the paths, and how to go on."""
+    import analysis
+
+    if summary.interrupted:
+        _print(
+            f"\nInterrupted: {summary.declared - summary.missing:,} of {summary.declared:,} points are recorded in {summary.root}. "
+            "The same command goes on from there."
+        )
+        raise typer.Exit(130)
+    if not summary.ran:
+        _print(f"Nothing to run: all {summary.declared:,} points of {spec.study} are recorded.")
+    records = analysis.load(summary.root)
+    try:
+        _print(_gap_table(analysis.gap_table(records), spec.study))
+        charts = analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), _charts(summary.root) / "gap-vs-capacity")
+    except analysis.NothingToShow as error:
+        _print(f"No chart: {error}")
+        charts = []
+    _print(f"records  {summary.root}/records ({', '.join(f'{count:,} {name}' for name, count in summary.counts.most_common())})")
+    for chart in charts:
+        _print(f"chart    {chart}")
+    if summary.mirror:
+        _attach(summary.mirror, spec, charts)
+    if summary.counts["failed"]:
+        _print_failures(summary.root, None)
+        raise typer.Exit(1)
+    if summary.missing:
+        _fail(f"{summary.missing:,} points have no record: their workers were lost; run the same command again")
+
+
+def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
+    """Log the charts to the parent run; say how to open MLflow, or that it lags."""
+    if mirror.error:
+        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {spec.study} copies the rest.")
+    else:
+        mirror.log_artifacts(charts)
+    _print(f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+
+
+def _charts(root: str) -> Path:
+    """Charts lie with the study, or in the working folder if its storage is remote."""
+    return Path(root) / "charts" if "://" not in root else Path(root.rpartition("/")[2])
+
+
+def _gap_table(table: Any, title: str) -> Table:
+    """Capacity down, corruption across: mean gap and its interval."""
+    from rich.table import Table as RichTable
+
+    rows = table.to_pylist()
+    lines = [name for name in table.column_names[: table.column_names.index("parameters_per_sample")]]
+    heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
+    drawn = RichTable("p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval")
+    cells: dict[float, dict[tuple[Any, ...], str]] = {}
+    for row in rows:
+        half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"
+        text = f"{row['generalization_gap']:.3f}{half}" + ("" if row["interpolated"] else " *")
+        cell = cells.setdefault(row["parameters_per_sample"], {})
+        head = tuple(row[name] for name in lines)
+        cell[head] = f"{cell[head]}; {text}" if head in cell else text
+    for capacity, cell in sorted(cells.items()):
+        drawn.add_row(f"{capacity:.3g}", *[cell.get(head, "") for head in heads])
+    drawn.caption = f"columns: {', '.join(lines)}; * did not reach the train target; Student's t over seeds"
+    return drawn
+
+
+def _print_failures(root: str, keys: set[str] | None) -> None:
+    import analysis
+
+    table = analysis.load(root, columns=["key", "status", "reason"])
+    reasons: dict[str, int] = {}
+    for row in table.to_pylist():
+        if row["status"] == "failed" and (keys is None or row["key"] in keys):
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:10]:
+        _print(f"failed   {count:,}: {reason}")
+
+
+@contextmanager
+def _drawn_progress() -> Iterator[Any]:
+    """A bar with an ETA, on the terminal or, in a log, a line now and then."""
+    from study.progress import drawn
+
+    with drawn() as progress:
+        yield progress
+
+
+def _print(text: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(text)
+
+
+def _fail(message: str) -> None:
+    print(f"gaplab: {message}", file=sys.stderr)
+    raise typer.Exit(1)
