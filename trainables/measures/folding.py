@@ -32,13 +32,13 @@ class ChannelAffine(nn.Module):
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that computes the same outputs without batch norm.
+    """A copy in evaluation mode that computes the same outputs without batch norm. All its parameters require gradients.
 
     Raises:
         ConfigError: the module keeps no running statistics, or its ``forward`` branches on data, so that
             `torch.fx` cannot see what feeds a batch norm.
     """
-    folded = copy.deepcopy(module).eval()
+    folded = copy.deepcopy(module).eval().requires_grad_()
     norms = {name: layer for name, layer in folded.named_modules() if isinstance(layer, _BatchNorm)}
     if not norms:
         return folded
@@ -52,7 +52,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
             continue
         layer = folded.get_submodule(source)
         fused = fuse_linear_bn_eval(layer, norm) if isinstance(layer, nn.Linear) else fuse_conv_bn_eval(cast(nn.Conv2d, layer), norm)
-        folded.set_submodule(source, fused)
+        folded.set_submodule(source, fused.requires_grad_())
         folded.set_submodule(name, nn.Identity())
     return folded
 

@@ -62,5 +62,5 @@ def _along(theta: dict[str, Tensor], losses: Tensor) -> Tensor:
     """
     weights = torch.zeros_like(losses, requires_grad=True)
     gradients = torch.autograd.grad(losses, list(theta.values()), weights, create_graph=True)
-    inner = sum((gradient * value).sum() for gradient, value in zip(gradients, theta.values(), strict=True))
+    inner = torch.stack([(gradient * value).sum() for gradient, value in zip(gradients, theta.values(), strict=True)]).sum()
     return torch.autograd.grad(inner, weights)[0]

@@ -45,7 +45,7 @@ def weight_layers(subject: Subject) -> list[Layer]:
 
     initial = subject.folded_initial
     hooks = [
-        layer.register_forward_hook(note(name, initial.get_submodule(name).weight.detach()))  # type: ignore[union-attr]
+        layer.register_forward_hook(note(name, initial.get_parameter(f"{name}.weight").detach()))
         for name, layer in subject.folded.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
