@@ -217,6 +217,9 @@ def _progress_callback(seconds: list[float], sizes: list[int], progress: Progres
             pack = trial.config["pack"]
             progress.advanced(ended, seconds[pack] * ended.total() / sizes[pack])
 
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does
+
     return Report()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from math import isfinite
 from typing import Any, Literal, get_type_hints
@@ -225,8 +225,8 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     data, model, corruption = point.data, point.model, point.corruption
     if data.seed is None or corruption.seed is None or data.train_size is None or model.width is None or corruption.level is None:
         raise ConfigError("this point is not resolved: trainables.resolution.resolve(point) fills in what it leaves to defaults")
-    counts = asdict(point)
-    counts["version"] = KEY_VERSION
+    counts: dict[str, Any] = {name: dict(vars(getattr(point, name))) for name in GROUPS}
+    counts |= {"precision": point.precision, "seed": point.seed, "version": KEY_VERSION}
     if data.digest:
         counts["data"]["name"] = "npz"
     if data.name != "synthetic":

@@ -10,34 +10,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.config import TrialConfig
+from trainables.config import Optimizer, TrialConfig
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 class StackedOptimizer:
-    """Steps K members at once.
+    """Steps K members at once. They share the optimizer's name and nesterov."""
 
-    Args:
-        points: the members' resolved points; they share the optimizer's name and nesterov.
-        parameters: each (K, *shape).
-        moments: of each member, one tensor per parameter and moment, as `state` gave them; None to start from zero.
-        steps: steps already taken by each member.
-    """
+    def __init__(self, rule: Optimizer) -> None:
+        self._rule = rule
+        self._moments: list[Tensor] = []
+        self._steps: list[int] = []
 
-    def __init__(
-        self, points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
+    def seat(
+        self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
     ) -> None:
-        self._rule = points[0].optimizer
-        self._parameters = parameters
+        """Go on with the members `keep` (their places now), followed by new ones.
+
+        Args:
+            points: of all members, resolved; parameters likewise, each (K, *shape).
+            moments: of each new member, as `state` gave them; None to start from zero.
+            steps: already taken by each new member.
+        """
         device = parameters[0].device
         per_parameter = 1 if self._rule.name == "sgd" else 2
-        shapes = [parameter.shape for parameter in parameters for _ in range(per_parameter)]
-        self._moments = [torch.zeros(shape, device=device) for shape in shapes]
-        for member, own in enumerate(moments):
-            for moment, value in zip(self._moments, own or [], strict=own is not None):
-                moment[member] = value
-        self._steps = list(steps)
+        kept = self._moments if keep else []
+        self._moments = [torch.zeros_like(parameter) for parameter in parameters for _ in range(per_parameter)]
+        for place, moment in enumerate(self._moments):
+            if keep:
+                moment[: len(keep)] = kept[place][keep]
+            for member, own in enumerate(moments, start=len(keep)):
+                if own is not None:
+                    moment[member] = own[place]
+        self._steps = [self._steps[place] for place in keep] + steps
+        self._parameters = parameters
 
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
@@ -111,7 +118,6 @@ def _shaped(values: Tensor, like: Tensor) -> Tensor:
 def rate_at(point: TrialConfig, epoch: int) -> float:
     """Learning rate in epoch 0, 1, ...: initial value times the schedule's factor, which changes per epoch.
 
-    >>> from trainables.config import Optimizer
     >>> rate_at(TrialConfig(optimizer=Optimizer(learning_rate=0.1, schedule="exponential", decay=0.5)), 2)
     0.025
     """

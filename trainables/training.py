@@ -63,8 +63,10 @@ class Member:
 
     def progress(self) -> dict[str, Any]:
         """Everything of a checkpoint but tensors that the engine and optimizer hold."""
-        plain = ("epoch", "steps", "curve", "fit_epoch", "seconds")
-        return {"key": self.key} | {name: getattr(self, name) for name in plain}
+        return {"key": self.key} | {name: getattr(self, name) for name in _PROGRESS}
+
+
+_PROGRESS = ("epoch", "steps", "curve", "fit_epoch", "seconds")
 
 
 class Training:
@@ -91,22 +93,26 @@ class Training:
         self._waiting = list(points)[::-1]
         self._seats = seats
         self._seated: list[Member] = []
+        self._keep: list[int] = []  # places, in the engine, of the members that were in it before
+        self._left = False  # whether some of them have left it since
         self._engine: Engine | None = None
         self._optimizer: StackedOptimizer | None = None
+        self._restored: list[Member] = []
         self._alone: list[Member] = []  # restarted after an error among several: each tells its own story
 
     @property
     def finished(self) -> bool:
         """Whether every point has had its result."""
-        return not (self._waiting or self._seated or self._alone)
+        return not (self._waiting or self._restored or self._seated or self._alone)
 
     def epoch(self) -> list[Result]:
         """Train all seated members for one epoch; the results of those that ended with it."""
-        failed = self._fill_seats()
-        if not self._seated:
-            return failed
+        failed: list[Result] = []
         started = time.perf_counter()
         try:
+            self._fill_seats(failed)
+            if not self._seated:
+                return failed
             self._train_epoch()
             scores = self._scores()
         except Exception as error:
@@ -118,87 +124,84 @@ class Training:
             result = self._judge(member, score)
             if result is not None:
                 ended.append(result)
-        self._unseat({result.key for result in ended})
+        keys = {result.key for result in ended}
+        self._keep = [place for place, member in enumerate(self._seated) if member.key not in keys]
+        self._seated = [self._seated[place] for place in self._keep]
+        self._left = bool(ended)
         return failed + ended
 
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
-        self._collect()
-        members = [member.progress() | {"state": member.module.state_dict(), "moments": member.moments} for member in self._seated]
-        return {"members": members, "waiting": [point.key() for point in self._waiting]}
+        members = []
+        for place, member in zip(self._keep, self._seated, strict=True):
+            assert self._engine is not None
+            assert self._optimizer is not None
+            tensors = {"state": self._engine.state(place), "moments": self._optimizer.state(place)}
+            members.append(member.progress() | tensors)
+        members += [m.progress() | {"state": m.module.state_dict(), "moments": m.moments} for m in reversed(self._restored)]
+        unstarted = [*self._waiting, *(member.point for member in self._alone)]
+        return {"members": members, "waiting": [point.key() for point in unstarted]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of a Training of the same points."""
         points = {point.key(): point for point in self._waiting}
         self._waiting = [points[key] for key in state["waiting"]]
-        self._seated, self._engine = [], None
-        for saved in state["members"]:
-            member = self._member(points[saved["key"]])
-            member.module.load_state_dict(saved["state"])
-            for name in ("epoch", "steps", "moments", "curve", "fit_epoch", "seconds"):
-                setattr(member, name, saved[name])
-            self._seated.append(member)
+        self._restored = [self._member(points[saved["key"]], saved) for saved in reversed(state["members"])]
 
-    def _fill_seats(self) -> list[Result]:
-        """Seat waiting points; the results of those that cannot even be built."""
-        failed: list[Result] = []
-        joined = False
-        if not self._seated and self._alone:
-            self._seated, self._engine = [self._alone.pop()], None
-            joined = True
-        while self._waiting and not self._alone and (self._seats is None or len(self._seated) < self._seats):
-            point = self._waiting.pop()
-            try:
-                self._collect()
-                self._seated.append(self._member(point))
-            except Exception as error:
-                failed.append(_failure(point, error))
-                continue
-            joined = True
+    def _fill_seats(self, failed: list[Result]) -> None:
+        """Seat waiting points; those that cannot even be built join `failed`."""
+        new: list[Member] = []
+        if self._alone and not self._seated:
+            new.append(self._alone.pop())
+        while not self._alone and (self._restored or self._waiting) and len(self._seated) + len(new) < (self._seats or 1):
+            if self._restored:
+                new.append(self._restored.pop())
+            else:
+                point = self._waiting.pop()
+                try:
+                    new.append(self._member(point))
+                except Exception as error:
+                    failed.append(_failure(point, error))
+                    continue
             if self._seats is None:
-                self._seats = members_at_once(
-                    self._seated[-1].module, point.optimizer.batch_size, math.prod(self._seated[-1].data.image_shape), self.device
-                )
-        if self._seated and (joined or self._engine is None):
-            self._assemble()
-        return failed
+                inputs = math.prod(new[0].data.image_shape)
+                self._seats = members_at_once(new[0].module, new[0].point.optimizer.batch_size, inputs, self.device)
+        if new or self._left:
+            self._seat(new)
 
-    def _member(self, point: TrialConfig) -> Member:
+    def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
+        """A point at the start of its training, or as it was saved."""
         data = point_data(point, self.device)
         module = build(
             sizes_only(point.model), point.regularizers.dropout, data.image_shape, data.classes, seed=derive(point.seed, "initialization")
         )
-        return Member(point, point.key(), data, module.to(self.device))
+        member = Member(point, point.key(), data, module.to(self.device))
+        if saved is not None:
+            member.module.load_state_dict(saved["state"])
+            for name in (*_PROGRESS, "moments"):
+                setattr(member, name, saved[name])
+        return member
 
-    def _assemble(self) -> None:
-        """Stack the seated members into an engine and an optimizer."""
+    def _seat(self, new: list[Member]) -> None:
+        """Let engine and optimizer go on with those who stayed and those who are new."""
+        stayed, self._left = self._keep, False
+        self._seated = [*self._seated, *new]
+        self._keep = list(range(len(self._seated)))
+        if not self._seated:
+            self._engine = self._optimizer = None
+            return
         points = [member.point for member in self._seated]
-        self._engine = make_engine(
-            [member.module for member in self._seated],
-            [point.regularizers.dropout for point in points],
-            loss=points[0].optimizer.loss,
-            precision=points[0].precision,
-            image_shape=self._seated[0].data.image_shape,
-        )
-        self._optimizer = StackedOptimizer(
-            points, self._engine.parameters, [member.moments for member in self._seated], [member.steps for member in self._seated]
+        first = points[0]
+        if self._engine is None or self._optimizer is None:
+            shape = self._seated[0].data.image_shape
+            self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
+            self._optimizer = StackedOptimizer(first.optimizer)
+        self._engine.seat(stayed, [member.module for member in new], [point.regularizers.dropout for point in points])
+        self._optimizer.seat(
+            stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
         )
         self._smoothing = torch.tensor([point.regularizers.label_smoothing for point in points], device=self.device)
         self._augments = any(augments(point) for point in points)
-
-    def _collect(self) -> None:
-        """Write the stacked state back into the members and take the stack apart."""
-        if self._engine is None or self._optimizer is None:
-            return
-        for place, member in enumerate(self._seated):
-            member.module.load_state_dict(self._engine.state(place))
-            member.moments = self._optimizer.state(place)
-        self._engine = self._optimizer = None
-
-    def _unseat(self, keys: set[str]) -> None:
-        if keys:
-            self._collect()
-            self._seated = [member for member in self._seated if member.key not in keys]
 
     def _train_epoch(self) -> None:
         members, engine, optimizer = self._seated, self._engine, self._optimizer
@@ -273,7 +276,7 @@ class Training:
 
         Starting anew loses nothing but time: the same draws give the same result.
         """
-        seated, self._seated, self._engine, self._optimizer = self._seated, [], None, None
+        seated, self._seated, self._keep, self._engine, self._optimizer = self._seated, [], [], None, None
         if len(seated) == 1:
             return [_failure(seated[0].point, error)]
         if _is_out_of_memory(error):

@@ -45,6 +45,10 @@ class Engine(Protocol):
         """(len(members), classes, B) of those members in evaluation mode, for inputs (len(members), B, D)."""
         ...
 
+    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
+        """Go on with the members `keep` (their places now), followed by new ones; `dropouts` are of all of them."""
+        ...
+
     def state(self, member: int) -> State:
         """A copy of one member's parameters and buffers."""
         ...
@@ -57,21 +61,20 @@ def stackable(module: nn.Module) -> bool:
     return layers_of(module) is not None
 
 
-def make_engine(modules: list[nn.Module], dropouts: list[float], *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
-    """The engine that measures fastest for the modules' family.
+def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
+    """The engine that measures fastest for the template's family, without members yet.
 
     Args:
-        modules: the members, of one architecture, on one device. The engine may train them in place.
-        dropouts: each member's dropout rate.
+        template: a module of the members' architecture.
         loss: "cross_entropy" or "squared".
         precision: "float32" or "bfloat16".
     """
     from trainables.engines.modules import ModuleEngine
     from trainables.engines.stacked import StackedDense
 
-    if stackable(modules[0]):
-        return StackedDense(modules, dropouts, loss, precision)
-    return ModuleEngine(modules, loss, precision, image_shape)
+    if stackable(template):
+        return StackedDense(template, loss, precision)
+    return ModuleEngine(loss, precision, image_shape)
 
 
 def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:

@@ -13,11 +13,15 @@ from trainables.streams import derive
 class ModuleEngine:
     """See `trainables.engines.Engine`. Batch norm and dropout act as in PyTorch, dropout from the member's own seed."""
 
-    def __init__(self, modules: list[nn.Module], loss: str, precision: str, image_shape: ImageShape) -> None:
-        self._modules = modules
-        self._loss, self._image_shape = loss, image_shape
-        self._autocast = torch.autocast(next(modules[0].parameters()).device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in modules]
+    def __init__(self, loss: str, precision: str, image_shape: ImageShape) -> None:
+        self._modules: list[nn.Module] = []
+        self._loss, self._precision, self._image_shape = loss, precision, image_shape
+
+    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
+        self._modules = [self._modules[place] for place in keep] + modules  # a module has its own dropout rate
+        device = next(self._modules[0].parameters()).device.type
+        self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
+        trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in self._modules]
         self.parameters = [torch.stack([one.detach() for one in same]) for same in zip(*trainable, strict=True)]
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         for member, own in enumerate(trainable):

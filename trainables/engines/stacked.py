@@ -17,8 +17,8 @@ from trainables.engines import State, Stream
 from trainables.models.random_features import FourierFeatures
 from trainables.streams import generator
 
-_CACHE_BYTES = 1.5 * 2**20
-"""Working set of a stack on a CPU: about one core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
+_CACHE_BYTES = 4 * 2**20
+"""Working set of a stack on a CPU: about twice a core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
 _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
@@ -61,38 +61,32 @@ def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.de
 class StackedDense:
     """See `trainables.engines.Engine`."""
 
-    def __init__(self, modules: list[nn.Module], dropouts: list[float], loss: str, precision: str) -> None:
-        layers = layers_of(modules[0])
+    def __init__(self, template: nn.Module, loss: str, precision: str) -> None:
+        layers = layers_of(template)
         assert layers is not None
-        states = [module.state_dict() for module in modules]
-        self._names: list[str] = []
-        self.parameters: list[Tensor] = []
-        self._fixed: State = {}
-        self._weights: list[Tensor] = []
-        self._biases: list[Tensor | None] = []
-        for name, layer in layers:
-            if isinstance(layer, FourierFeatures):
-                parts = (f"{name}.frequencies", f"{name}.phases")
-                self._fixed = {part: torch.stack([state[part] for state in states]) for part in parts}
-                self._frequencies, self._phases = self._fixed.values()
-                self._amplitude = layer.amplitude
-                continue
-            weight = torch.stack([state[f"{name}.weight"] for state in states])
-            bias = torch.stack([state[f"{name}.bias"] for state in states]) if layer.bias is not None else None
-            self._weights.append(weight)
-            self._biases.append(bias)
-            self._names += [f"{name}.weight"] + ([f"{name}.bias"] if bias is not None else [])
-            self.parameters += [weight] + ([bias] if bias is not None else [])
-        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
-        slots = iter(self.gradients)
-        self._weight_gradients: list[Tensor] = []
-        self._bias_gradients: list[Tensor | None] = []
-        for bias in self._biases:
-            self._weight_gradients.append(next(slots))
-            self._bias_gradients.append(next(slots) if bias is not None else None)
-        self._dropouts = dropouts
+        self._linear = [(name, layer.bias is not None) for name, layer in layers if isinstance(layer, nn.Linear)]
+        self._features = [(name, layer.amplitude) for name, layer in layers if isinstance(layer, FourierFeatures)]
+        self._trainable = [f"{name}.{part}" for name, biased in self._linear for part in (("weight", "bias") if biased else ("weight",))]
+        self._stacked: State = {}
         self._loss = loss
         self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
+        kept = {name: tensor[keep] for name, tensor in self._stacked.items()} if keep else {}
+        states = [module.state_dict() for module in modules]
+        fixed = [f"{name}.{part}" for name, _ in self._features for part in ("frequencies", "phases")]
+        for name in [*self._trainable, *fixed]:
+            joined = [kept[name]] if keep else []
+            joined += [torch.stack([state[name] for state in states])] if states else []
+            self._stacked[name] = torch.cat(joined)
+        self.parameters = [self._stacked[name] for name in self._trainable]
+        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+        gradients = dict(zip(self._trainable, self.gradients, strict=True))
+        self._weights = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
+        self._biases = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
+        self._weight_gradients = [gradients[f"{name}.weight"] for name, _ in self._linear]
+        self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
+        self._dropouts = dropouts
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
@@ -121,8 +115,7 @@ class StackedDense:
             outer = inner
 
     def state(self, member: int) -> State:
-        stacked = dict(zip(self._names, self.parameters, strict=True)) | self._fixed
-        return {name: tensor[member].clone() for name, tensor in stacked.items()}
+        return {name: tensor[member].clone() for name, tensor in self._stacked.items()}
 
     def _forward(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int]) -> list[Tensor]:
         """Inputs of each linear layer, (K, B, size), then the logits, (K, classes, B), of those members."""
@@ -132,10 +125,10 @@ class StackedDense:
         def of_members(stacked: Tensor) -> Tensor:
             return stacked if everyone else stacked[members]
 
-        if self._fixed:
-            features = self._buffer("features", (count, batch, self._frequencies.shape[1]))
-            self._product(inputs, of_members(self._frequencies).transpose(1, 2), features)
-            inputs = features.add_(of_members(self._phases)[:, None, :]).cos_().mul_(self._amplitude)
+        for name, amplitude in self._features:
+            frequencies, phases = (of_members(self._stacked[f"{name}.{part}"]) for part in ("frequencies", "phases"))
+            features = self._buffer("features", (count, batch, frequencies.shape[1]))
+            inputs = self._product(inputs, frequencies.transpose(1, 2), features).add_(phases[:, None, :]).cos_().mul_(amplitude)
             if masks is not None:
                 inputs = inputs.mul_(masks[0])
         passed = [inputs]
@@ -164,7 +157,7 @@ class StackedDense:
         """For each hidden layer 0 or 1/(1 - rate), (K, B, size); None when no member drops."""
         if not any(self._dropouts):
             return None
-        sizes = [self._frequencies.shape[1]] if self._fixed else [weight.shape[1] for weight in self._weights[:-1]]
+        sizes = [weight.shape[2] for weight in (self._weights if self._features else self._weights[1:])]
         masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
         for member, (rate, stream) in enumerate(zip(self._dropouts, streams, strict=True)):
             if rate:
