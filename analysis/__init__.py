@@ -9,21 +9,35 @@ analysis.write_chart(figure, "gap")
 
 from analysis.aggregate import gap_table, over_seeds
 from analysis.capacity import gap_vs_capacity
+from analysis.corruption_charts import capacity_corruption_map, error_vs_corruption, time_to_fit
+from analysis.descent import double_descent
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.load import load, load_curves
 from analysis.moments import at_moment
+from analysis.run_charts import parallel_coordinates, train_vs_test
 from analysis.style import write_chart
 from analysis.thresholds import interpolation_thresholds
+from analysis.training_charts import early_stopping, epoch_double_descent, learning_curves, memorisation
 
 __all__ = [
     "AnalysisError",
     "NothingToShow",
     "at_moment",
+    "capacity_corruption_map",
+    "double_descent",
+    "early_stopping",
+    "epoch_double_descent",
+    "error_vs_corruption",
     "gap_table",
     "gap_vs_capacity",
     "interpolation_thresholds",
+    "learning_curves",
     "load",
     "load_curves",
+    "memorisation",
     "over_seeds",
+    "parallel_coordinates",
+    "time_to_fit",
+    "train_vs_test",
     "write_chart",
 ]

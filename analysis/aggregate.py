@@ -52,12 +52,17 @@ def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, int
     sample, kinds = pc.VarianceOptions(ddof=1), ("mean", "count", "stddev" if interval == "t" else "list")
     sums = [(column, kind, sample if kind == "stddev" else None) for column in finite for kind in kinds]
     groups = keyed.group_by([f"by.{name}" for name in by]).aggregate([*sums, ([], "count_all")])
-    groups = groups.sort_by([(f"by.{name}", "ascending") for name in by])
+    groups = sorted_by(groups, [f"by.{name}" for name in by])
     columns = {name: groups[f"by.{name}"] for name in by}
     for name in values:
         low, high = (_student if interval == "t" else _bootstrap)(groups, f"of.{name}", level)
         columns |= {name: groups[f"of.{name}_mean"], f"{name}.low": low, f"{name}.high": high}
     return pa.table(columns | {"seeds": groups["count_all"]})
+
+
+def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The rows in ascending order of these columns, nulls last; as they are for none."""
+    return table.sort_by([(name, "ascending") for name in names]) if names else table
 
 
 def _student(groups: pa.Table, column: str, level: float) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

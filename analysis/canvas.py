@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,16 +60,23 @@ def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look:
 
 
 def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
-    """A logarithmic horizontal axis around the positive values, with plain numbers at its ticks: powers of ten, or the few values themselves."""
+    """A logarithmic horizontal axis around the positive values; its ticks are powers of ten, or the values if they are few and near."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     places = np.unique(xs)
     panel.set_xscale("log")
     panel.set_xlim(places[0] / 1.35, places[-1] * 1.35)
     few = places[-1] / places[0] < 20 and len(places) <= 9
-    panel.xaxis.set_major_locator(FixedLocator(places) if few else LogLocator(numticks=12))
+    panel.xaxis.set_major_locator(FixedLocator(places.tolist()) if few else LogLocator(numticks=12))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def mark_end(panel: Axes, line: Line, x: str, y: str) -> None:
+    """The line's marker at its last mean, for lines of many points."""
+    ends = line.rows.filter(pc.is_valid(line.rows[y]))
+    if ends.num_rows:
+        panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, zorder=3)
 
 
 def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
@@ -102,7 +109,8 @@ def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str
     if len(lines) > 1:
         handles = [Line2D([], [], color=line.colour, marker=line.marker, label=line.label) for line in lines]
         room = "\n" if title else ""  # the layout would put the title and an outside legend into one place
-        columns = max(1, int(figure.get_figwidth() / (0.75 + 0.085 * max(len(line.label) for line in lines))))
+        inches = [0.55 + 0.075 * len(line.label) for line in lines]
+        columns = len(lines) if sum(inches) < figure.get_figwidth() else max(1, int(figure.get_figwidth() / max(inches)))
         figure.legend(
             handles=handles,
             title=room + legend_title,
@@ -118,21 +126,29 @@ def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str
     figure.supxlabel("\n".join(lines_of_text), x=0.01, ha="left", fontsize=8, color="#555555")
 
 
+def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
 def note(
     table: pa.Table,
     cells: pa.Table,
     *,
-    interval: Interval,
+    interval: Interval | None,
     lines: tuple[int, int] = (1, 1),
     averaged: Sequence[str] = (),
     also: Iterable[str] = (),
 ) -> str:
-    """How to read a picture: over how many seeds, which intervals, what was averaged over, what is not shown.
+    """How to read a picture of means: over how many seeds, which intervals, what was averaged over, what is not shown.
 
     Args:
         table: all records.
         cells: what is drawn; its column ``seeds`` counts the runs of each mean.
-        interval: what the bands are.
+        interval: what the bands are; None for none.
         lines: how many are shown, and of how many.
         averaged: fields that vary and that the picture does not tell apart.
         also: sentences of the picture's own.
@@ -140,16 +156,24 @@ def note(
     seeds = pc.min_max(cells["seeds"]).as_py()
     few, many = seeds["min"], seeds["max"]
     count = f"{few:,}" if few == many else f"{few:,} to {many:,}"
-    runs = "run" if averaged else "seed"
-    bands = f"; bands: {100 * LEVEL:.0f} % {_INTERVALS[interval]}" if many > 1 else ", without an interval"
-    parts = [f"Means over {count} {runs}{'s' if many > 1 else ''} a point{bands}.", *also]
-    if moment_of(table):
-        parts.append(f"Values {moment_of(table)}.")
+    bands = f"; bands: {100 * LEVEL:.0f} % {_INTERVALS[interval]}" if many > 1 and interval else ", without an interval"
+    parts = [f"Means over {count} {'run' if averaged else 'seed'}{'s' if many > 1 else ''} a point{bands}.", *also]
     if averaged:
         parts.append(f"Averaged over different {', '.join(words(name) for name in averaged)}.")
+    return " ".join([*parts, *_left_out(table, lines)])
+
+
+def single_runs_note(table: pa.Table, drawn: int, of: int, *, lines: tuple[int, int] = (1, 1), also: Iterable[str] = ()) -> str:
+    """How to read a picture of single runs: how many are drawn, of how many, and what is not shown."""
+    count = f"{drawn:,} run{'s' if drawn > 1 else ''}" + (f", spread evenly over {of:,}" if drawn < of else "")
+    return " ".join([f"One mark a run: {count}.", *also, *_left_out(table, lines)])
+
+
+def _left_out(table: pa.Table, lines: tuple[int, int]) -> Iterator[str]:
+    if moment_of(table):
+        yield f"Values {moment_of(table)}."
     if lines[0] < lines[1]:
-        parts.append(f"{lines[0]} of {lines[1]:,} lines are shown.")
+        yield f"{lines[0]} of {lines[1]:,} lines are shown."
     others = table.filter(pc.not_equal(table["status"], "completed"))
     if others.num_rows:
-        parts.append(f"Not drawn: {outcomes(others)}.")
-    return " ".join(parts)
+        yield f"Not drawn: {outcomes(others)}."

@@ -75,9 +75,9 @@ def gap_vs_capacity(
                     _scatter(panel, runs, lines_by, shown, column, capacity, value)
                 log_axis(panel, lines[0].numbers(capacity, cells))
                 error_axis(panel, lines[0].numbers(value, cells))
-                panel.set_title(
-                    words(value) if column is None else f"{words(value)}\n{column.label}" if value == ERRORS[0] else words(value)
-                )
+                above = f"{words(column.by[0])} {column.label}\n" if column and value == ERRORS[0] else ""
+                formula = " (test error \N{MINUS SIGN} train error)" if value == ERRORS[0] else ""
+                panel.set_title(above + words(value) + formula)
             three[-1].set_xlabel(words(capacity))
             three[0].set_xlabel(words(capacity) if column is None else "")
         also = [FIT_NOTE, *([_THRESHOLD_NOTE] if marks else [])]

@@ -10,7 +10,7 @@ class AnalysisError(ValueError):
     """A question that cannot be answered as it was put: which part is wrong, and what would be right."""
 
 
-class NothingToShow(AnalysisError):
+class NothingToShow(AnalysisError):  # noqa: N818 - what the user reads it as
     """There is no study, no record, or none that the picture could show."""
 
 

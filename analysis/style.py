@@ -19,7 +19,7 @@ _WORDS = {
     "parameters_per_sample": "parameters per sample $p/n$",
     "model.width": "width",
     "data.train_size": "training samples $n$",
-    "generalization_gap": "generalization gap (test error \N{MINUS SIGN} train error)",
+    "generalization_gap": "generalization gap",
     "train_error": "train error",
     "test_error": "test error",
     "validation_error": "validation error",

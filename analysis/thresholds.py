@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.aggregate import completed_lines
+from analysis.aggregate import completed_lines, sorted_by
 
 
 def interpolation_thresholds(
@@ -30,4 +30,4 @@ def interpolation_thresholds(
     cells = runs.group_by([*lines, capacity]).aggregate([("fit", "mean")])
     reached = pc.if_else(pc.greater_equal(cells["fit_mean"], share), cells[capacity], None)
     found = cells.append_column("reached", reached).group_by(lines).aggregate([("reached", "min")])
-    return found.rename_columns([*lines, "threshold"]).sort_by([(name, "ascending") for name in lines])
+    return sorted_by(found.rename_columns([*lines, "threshold"]), lines)

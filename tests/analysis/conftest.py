@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_up_study import curve, records
 
 from study.records import CURVES
+from tests.analysis.made_up_study import curve, records
 
 
 @pytest.fixture

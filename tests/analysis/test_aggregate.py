@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_up_study import gap_study, record, records
 from scipy import stats
 
 import analysis
+from tests.analysis.made_up_study import gap_study, record, records
 
 
 def test_mean_and_t_interval_equal_scipys():

@@ -10,9 +10,9 @@ import xml.etree.ElementTree as ET
 import matplotlib.image
 import numpy as np
 import pytest
-from made_up_study import gap_study, record, records
 
 import analysis
+from tests.analysis.made_up_study import gap_study, record, records
 
 GAP, TRAIN, TEST = range(3)
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from made_up_study import curve, gap_study, mirror, record, records
 
 import analysis
 from study.records import CURVES, RECORDS
+from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 
 
 def by_key(table: pa.Table) -> pa.Table:
@@ -160,16 +160,16 @@ def test_mlflow_columns_filter_and_keys(tracking):
     assert curves.to_pylist() == [{"epoch": 12, "test_loss": math.inf}]
 
 
-def test_foreign_runs_are_counted_and_skipped(tmp_path):
+def test_foreign_runs_are_counted_and_skipped(tracking):
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mirror([record(seed=0)], uri)
+    uri, _ = tracking
+    mirror([record(seed=0)], uri, "shared")
     client = MlflowClient(uri)
     for _ in range(2):
-        client.create_run(client.get_experiment_by_name("made-up").experiment_id)
-    with pytest.warns(UserWarning, match="2 runs of experiment 'made-up' were not written by gaplab"):
-        assert analysis.load("mlflow:made-up", tracking_uri=uri).num_rows == 1
+        client.create_run(client.get_experiment_by_name("shared").experiment_id)
+    with pytest.warns(UserWarning, match="2 runs of experiment 'shared' were not written by gaplab"):
+        assert analysis.load("mlflow:shared", tracking_uri=uri).num_rows == 1
 
 
 def test_no_experiment_is_a_sentence(tracking):
