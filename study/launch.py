@@ -190,7 +190,7 @@ def _tuner(
             storage_path=f"{path}/tune",
             storage_filesystem=filesystem,
             verbose=0,
-            callbacks=[_progress_callback(seconds, [len(pack) for pack in plan], progress)],
+            callbacks=[_progress_callback(seconds, progress)],
             failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
@@ -207,15 +207,17 @@ def _placed_datasets(plan: list[list[Point]]) -> dict[str, Any]:
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if name != "synthetic"}
 
 
-def _progress_callback(seconds: list[float], sizes: list[int], progress: Progress) -> tune.Callback:
-    """Tells `progress` of every report: the points that ended, and their share of the pack's expected seconds."""
+def _progress_callback(seconds: list[float], progress: Progress) -> tune.Callback:
+    """Tells `progress` of every report: the points that ended, and what is newly done of the pack's expected seconds."""
     from ray import tune
+
+    behind = [0.0] * len(seconds)
 
     class Report(tune.Callback):
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-            ended = Counter(result["points"])
-            pack = trial.config["pack"]
-            progress.advanced(ended, seconds[pack] * ended.total() / sizes[pack])
+            pack, share = trial.config["pack"], result["share"]
+            progress.advanced(Counter(result["points"]), seconds[pack] * (share - behind[pack]))
+            behind[pack] = share
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does
@@ -229,6 +231,7 @@ def _ray(resources: Resources, address: str | None) -> Iterator[int]:
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt
+        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 is silent only with the old output
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

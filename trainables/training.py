@@ -90,6 +90,7 @@ class Training:
     def __init__(self, points: Sequence[TrialConfig], device: torch.device, *, seats: int | None = None) -> None:
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
+        self._total = len(points)
         self._waiting = list(points)[::-1]
         self._seats = seats
         self._seated: list[Member] = []
@@ -104,6 +105,12 @@ class Training:
     def finished(self) -> bool:
         """Whether every point has had its result."""
         return not (self._waiting or self._restored or self._seated or self._alone)
+
+    @property
+    def share(self) -> float:
+        """How much of all epochs is behind, in [0, 1]; a point that ended has all of its behind."""
+        begun = sum(1 - member.epoch / max(1, member.point.budget.epochs) for member in (*self._seated, *self._restored))
+        return 1 - (len(self._waiting) + len(self._alone) + begun) / self._total
 
     def epoch(self) -> list[Result]:
         """Train all seated members for one epoch; the results of those that ended with it."""

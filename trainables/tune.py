@@ -68,7 +68,8 @@ class PackTrainable(tune.Trainable):
         while not self._training.finished and time.monotonic() - started < SLICE_SECONDS:
             results += self._training.epoch()
         self._sink(results, self._device_name())
-        report: dict[str, Any] = {"points": dict(Counter(result.status for result in results)), "done": self._training.finished}
+        statuses = dict(Counter(result.status for result in results))
+        report: dict[str, Any] = {"points": statuses, "share": self._training.share, "done": self._training.finished}
         if not self._training.finished and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             report[SHOULD_CHECKPOINT] = True
             self._checkpointed = time.monotonic()
