@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
 from typing import Any, Literal, get_type_hints
 
@@ -62,11 +62,17 @@ def range_of(knob: Any) -> str:
     return " and ".join(part for part in (above, below) if part)
 
 
+@cache
+def _limited(group: type) -> tuple[Any, ...]:
+    """The fields of a group that have a range: points are made by the hundred thousand."""
+    return tuple(knob for knob in fields(group) if range_of(knob))
+
+
 class _Group:
     """Shared by the groups of fields: the check of their ranges."""
 
     def __post_init__(self) -> None:
-        for knob in fields(self):  # type: ignore[arg-type]
+        for knob in _limited(type(self)):
             check_range(knob, getattr(self, knob.name), f"{type(self).__name__.lower()}.{knob.name}")
 
 
@@ -108,7 +114,10 @@ class Corruption(_Group):
         "`gaussian`: pixels drawn with the training set's mean and variance",
     )
     level: float | None = _knob(
-        None, "probability that a label is corrupted, or the fraction of pixels; 0 for `redraw` and `flip` by default, else 1", low=0, high=1
+        None,
+        "probability that a label is corrupted, or the fraction of pixels; 0 for `redraw` and `flip` by default, else 1",
+        low=0,
+        high=1,
     )
     seed: int | None = _knob(None, "which labels or pixels, and into what; follows `seed` by default", low=0)
 
@@ -154,7 +163,8 @@ class Optimizer(_Group):
     nesterov: bool = _knob(False, "`sgd`: Nesterov momentum")
     batch_size: int = _knob(128, "samples a step; the last batch of an epoch may be smaller", low=1)
     schedule: Literal["constant", "exponential", "step", "cosine"] = _knob(
-        "constant", "per epoch: `exponential` multiplies by `decay`; `step` multiplies by `decay` every `decay_every` epochs; `cosine` falls to 0"
+        "constant",
+        "per epoch: `exponential` multiplies by `decay`; `step` multiplies by `decay` every `decay_every` epochs; `cosine` falls to 0",
     )
     decay: float = _knob(0.95, "factor of `exponential` and `step`", low=0, high=1, open_low=True)
     decay_every: int = _knob(30, "`step`: epochs between two drops", low=1)
@@ -169,8 +179,12 @@ class Budget(_Group):
     stop_at_train_error: float | None = _knob(
         0.0, "stop when the train error is at most this; null trains on. Also the target of interpolation (0 when null)", low=0, high=1
     )
-    stop_at_train_loss: float | None = _knob(None, "stop when the train loss is at most this", low=0)
-    evaluate_every: int = _knob(1, "epochs between two evaluations of train, validation and test error; the last epoch always has one", low=1)
+    stop_at_train_loss: float | None = _knob(
+        None, "stop when the train loss is at most this, and take that as the target in place of `stop_at_train_error`", low=0
+    )
+    evaluate_every: int = _knob(
+        1, "epochs between two evaluations of train, validation and test error; the last epoch always has one", low=1
+    )
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,7 @@ class TrialConfig:
     seed: int = _knob(0, "initialization, batch order, dropout and augmentation", low=0)
 
     def __post_init__(self) -> None:
-        for knob in fields(self):
+        for knob in _limited(TrialConfig):
             check_range(knob, getattr(self, knob.name), knob.name)
 
     def key(self) -> str:
@@ -225,17 +239,15 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     data, model, corruption = point.data, point.model, point.corruption
     if data.seed is None or corruption.seed is None or data.train_size is None or model.width is None or corruption.level is None:
         raise ConfigError("this point is not resolved: trainables.resolution.resolve(point) fills in what it leaves to defaults")
-    counts: dict[str, Any] = {name: dict(vars(getattr(point, name))) for name in GROUPS}
+    counts: dict[str, Any] = {name: dict(_plain(getattr(point, name))) for name in GROUPS}
     counts |= {"precision": point.precision, "seed": point.seed, "version": KEY_VERSION}
     if data.digest:
         counts["data"]["name"] = "npz"
     if data.name != "synthetic":
         for unused in ("dimension", "classes", "separation"):
             del counts["data"][unused]
-    for virtual in ("parameters_per_sample", "hold"):
-        del counts["model"][virtual]
-    if model.name != "random_features":
-        del counts["model"]["kernel_scale"]
+    for unused in ("parameters_per_sample", "hold", *_unused_fields(model)):
+        del counts["model"][unused]
     if corruption.level == 0:
         counts["corruption"] = None
     elif corruption.kind == "random_labels":
@@ -243,22 +255,24 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]
+    if point.optimizer.momentum == 0:
+        del optimizer["nesterov"]
     if point.optimizer.name != "sgd":
-        del optimizer["momentum"], optimizer["nesterov"]
+        del optimizer["momentum"]
+        optimizer.pop("nesterov", None)
     if point.optimizer.schedule not in ("exponential", "step"):
         del optimizer["decay"]
     if point.optimizer.schedule != "step":
         del optimizer["decay_every"]
-    return {name: _plain(value) for name, value in counts.items()}
+    if point.budget.stop_at_train_loss is not None:
+        del counts["budget"]["stop_at_train_error"]
+    return counts
 
 
-def _plain(value: Any) -> Any:
-    """Numbers that are equal hash equally: 1.0 and 1 are one learning rate."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+@lru_cache(maxsize=4096)
+def _plain(group: Any) -> dict[str, Any]:
+    """The fields of a group. Numbers that are equal hash equally: 1.0 and 1 are one learning rate."""
+    return {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in vars(group).items()}
 
 
 GROUPS: dict[str, type] = {

@@ -98,7 +98,7 @@ def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
     return dataset.image_shape
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
 def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
     dataset = load(data)
     train_index, validation_index = split(dataset.train_labels, dataset.classes, data)

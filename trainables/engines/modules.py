@@ -38,7 +38,9 @@ class ModuleEngine:
         for gradient in self.gradients:
             gradient.zero_()
         for module, images, target, stream in zip(self._modules, inputs, targets, streams, strict=True):
-            torch.manual_seed(derive(*stream))
+            torch.default_generator.manual_seed(derive(*stream))
+            if images.is_cuda:
+                torch.cuda.manual_seed(derive(*stream))
             with self._autocast:
                 outputs = module.train()(self._images(images)).float()
             if self._loss == "squared":

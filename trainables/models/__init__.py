@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from trainables.config import ConfigError, Model
@@ -94,9 +94,14 @@ def model_family(
 
 def families() -> dict[str, Family]:
     """Every family known in this process, by name."""
+    _import_bundled()
+    return dict(_FAMILIES)
+
+
+@cache
+def _import_bundled() -> None:
     for module in _BUNDLED:
         importlib.import_module(f"{__name__}.{module}")
-    return dict(_FAMILIES)
 
 
 def family(name: str) -> Family:
@@ -105,11 +110,11 @@ def family(name: str) -> Family:
     Raises:
         ConfigError: there is none; the message suggests the nearest name.
     """
-    known = families()
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+    _import_bundled()
+    if name in _FAMILIES:
+        return _FAMILIES[name]
+    near = difflib.get_close_matches(name, _FAMILIES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_FAMILIES))}"
     raise ConfigError(f"model.name is {name!r}, which is no model family: {hint}")
 
 
@@ -123,7 +128,7 @@ def build(model: Model, dropout: float, image_shape: ImageShape, classes: int, *
 
     chosen = _fitting(model, image_shape)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would note a stack trace for a GPU not started yet
         return chosen.build(model, dropout, image_shape, classes)
 
 
