@@ -108,7 +108,9 @@ def status(spec: SpecName, changes: Changes = None, storage: Storage = "results"
     for key in keys:
         counts[recorded.get(key, "missing")] = counts.get(recorded.get(key, "missing"), 0) + 1
     others = len(recorded.keys() - keys)
-    _print(f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
+    _print(
+        f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+    )
     if counts.get("failed"):
         _print_failures(f"{storage}/{understood.study}", keys)
     if others:
@@ -118,9 +120,7 @@ def status(spec: SpecName, changes: Changes = None, storage: Storage = "results"
 
 
 @app.command()
-def sync(
-    spec: SpecName, changes: Changes = None, storage: Storage = "results", tracking_uri: Tracking = None
-) -> None:
+def sync(spec: SpecName, changes: Changes = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     """Copy the records of a study that MLflow does not have yet."""
     from study.launch import open_mirror
     from study.spec import read_spec
@@ -140,7 +140,9 @@ def sync(
 def plot(
     source: Source,
     output: Annotated[Path, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = Path("gap-vs-capacity"),
-    capacity: Annotated[str, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = "parameters_per_sample",
+    capacity: Annotated[
+        str, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")
+    ] = "parameters_per_sample",
     tracking_uri: Tracking = None,
 ) -> None:
     """Draw the generalization gap against capacity."""
@@ -162,7 +164,9 @@ def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     bad = 0
     for check in checks(storage, tracking_uri):
         bad += not check.good
-        table.add_row(("[green]ok[/green] " if check.good else "[red]no[/red] ") + check.name, check.found, "" if check.good else check.remedy)
+        table.add_row(
+            ("[green]ok[/green] " if check.good else "[red]no[/red] ") + check.name, check.found, "" if check.good else check.remedy
+        )
     _print(table)
     if bad:
         raise typer.Exit(1)
@@ -252,7 +256,9 @@ def _gap_table(table: Any, title: str) -> Table:
     rows = table.to_pylist()
     lines = [name for name in table.column_names[: table.column_names.index("parameters_per_sample")]]
     heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
-    drawn = RichTable("p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval")
+    drawn = RichTable(
+        "p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval"
+    )
     cells: dict[float, dict[tuple[Any, ...], str]] = {}
     for row in rows:
         half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"

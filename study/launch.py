@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.mirror import Mirror, default_tracking_uri
 from study.plan import Point, declared_points, expected_seconds, packs
-from study.records import FINAL, FragmentWriter, Provenance, open_store, statuses
+from study.records import FINAL, FragmentWriter, Provenance, open_store, statuses, study_root
 from study.spec import Resources, Spec
 from trainables import own_models
 from trainables.config import ConfigError
@@ -78,7 +78,7 @@ def run(
     progress = progress or Progress()
     sources = read_sources(spec)
     points = declared_points(spec, progress.planned)
-    root = f"{storage.rstrip('/')}/{spec.study}"
+    root = study_root(storage, spec.study)
     prepare_storage(root, spec)
     recorded = statuses(root)
     missing = [point for point in points if recorded.get(point.key) not in FINAL]
@@ -163,9 +163,7 @@ def _forget_tune(root: str) -> None:
         filesystem.delete_dir(path)
 
 
-def _tuner(
-    spec: Spec, plan: list[list[Point]], seconds: list[float], sources: dict[str, str], root: str, progress: Progress
-) -> tune.Tuner:
+def _tuner(spec: Spec, plan: list[list[Point]], seconds: list[float], sources: dict[str, str], root: str, progress: Progress) -> tune.Tuner:
     import ray
     from ray import tune
 
@@ -232,6 +230,7 @@ def _ray(resources: Resources, address: str | None) -> Iterator[int]:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt
         "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 is silent only with the old output
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

@@ -68,7 +68,10 @@ _CURVE: dict[str, tuple[pa.DataType, str]] = {
     "test_loss": (pa.float64(), "as in the record"),
     "test_error": (pa.float64(), "as in the record"),
     "clean_train_error": (pa.float64(), "train error on the samples whose label is true; null if there are none"),
-    "wrong_train_error": (pa.float64(), "train error, against the wrong label, on the samples whose label is wrong; null if there are none"),
+    "wrong_train_error": (
+        pa.float64(),
+        "train error, against the wrong label, on the samples whose label is wrong; null if there are none",
+    ),
 }
 
 
@@ -116,6 +119,13 @@ class Provenance:
             "device": device,
             "host": platform.node(),
         }
+
+
+def study_root(storage: str, study: str) -> str:
+    """``STORAGE/STUDY`` as every process finds it: a local path is made absolute, any other URI stays as it is."""
+    filesystem, path = open_store(storage)
+    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    return f"{path}/{study}" if local else f"{storage.rstrip('/')}/{study}"
 
 
 def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -191,7 +201,9 @@ def fragments(root: str) -> list[str]:
     """Paths of the finished record files of a study, sorted; none if there is no study yet."""
     filesystem, path = open_store(root)
     found = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/records", allow_not_found=True))
-    return sorted(info.path for info in found if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith("."))
+    return sorted(
+        info.path for info in found if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
+    )
 
 
 def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = None) -> pa.Table:

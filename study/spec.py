@@ -152,7 +152,9 @@ def _find(source: str | Path) -> Path:
     if str(source) in names:
         return PRESETS / f"{source}.yaml"
     near = difflib.get_close_matches(str(source), names, n=1)
-    raise ConfigError(f"{source}: no such preset or spec file" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}"))
+    raise ConfigError(
+        f"{source}: no such preset or spec file" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
+    )
 
 
 def preset_names() -> list[str]:
