@@ -127,8 +127,8 @@ class Model(_Group):
     """The architecture and its capacity."""
 
     name: str = _knob("mlp", "a family: `gaplab presets --models` lists them; your own joins with `@model_family`")
-    width: int | None = _knob(None, "the knob that scales all layers; the published size by default", low=1)
-    depth: int | None = _knob(None, "hidden layers (`mlp`), or weight blocks where a family says so", low=0)
+    width: int | None = _knob(None, "the knob that scales all layers; the published size by default", low=1, high=10_000_000)
+    depth: int | None = _knob(None, "hidden layers (`mlp`), or weight blocks where a family says so", low=0, high=1000)
     parameters_per_sample: float | None = _knob(
         None, "p/n to aim at: solved for the width that comes closest, or for `data.train_size` with `hold: width`", low=0, open_low=True
     )
@@ -255,11 +255,10 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]
-    if point.optimizer.momentum == 0:
-        del optimizer["nesterov"]
     if point.optimizer.name != "sgd":
         del optimizer["momentum"]
-        optimizer.pop("nesterov", None)
+    if point.optimizer.name != "sgd" or point.optimizer.momentum == 0:
+        del optimizer["nesterov"]
     if point.optimizer.schedule not in ("exponential", "step"):
         del optimizer["decay"]
     if point.optimizer.schedule != "step":
@@ -271,8 +270,8 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _plain(group: Any) -> dict[str, Any]:
-    """The fields of a group. Numbers that are equal hash equally: 1.0 and 1 are one learning rate."""
-    return {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in vars(group).items()}
+    """The fields of a group. Values that are equal hash equally: 1.0 and 1 are one learning rate, True and 1 one switch."""
+    return {name: int(value) if isinstance(value, bool | float) and value == int(value) else value for name, value in vars(group).items()}
 
 
 GROUPS: dict[str, type] = {
