@@ -61,7 +61,9 @@ class Space:
         groups: list[list[Assignment]] = [draws if draws is not None else [{}]]
         groups += [[{name: value} for value in axis.values] for name, axis in self.axes.items() if isinstance(axis, Values)]
         groups += [_moving_together(group) for group in self.zipped]
-        grid: Iterator[Assignment] = ({name: value for part in parts for name, value in part.items()} for parts in itertools.product(*groups))
+        grid: Iterator[Assignment] = (
+            {name: value for part in parts for name, value in part.items()} for parts in itertools.product(*groups)
+        )
         for assignment in itertools.chain(grid, self.added):
             if not any(_agrees(assignment, excluded) for excluded in self.excluded):
                 yield assignment

@@ -217,9 +217,7 @@ def _synthetic(dimension: int, classes: int, separation: float) -> Dataset:
     means = torch.nn.functional.normalize(directions) * (separation / 2**0.5)
     labels = torch.arange(2 * SYNTHETIC_SAMPLES) % classes
     points = (means[labels] + torch.randn(len(labels), dimension, generator=draw, dtype=torch.float64)).float()[:, None, None]
-    return Dataset(
-        points[:SYNTHETIC_SAMPLES], labels[:SYNTHETIC_SAMPLES], points[SYNTHETIC_SAMPLES:], labels[SYNTHETIC_SAMPLES:], classes
-    )
+    return Dataset(points[:SYNTHETIC_SAMPLES], labels[:SYNTHETIC_SAMPLES], points[SYNTHETIC_SAMPLES:], labels[SYNTHETIC_SAMPLES:], classes)
 
 
 def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:

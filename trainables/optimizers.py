@@ -7,6 +7,8 @@ operations whatever its neighbours' values, so its bits do not depend on them.
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -78,8 +80,9 @@ class StackedOptimizer:
         return [moment[member].clone() for moment in self._moments]
 
     def _clip(self, gradients: list[Tensor]) -> None:
-        norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
-        factors = (self._clips / (norms + 1e-6)).clamp_max(1.0)
+        squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
+        norms = reduce(torch.add, squares).sqrt()  # one by one: torch.sum's order would depend on the number of members
+        factors = (self._clips / (norms + 1e-6)).clamp_max(1.0).where(self._clips.isfinite(), 1.0)
         for gradient in gradients:
             gradient.mul_(_shaped(factors, gradient))
 
@@ -101,9 +104,7 @@ class StackedOptimizer:
         first_beta, second_beta = _BETAS
         corrections = [(1 - first_beta**step, (1 - second_beta**step) ** 0.5) for step in self._steps]
         first, second = (torch.tensor(values, dtype=torch.float32, device=rates.device) for values in zip(*corrections, strict=True))
-        for parameter, gradient, mean, square in zip(
-            self._parameters, gradients, self._moments[::2], self._moments[1::2], strict=True
-        ):
+        for parameter, gradient, mean, square in zip(self._parameters, gradients, self._moments[::2], self._moments[1::2], strict=True):
             mean.lerp_(gradient, 1 - first_beta)
             square.mul_(second_beta).addcmul_(gradient, gradient, value=1 - second_beta)
             scale = square.sqrt().div_(_shaped(second, square)).add_(_EPSILON)

@@ -204,9 +204,7 @@ class Training:
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
             self._optimizer = StackedOptimizer(first.optimizer)
         self._engine.seat(stayed, [member.module for member in new], [point.regularizers.dropout for point in points])
-        self._optimizer.seat(
-            stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
-        )
+        self._optimizer.seat(stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new])
         self._smoothing = torch.tensor([point.regularizers.label_smoothing for point in points], device=self.device)
         self._augments = any(augments(point) for point in points)
 

@@ -1,4 +1,8 @@
-"""The small Inception of Zhang et al. 2017 (Figure 3): 1,649,402 parameters on 28x28x3 inputs and 10 classes, with or without batch norm."""
+"""The small Inception of Zhang et al. 2017: 1,649,402 parameters on 28x28x3 inputs and 10 classes, with batch norm or without.
+
+3x3 convolution, Inception modules in three stages, mean over all positions, linear layer. An Inception module stacks a
+1x1 and a 3x3 convolution of its input; a halving stacks a 3x3 convolution with stride 2 and max pooling.
+"""
 
 from __future__ import annotations
 
