@@ -268,6 +268,21 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     return counts
 
 
+def _unused_fields(model: Model) -> tuple[str, ...]:
+    """Fields that the bundled families do not read. A family of the user's own may read them all."""
+    if model.digest is not None:
+        return ()
+    if model.name == "linear":
+        return ("width", "depth", "batch_norm", "kernel_scale")
+    if model.name == "random_features":
+        return ("depth", "batch_norm")
+    if model.name == "mlp":
+        return ("kernel_scale",)
+    if model.name in ("alexnet_small", "inception_small", "cnn5", "resnet18"):
+        return ("depth", "kernel_scale")
+    return ()
+
+
 @lru_cache(maxsize=4096)
 def _plain(group: Any) -> dict[str, Any]:
     """The fields of a group. Values that are equal hash equally: 1.0 and 1 are one learning rate, True and 1 one switch."""
