@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import sys
 import types
 
 from trainables import models
@@ -22,6 +23,7 @@ def register(path: str, text: str) -> None:
     name = f"gaplab_own_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
     module = types.ModuleType(name)
     module.__file__ = path
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)  # tracebacks show the user's lines
     with models.source_digest(hashlib.sha256(text.encode()).hexdigest()[:32]):
         try:
