@@ -21,9 +21,7 @@ def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequen
         layers.append(nn.Linear(inputs, outputs))
         if batch_norm:
             layers.append(nn.BatchNorm1d(outputs))
-        layers.append(nn.ReLU())
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        layers += [nn.ReLU(), nn.Dropout(dropout)]  # also at rate 0: all rates have one structure, and share a pack
     layers.append(nn.Linear(sizes[-2], sizes[-1]))
     return nn.Sequential(*layers)
 

@@ -36,7 +36,5 @@ class FourierFeatures(nn.Module):
 def random_features(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """`width` random features; only the readout is trained."""
     features = model.width or 0
-    layers: list[nn.Module] = [nn.Flatten(), FourierFeatures(prod(image_shape), features, model.kernel_scale)]
-    if dropout:
-        layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers, nn.Linear(features, classes, bias=False))
+    fixed = FourierFeatures(prod(image_shape), features, model.kernel_scale)
+    return nn.Sequential(nn.Flatten(), fixed, nn.Dropout(dropout), nn.Linear(features, classes, bias=False))
