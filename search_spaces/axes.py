@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, isfinite, log
+from math import exp, log
+from sys import float_info
 from typing import Any
 
 from trainables.config import ConfigError
+
+MOST_VALUES = 1_000_000
+"""Of one axis: a slip such as ``range: 1e12`` written out must not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class Distribution:
             return self.choices[int(quantile * len(self.choices))]
         if self.kind == "int":
             if self.log:
-                return min(int(self.high), int(exp(log(self.low) + quantile * (log(self.high + 1) - log(self.low)))))
+                value = int(exp(log(self.low) + quantile * (log(self.high + 1) - log(self.low))))
+                return min(int(self.high), max(int(self.low), value))  # the logarithm of 5 comes back as 4.999...
             return int(self.low) + int(quantile * (int(self.high) - int(self.low) + 1))
         if self.kind == "log_uniform":
-            return _tidy(exp(log(self.low) + quantile * (log(self.high) - log(self.low))))
+            return min(self.high, max(self.low, _tidy(exp(log(self.low) + quantile * (log(self.high) - log(self.low))))))
         return self.low + quantile * (self.high - self.low)
 
 
@@ -64,14 +69,14 @@ def parse_axis(name: str, written: Any) -> Axis:
     Raises:
         ConfigError: what is written is no axis, or an empty one.
     """
-    kinds = ", ".join(_KINDS)
+    kinds = ", ".join(KINDS)
     if not isinstance(written, Mapping) or len(written) != 1:
         raise ConfigError(f"space.{name} must be one of {kinds} with its values, such as {{values: [0, 1]}}; it is {written!r}")
     kind, argument = next(iter(written.items()))
-    if kind not in _KINDS:
-        near = difflib.get_close_matches(str(kind), _KINDS, n=1)
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
         raise ConfigError(f"space.{name}: {kind!r} is no kind of axis: " + (f"did you mean {near[0]!r}?" if near else f"use {kinds}"))
-    return _KINDS[kind](f"space.{name}.{kind}", argument)
+    return KINDS[kind](f"space.{name}.{kind}", argument)
 
 
 def _values(where: str, argument: Any) -> Values:
@@ -84,6 +89,8 @@ def _range(where: str, argument: Any) -> Values:
     bounds = argument if isinstance(argument, list) else [0, argument]
     if len(bounds) != 2 or not all(isinstance(bound, int) and not isinstance(bound, bool) for bound in bounds) or bounds[0] >= bounds[1]:
         raise ConfigError(f"{where} must be a count such as 5 (0 to 4), or [first, end] with end greater than first; it is {argument!r}")
+    if bounds[1] - bounds[0] > MOST_VALUES:
+        raise ConfigError(f"{where} has {bounds[1] - bounds[0]:,} values: an axis takes at most {MOST_VALUES:,}")
     return Values(tuple(range(*bounds)))
 
 
@@ -91,8 +98,8 @@ def _grid(logarithmic: bool) -> Callable[[str, Any], Values]:
     def parse(where: str, argument: Any) -> Values:
         low, high = _bounds(where, argument, {"low", "high", "points"}, positive=logarithmic)
         points = argument["points"]
-        if not isinstance(points, int) or isinstance(points, bool) or points < 2:
-            raise ConfigError(f"{where}.points must be a whole number of at least 2; it is {points!r}")
+        if not isinstance(points, int) or isinstance(points, bool) or not 2 <= points <= MOST_VALUES:
+            raise ConfigError(f"{where}.points must be a whole number from 2 to {MOST_VALUES:,}; it is {points!r}")
         shares = [step / (points - 1) for step in range(points)]
         if logarithmic:
             return Values(tuple(_tidy(low ** (1 - share) * high**share) for share in shares))
@@ -122,7 +129,7 @@ def _bounds(where: str, argument: Any, needed: set[str], *, positive: bool, allo
         raise ConfigError(f"{where} must give {', '.join(sorted(needed))}; it is {argument!r}")
     low, high = argument["low"], argument["high"]
     for bound in (low, high):
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or not isfinite(bound):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not abs(bound) <= float_info.max:
             raise ConfigError(f"{where}: {bound!r} is not a finite number")
     if low >= high or (positive and low <= 0):
         raise ConfigError(f"{where}: low must be {'positive and ' if positive else ''}below high; they are {low:g} and {high:g}")
@@ -134,7 +141,7 @@ def _tidy(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-_KINDS: dict[str, Callable[[str, Any], Axis]] = {
+KINDS: dict[str, Callable[[str, Any], Axis]] = {
     "values": _values,
     "range": _range,
     "lin_grid": _grid(logarithmic=False),

@@ -6,6 +6,7 @@ A space knows nothing of points: it yields assignments ``{dotted field: value}``
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from trainables.config import ConfigError
 
 Assignment = dict[str, Any]
 
+MOST_POINTS = 10_000_000
+"""Of one study: more is a slip, and would be listed for ever."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -25,8 +29,11 @@ class Space:
     Attributes:
         axes: field -> axis; listed axes are crossed.
         zipped: groups of fields whose listed axes move together, all of one length.
-        added: assignments that join the grid.
+        added: assignments that join the grid; without axes they are all there is.
         excluded: assignments; a point that agrees with one in all its fields is dropped.
+
+    Raises:
+        ConfigError: the parts do not fit together.
     """
 
     axes: dict[str, Axis]
@@ -42,6 +49,8 @@ class Space:
         names = [name for part in (self.axes, *self.zipped) for name in part]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"space names {', '.join(sorted(twice))} twice: a field has one axis")
+        if fixed := {name for pattern in self.excluded for name in pattern} - self.fields():
+            raise ConfigError(f"space.exclude names {', '.join(sorted(fixed))}, which the space does not vary: it would exclude nothing")
 
     def fields(self) -> set[str]:
         """Every field that the space sets."""
@@ -51,8 +60,25 @@ class Space:
         """The random axes."""
         return {name: axis for name, axis in self.axes.items() if isinstance(axis, Distribution)}
 
+    def fixed(self, values: Assignment) -> Space:
+        """The space in which these fields have one value and no longer vary.
+
+        >>> Space({"seed": Values((0, 1))}, excluded=({"seed": 1},)).fixed({"seed": 2})
+        Space(axes={}, zipped=(), added=(), excluded=())
+        """
+
+        def others(part: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in part.items() if name not in values}
+
+        zipped = tuple(left for group in self.zipped if (left := others(group)))
+        excluded = tuple(others(pattern) for pattern in self.excluded if all(values.get(name, own) == own for name, own in pattern.items()))
+        return Space(others(self.axes), zipped, tuple(map(others, self.added)), excluded)
+
     def assignments(self, draws: list[Assignment] | None = None) -> Iterator[Assignment]:
         """The grid (each of its points with each draw of the random axes), then the added points, less the excluded.
+
+        Raises:
+            ConfigError: they are more than MOST_POINTS.
 
         >>> space = Space({"seed": Values((0, 1))}, excluded=({"seed": 1},))
         >>> list(space.assignments())
@@ -61,6 +87,11 @@ class Space:
         groups: list[list[Assignment]] = [draws if draws is not None else [{}]]
         groups += [[{name: value} for value in axis.values] for name, axis in self.axes.items() if isinstance(axis, Values)]
         groups += [_moving_together(group) for group in self.zipped]
+        if self.added and not (self.axes or self.zipped):
+            groups = [[]]  # points listed by hand are all there is
+        size = math.prod(len(group) for group in groups) + len(self.added)
+        if size > MOST_POINTS:
+            raise ConfigError(f"the space has {size:,} points: a study takes at most {MOST_POINTS:,}")
         grid: Iterator[Assignment] = (
             {name: value for part in parts for name, value in part.items()} for parts in itertools.product(*groups)
         )
