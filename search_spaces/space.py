@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,8 @@ class Space:
             lengths = {name: len(axis.values) for name, axis in group.items()}
             if len(set(lengths.values())) > 1:
                 raise ConfigError(f"space.zip moves fields together, but their lists differ in length: {lengths}")
-        names = [name for part in (self.axes, *self.zipped) for name in part]
+        crossed: list[Mapping[str, Axis]] = [self.axes, *self.zipped]
+        names = [name for part in crossed for name in part]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"space names {', '.join(sorted(twice))} twice: a field has one axis")
         if fixed := {name for pattern in self.excluded for name in pattern} - self.fields():
@@ -54,7 +55,8 @@ class Space:
 
     def fields(self) -> set[str]:
         """Every field that the space sets."""
-        return {name for part in (self.axes, *self.zipped, *self.added) for name in part}
+        parts: list[Mapping[str, Any]] = [self.axes, *self.zipped, *self.added]
+        return {name for part in parts for name in part}
 
     def distributions(self) -> dict[str, Distribution]:
         """The random axes."""
