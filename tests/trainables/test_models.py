@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainables.config import ConfigError, Model
-from trainables.models import build, families, family, parameter_count, slim
+from trainables.models import ImageShape, build, families, family, parameter_count, slim
 from trainables.models.resnet18 import PreActivationBlock
 
 CONVOLUTIONAL = ("alexnet_small", "inception_small", "cnn5", "resnet18")
@@ -21,7 +21,7 @@ CIFAR = (3, 32, 32)
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _seeded() -> None:
     torch.manual_seed(0)
 
 
@@ -47,32 +47,32 @@ def trainable(module: nn.Module) -> int:
         (3, (1, 28, 28), 932_362),
     ],
 )
-def test_mlp_counts(depth, image_shape, published):
+def test_mlp_counts(depth: int, image_shape: ImageShape, published: int) -> None:
     assert parameter_count(complete("mlp", 512, depth=depth), image_shape, 10) == published
 
 
 @pytest.mark.parametrize("hidden", [18, 46, 50])
-def test_one_hidden_layer_on_mnist_has_belkins_count(hidden):
+def test_one_hidden_layer_on_mnist_has_belkins_count(hidden: int) -> None:
     assert parameter_count(complete("mlp", hidden), (1, 28, 28), 10) == 795 * hidden + 10
 
 
-def test_linear_readouts_count():
+def test_linear_readouts_count() -> None:
     assert parameter_count(complete("linear"), (1, 28, 28), 10) == 784 * 10 + 10
     assert parameter_count(complete("random_features", 300), (1, 28, 28), 10) == 300 * 10
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_small_inception_count(batch_norm):
+def test_small_inception_count(batch_norm: bool) -> None:
     assert parameter_count(complete("inception_small", batch_norm=batch_norm), PAPER, 10) == 1_649_402
 
 
-def test_small_inception_is_published_with_batch_norm_and_alexnet_without():
+def test_small_inception_is_published_with_batch_norm_and_alexnet_without() -> None:
     assert complete("inception_small").batch_norm is True
     assert complete("alexnet_small").batch_norm is False
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_small_alexnet_count(batch_norm):
+def test_small_alexnet_count(batch_norm: bool) -> None:
     assert parameter_count(complete("alexnet_small", batch_norm=batch_norm), PAPER, 10) == 1_387_786
 
 
@@ -83,12 +83,12 @@ def test_small_alexnet_count(batch_norm):
     ("k", "count"),
     [(1, 2_947), (2, 11_332), (4, 44_446), (8, 176_050), (10, 274_540), (12, 394_822), (16, 700_762), (32, 2_796_202), (64, 11_171_146)],
 )
-def test_resnet18_count(k, count):
+def test_resnet18_count(k: int, count: int) -> None:
     assert parameter_count(complete("resnet18", k), CIFAR, 10) == count
 
 
 @pytest.mark.parametrize(("k", "count"), [(1, 540), (4, 6_666), (10, 39_330), (16, 99_210), (32, 391_946), (64, 1_558_026)])
-def test_cnn5_count(k, count):
+def test_cnn5_count(k: int, count: int) -> None:
     assert parameter_count(complete("cnn5", k), CIFAR, 10) == count
 
 
@@ -111,7 +111,7 @@ INCEPTION = [
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_small_inception_layer_by_layer(batch_norm):
+def test_small_inception_layer_by_layer(batch_norm: bool) -> None:
     network = build(complete("inception_small", batch_norm=batch_norm), 0.0, PAPER, 10, seed=0)
     assert isinstance(network, nn.Sequential)
     activations = torch.randn(2, *PAPER)
@@ -122,7 +122,7 @@ def test_small_inception_layer_by_layer(batch_norm):
     assert trainable(network[len(INCEPTION) :]) == 3_370
 
 
-def test_small_alexnet_layer_by_layer():
+def test_small_alexnet_layer_by_layer() -> None:
     network = build(complete("alexnet_small"), 0.0, PAPER, 10, seed=0)
     assert [tuple(parameter.shape) for parameter in network.parameters()] == [
         *[(64, 3, 5, 5), (64,)],
@@ -140,7 +140,7 @@ def test_small_alexnet_layer_by_layer():
         ("resnet18", [(64, 32)] * 5 + [(128, 16)] * 5 + [(256, 8)] * 5 + [(512, 4)] * 5),
     ],
 )
-def test_sizes_of_nakkirans_feature_maps(name, maps):
+def test_sizes_of_nakkirans_feature_maps(name: str, maps: list[tuple[int, int]]) -> None:
     """Channels and size of each convolution's output; a halving of the ResNet has two 3x3 convolutions and a shortcut."""
     network, seen = build(complete(name), 0.0, CIFAR, 10, seed=0), []
     for layer in network.modules():
@@ -151,7 +151,7 @@ def test_sizes_of_nakkirans_feature_maps(name, maps):
     assert sorted(seen) == maps
 
 
-def test_a_residual_block_normalizes_before_it_convolves():
+def test_a_residual_block_normalizes_before_it_convolves() -> None:
     """He et al. 2016, Figure 4e, rebuilt by hand; where the shape changes, the shortcut too sees the activated input."""
     norm, relu = partial(functional.batch_norm, running_mean=None, running_var=None, training=True), functional.relu
     for outputs, stride in ((4, 1), (4, 2), (6, 2)):
@@ -163,7 +163,7 @@ def test_a_residual_block_normalizes_before_it_convolves():
         torch.testing.assert_close(block(inputs), straight + residual)
 
 
-def test_alexnets_normalization_is_tensorflows():
+def test_alexnets_normalization_is_tensorflows() -> None:
     """tf.nn.lrn(x, 4, bias=1, alpha=0.001 / 9, beta=0.75): x / (1 + alpha * sum of squares over channels c-4 .. c+4) ** 0.75."""
     network = build(complete("alexnet_small"), 0.0, PAPER, 10, seed=0)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.LocalResponseNorm)]
@@ -176,7 +176,7 @@ def test_alexnets_normalization_is_tensorflows():
         torch.testing.assert_close(layer(inputs), expected, rtol=1e-12, atol=0)
 
 
-def test_batch_norm_of_alexnet_takes_the_place_of_its_normalization():
+def test_batch_norm_of_alexnet_takes_the_place_of_its_normalization() -> None:
     kinds = [type(layer) for layer in build(complete("alexnet_small", batch_norm=True), 0.0, PAPER, 10, seed=0).modules()]
     assert nn.LocalResponseNorm not in kinds
     assert kinds.count(nn.BatchNorm2d) == 2
@@ -198,7 +198,7 @@ SIZES = [(28, 28), (14, 14), (7, 7), (8, 9), (9, 8), (2, 3), (1, 1), (1, 2)]
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_pooling_is_aligned_as_in_tensorflow(height, width):
+def test_pooling_is_aligned_as_in_tensorflow(height: int, width: int) -> None:
     inputs = torch.randn(2, 3, height, width)
     pooled = slim.max_pool(height, width)(inputs)
     assert pooled.shape[2:] == (slim.halved(height), slim.halved(width))
@@ -206,18 +206,18 @@ def test_pooling_is_aligned_as_in_tensorflow(height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_strided_convolutions_are_padded_as_in_tensorflow(height, width):
+def test_strided_convolutions_are_padded_as_in_tensorflow(height: int, width: int) -> None:
     inputs = torch.randn(2, 3, height, width)
     assert torch.equal(slim.zero_padding(height, width)(inputs), same(inputs, 0.0))
 
 
-def test_pytorchs_symmetric_padding_would_be_one_pixel_off():
+def test_pytorchs_symmetric_padding_would_be_one_pixel_off() -> None:
     inputs = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert slim.max_pool(4, 4)(inputs).flatten().tolist() == [10, 11, 14, 15]
     assert functional.max_pool2d(inputs, 3, 2, padding=1).flatten().tolist() == [5, 7, 13, 15]
 
 
-def test_the_halvings_of_inception_are_aligned():
+def test_the_halvings_of_inception_are_aligned() -> None:
     """Convolution and pooling of one halving look at the same pixels: rebuilt by hand from its weights."""
     network = build(complete("inception_small", 6, batch_norm=False), 0.0, (3, 9, 8), 10, seed=0)
     assert isinstance(network, nn.Sequential)
@@ -232,7 +232,7 @@ def test_the_halvings_of_inception_are_aligned():
 # batch norm
 
 
-def test_inceptions_batch_norm_shifts_but_does_not_scale():
+def test_inceptions_batch_norm_shifts_but_does_not_scale() -> None:
     """Its output has mean beta and deviation 1 (up to epsilon) in each channel, and only beta is trained."""
     norm = slim.shift_batch_norm(4)
     assert [name for name, parameter in norm.named_parameters() if parameter.requires_grad] == ["bias"]
@@ -248,14 +248,14 @@ def test_inceptions_batch_norm_shifts_but_does_not_scale():
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_batch_norm_off_leaves_none(name):
+def test_batch_norm_off_leaves_none(name: str) -> None:
     kinds = {type(layer) for layer in build(complete(name, 4, batch_norm=False), 0.0, PAPER, 10, seed=0).modules()}
     assert nn.BatchNorm2d not in kinds
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_convolutions_have_biases_where_no_batch_norm_shifts(name, batch_norm):
+def test_convolutions_have_biases_where_no_batch_norm_shifts(name: str, batch_norm: bool) -> None:
     """Nakkiran's CNN has both (540 parameters at k = 1 count 15 biases)."""
     network = build(complete(name, 4, batch_norm=batch_norm), 0.0, PAPER, 10, seed=0)
     biases = {layer.bias is not None for layer in network.modules() if isinstance(layer, nn.Conv2d)}
@@ -263,13 +263,14 @@ def test_convolutions_have_biases_where_no_batch_norm_shifts(name, batch_norm):
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_slim_convolutions_start_xavier_uniform(batch_norm):
+def test_slim_convolutions_start_xavier_uniform(batch_norm: bool) -> None:
     """Variance 2 / (fan in + fan out); the relative error of a deviation estimated from N uniform draws is sqrt(0.2 / N)."""
     layer = slim.convolution(64, 96, 5, batch_norm=batch_norm)[0]
+    assert isinstance(layer, nn.Conv2d)
     fans = 25 * 64 + 25 * 96
     assert layer.weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=4 * (0.2 / layer.weight.numel()) ** 0.5)
     assert layer.weight.abs().max() <= (6 / fans) ** 0.5
-    assert layer.bias is None if batch_norm else not layer.bias.any()
+    assert (layer.bias is None) if batch_norm else (layer.bias is not None and not layer.bias.any())
 
 
 # any image, any width
@@ -279,7 +280,7 @@ def test_slim_convolutions_start_xavier_uniform(batch_norm):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 9), (28, 28), (32, 32), (8, 9), (17, 12)])
 @pytest.mark.parametrize(("model_width", "batch_norm", "classes"), [(1, True, 2), (3, False, 10)])
-def test_forward_and_backward(name, channels, height, width, model_width, batch_norm, classes):
+def test_forward_and_backward(name: str, channels: int, height: int, width: int, model_width: int, batch_norm: bool, classes: int) -> None:
     model, shape = complete(name, model_width, batch_norm=batch_norm), (channels, height, width)
     network = build(model, 0.0, shape, classes, seed=0)
     logits = network(torch.randn(3, *shape))
@@ -292,7 +293,7 @@ def test_forward_and_backward(name, channels, height, width, model_width, batch_
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_every_layer_of_a_wide_network_learns(name, batch_norm):
+def test_every_layer_of_a_wide_network_learns(name: str, batch_norm: bool) -> None:
     network = build(complete(name, 32, batch_norm=batch_norm), 0.0, PAPER, 10, seed=0)
     functional.cross_entropy(network(torch.randn(8, *PAPER)), torch.arange(8)).backward()
     gradients = {label: parameter.grad for label, parameter in network.named_parameters() if parameter.requires_grad}
@@ -300,14 +301,14 @@ def test_every_layer_of_a_wide_network_learns(name, batch_norm):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_counts_grow_with_width(name):
+def test_counts_grow_with_width(name: str) -> None:
     for shape in (PAPER, (1, 8, 8)):
         counts = [parameter_count(complete(name, width), shape, 10) for width in range(1, 200)]
         assert all(narrow < wide for narrow, wide in itertools.pairwise(counts))
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_every_layer_scales_with_width(name):
+def test_every_layer_scales_with_width(name: str) -> None:
     """Twice the width doubles each dimension of each parameter, but for image channels, kernels and classes."""
     default, fixed = family(name).default_width, {3, 5, 10, 1}
     with torch.device("meta"):
@@ -318,7 +319,7 @@ def test_every_layer_scales_with_width(name):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_smaller_images_are_refused(name):
+def test_smaller_images_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="at least 8x8; the data has 7x28"):
         parameter_count(complete(name, 2), (3, 7, 28), 10)
 
@@ -327,7 +328,7 @@ def test_smaller_images_are_refused(name):
 
 
 @pytest.mark.parametrize(("name", "dropped"), [("alexnet_small", 2), ("inception_small", 1), ("cnn5", 1), ("resnet18", 1)])
-def test_dropout_acts_in_training_and_only_then(name, dropped):
+def test_dropout_acts_in_training_and_only_then(name: str, dropped: int) -> None:
     inputs = torch.randn(4, *PAPER)
     network = build(complete(name, 8), 0.5, PAPER, 10, seed=0)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.5] * dropped
@@ -336,7 +337,7 @@ def test_dropout_acts_in_training_and_only_then(name, dropped):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-def test_without_dropout_training_draws_nothing(name):
+def test_without_dropout_training_draws_nothing(name: str) -> None:
     network = build(complete(name, 8), 0.0, PAPER, 10, seed=0)
     before = torch.get_rng_state()
     network(torch.randn(4, *PAPER, generator=torch.Generator().manual_seed(1)))
@@ -347,7 +348,7 @@ def test_without_dropout_training_draws_nothing(name):
 
 
 @pytest.mark.parametrize("name", sorted(["mlp", "linear", "random_features", *CONVOLUTIONAL]))
-def test_a_build_depends_on_its_seed_alone(name):
+def test_a_build_depends_on_its_seed_alone(name: str) -> None:
     torch.manual_seed(17)
     before = torch.get_rng_state()
     first = build(complete(name, 8), 0.0, PAPER, 10, seed=5).state_dict()
@@ -360,22 +361,22 @@ def test_a_build_depends_on_its_seed_alone(name):
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_counting_takes_no_memory_and_no_randomness():
+def test_counting_takes_no_memory_and_no_randomness() -> None:
     before = torch.get_rng_state()
     wide = parameter_count(complete("mlp", 10_000_000), PAPER, 10)
     assert wide == (prod(PAPER) + 1) * 10_000_000 + (10_000_000 + 1) * 10
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_unknown_family_suggests_the_nearest():
+def test_an_unknown_family_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'resnet81', which is no model family: did you mean 'resnet18'\?"):
         family("resnet81")
 
 
-def test_an_unknown_family_far_from_all_lists_them():
+def test_an_unknown_family_far_from_all_lists_them() -> None:
     with pytest.raises(ConfigError, match=r"known are .*alexnet_small.*mlp"):
         family("zzz")
 
 
-def test_all_families_are_known():
+def test_all_families_are_known() -> None:
     assert {"mlp", "linear", "random_features", *CONVOLUTIONAL} <= families().keys()
