@@ -10,10 +10,10 @@ import importlib
 import os
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ class Dataset:
         *arrays, classes, digest = parts
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            tensors = [torch.from_numpy(array) for array in arrays]
-        return Dataset(*tensors, classes, digest)
+            train_images, train_labels, test_images, test_labels = (torch.from_numpy(array) for array in arrays)
+        return Dataset(train_images, train_labels, test_images, test_labels, classes, digest)
 
 
 def data_folder() -> Path:
@@ -76,11 +76,15 @@ def load(data: Data) -> Dataset:
     """The data set that `data` names, from this process's memory after the first call.
 
     Raises:
-        ConfigError: no such data set or file, a download that failed, a file that is not what it should be.
+        ConfigError: no such data set or file, a download that failed, a file that is not what it should be, or (for a resolved
+            point) no longer the file that it was.
     """
     if data.name == "synthetic":
         return _synthetic(data.dimension, data.classes, data.separation)
-    return _SHARED.get(data.digest or data.name) or _load_named(data.name, data_folder())
+    dataset = _SHARED.get(data.digest or data.name) or _load_named(data.name, data_folder())
+    if data.digest not in (None, dataset.digest):
+        raise ConfigError(f"data.name is {data.name}, but that is not the file of this point any more: its content has changed")
+    return dataset
 
 
 def share(name: str, dataset: Dataset) -> None:
@@ -115,16 +119,15 @@ def _digits() -> Dataset:
 
 def _torchvision(name: str, folder: Path) -> Dataset:
     """Downloaded once a machine, under a lock; torchvision verifies the checksums."""
-    datasets = importlib.import_module("torchvision.datasets")
-    source = getattr(datasets, _TORCHVISION[name])
     splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
     try:
+        source = getattr(importlib.import_module("torchvision.datasets"), _TORCHVISION[name])
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{name}.lock"):
             train, test = (source(str(folder), download=True, **split) for split in splits)
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError, HTTPException) as error:
         raise ConfigError(
-            f"data.name is {name!r}, but it could not be downloaded to {folder} ({error}): "
+            f"data.name is {name!r}, but torchvision could not download it to {folder} ({' '.join(str(error).split())}): "
             f"check the connection, or put a Keras-style file there as {name}.npz"
         ) from None
     images: Callable[[Any], Tensor] = partial(_channels_first, channels_last=name != "svhn")
@@ -147,21 +150,25 @@ def read_npz(path: Path) -> Dataset:
         ConfigError: the file is missing, damaged or holds something else; the sentence says what.
     """
     keys = ("x_train", "y_train", "x_test", "y_test")
+    if not path.is_file():
+        raise ConfigError(f"there is no data file {path}: give the path of a Keras-style .npz as npz:PATH")
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(f"{path} is no .npz file, or only the beginning of one: copy it anew")
     try:
         with np.load(path, allow_pickle=False) as file:
             if missing := [key for key in keys if key not in file.files]:
                 raise ConfigError(f"{path} lacks {', '.join(missing)}: a data file holds the arrays {', '.join(keys)}")
-            arrays = {key: file[key] for key in keys}
-    except FileNotFoundError:
-        raise ConfigError(f"there is no data file {path}: give the path of a Keras-style .npz as npz:PATH") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path} is damaged or not an .npz file ({error}): copy it anew") from None
+            arrays = {key: np.asarray(file[key]) for key in keys}
+    except ConfigError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged bytes
+        raise ConfigError(f"{path} is damaged or no .npz file of arrays ({' '.join(str(error).split())}): copy it anew") from None
     classes = _checked_classes(path, arrays)
     train_images, test_images = (_checked_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
     if train_images.shape[1:] != test_images.shape[1:]:
         raise ConfigError(f"{path}: training images are {tuple(train_images.shape[1:])} but test images {tuple(test_images.shape[1:])}")
+    if train_images.dtype != test_images.dtype:
+        raise ConfigError(f"{path}: x_train is {arrays['x_train'].dtype} but x_test {arrays['x_test'].dtype}: both must be in one unit")
     train_labels, test_labels = (torch.from_numpy(arrays[key].reshape(-1).astype(np.int64)) for key in ("y_train", "y_test"))
     return Dataset(train_images, train_labels, test_images, test_labels, classes, _digest(arrays))
 
@@ -169,15 +176,19 @@ def read_npz(path: Path) -> Dataset:
 def _checked_classes(path: Path, arrays: dict[str, np.ndarray]) -> int:
     for split in ("train", "test"):
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if labels.size == 0 or labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer):
+        if labels.ndim == 0 or labels.size == 0 or labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer):
             raise ConfigError(f"{path}: y_{split} must be a list of whole numbers, one label an image; it is {labels.dtype} {labels.shape}")
         if images.ndim == 0 or len(images) != len(labels):
             raise ConfigError(f"{path}: x_{split} has {len(images) if images.ndim else 0} images but y_{split} {len(labels)} labels")
-    classes = max(2, int(arrays["y_train"].max()) + 1)
+    present = np.unique(arrays["y_train"])
+    classes = max(2, int(present[-1]) + 1)
     for split in ("train", "test"):
         low, high = int(arrays[f"y_{split}"].min()), int(arrays[f"y_{split}"].max())
         if low < 0 or high >= classes:
             raise ConfigError(f"{path}: y_{split} holds the label {low if low < 0 else high}, outside the classes 0 to {classes - 1}")
+    if len(present) <= present[-1]:
+        absent = int(np.argmax(present != np.arange(len(present))))
+        raise ConfigError(f"{path}: y_train holds the label {present[-1]} but no label {absent}: number the C classes 0 to C - 1")
     return classes
 
 
@@ -223,15 +234,15 @@ def _synthetic(dimension: int, classes: int, separation: float) -> Dataset:
 def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     """Indices of the training subset and of the validation split: disjoint, seeded, each balanced over the classes.
 
-    Balanced: every class has size//C samples or one more, as far as the class has so many; the rest is drawn from all.
-    The training subset does not depend on `validation_size`, and a smaller one is part of a larger one up to that rest.
+    Balanced: every class has size//C samples or one more; a class that has fewer gives all, the others share the rest.
+    The training subset does not depend on `validation_size`, and a smaller one is part of a larger one.
 
     Args:
         labels: true labels, (n,) int64.
         data: resolved (`train_size` and `seed` filled in), with train_size + validation_size <= n.
 
     Returns:
-        (train_size,) and (validation_size,) int64, in random order.
+        (train_size,) and (validation_size,) int64, ascending.
     """
     assert data.train_size is not None
     assert data.seed is not None
@@ -241,17 +252,15 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     taken[train] = True
     left = order.flip(0)
     left = left[~taken[left]]
-    return train, _balanced(left, labels, classes, data.validation_size)
+    validation = _balanced(left, labels, classes, data.validation_size)
+    return train.sort().values, validation.sort().values
 
 
 def _balanced(order: Tensor, labels: Tensor, classes: int, size: int) -> Tensor:
-    """The first `size` of `order` that keep the classes balanced, in that order."""
-    if size == len(order):
-        return order
+    """The first `size` of `order` that keep the classes balanced."""
     ranked = labels[order]
     rank = torch.empty(len(order), dtype=torch.int64)
     for label in range(classes):
         members = (ranked == label).nonzero().squeeze(1)
         rank[members] = torch.arange(len(members))
-    first = rank.argsort(stable=True)[:size]
-    return order[first.sort().values]
+    return order[rank.argsort(stable=True)[:size]]
