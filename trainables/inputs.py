@@ -126,7 +126,7 @@ def _shared_images(dataset: Dataset, preprocessing: str, device: torch.device) -
     """All training images as inputs, and the test samples: one copy for all points of a process."""
     statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
     train, test = (
-        _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, device)
+        _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, _full_range(dataset), device)
         for images in (dataset.train_images, dataset.test_images)
     )
     return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
@@ -137,10 +137,11 @@ def _corrupted_images(
 ) -> tuple[Inputs, Samples]:
     """A point's own pixels: its `used` training images as inputs, and its test samples."""
     statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
-    train, test = (
-        _preprocess(corrupt_pixels(_cropped(images, preprocessing), corruption, name, *statistics), preprocessing, *statistics, device)
+    corrupted = (
+        corrupt_pixels(_cropped(images, preprocessing), corruption, name, *statistics)
         for images, name in ((dataset.train_images[used], "train"), (dataset.test_images, "test"))
     )
+    train, test = (_preprocess(images, preprocessing, *statistics, _full_range(dataset), device) for images in corrupted)
     return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
 
 
@@ -164,11 +165,16 @@ def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
 
 
-def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Tensor, device: torch.device) -> Inputs:
+def _full_range(dataset: Dataset) -> float:
+    """Of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
+    return 255.0 if dataset.train_images.dtype == torch.uint8 else 1.0
+
+
+def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Tensor, full_range: float, device: torch.device) -> Inputs:
     count, channels, height, width = images.shape
     flat = images.reshape(count, -1)
     if preprocessing == "paper":
-        scale, shift = _per_image_standardization(flat, full_range=255.0 if images.dtype == torch.uint8 else 1.0)
+        scale, shift = _per_image_standardization(flat, full_range)
     else:
         safe = torch.where(deviation > 0, deviation, torch.ones_like(deviation))  # a constant channel becomes 0, not NaN
         scale, shift = ((1 / safe), (-mean / safe))
