@@ -23,6 +23,8 @@ KEY_VERSION = 1
 CorruptionKind = Literal["redraw", "flip", "random_labels", "shuffled_pixels", "random_pixels", "gaussian"]
 LABEL_KINDS = ("redraw", "flip", "random_labels")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
+WIDEST = 10_000_000
+"""Largest width: beyond any memory, yet small enough that no parameter count overflows."""
 
 
 class ConfigError(ValueError):
@@ -72,7 +74,7 @@ class _Group:
     """Shared by the groups of fields: the check of their ranges."""
 
     def __post_init__(self) -> None:
-        for knob in _limited(type(self)):
+        for knob in _limited(type(self)):  # type: ignore[arg-type]
             check_range(knob, getattr(self, knob.name), f"{type(self).__name__.lower()}.{knob.name}")
 
 
@@ -106,7 +108,7 @@ class Data(_Group):
 class Corruption(_Group):
     """One of the randomization tests. Corrupted once, before training, and fixed over epochs."""
 
-    kind: CorruptionKind = _knob(
+    kind: CorruptionKind = _knob(  # noqa: RUF009
         "redraw",
         "`redraw`: a label is drawn anew, uniformly over all C classes (Zhang et al. 2017: wrong-label rate level*(C-1)/C); "
         "`flip`: a label becomes a different class (Nakkiran et al. 2019: wrong-label rate = level); `random_labels`: redraw at level 1; "
@@ -127,7 +129,7 @@ class Model(_Group):
     """The architecture and its capacity."""
 
     name: str = _knob("mlp", "a family: `gaplab presets --models` lists them; your own joins with `@model_family`")
-    width: int | None = _knob(None, "the knob that scales all layers; the published size by default", low=1, high=10_000_000)
+    width: int | None = _knob(None, "the knob that scales all layers; the published size by default", low=1, high=WIDEST)
     depth: int | None = _knob(None, "hidden layers (`mlp`), or weight blocks where a family says so", low=0, high=1000)
     parameters_per_sample: float | None = _knob(
         None, "p/n to aim at: solved for the width that comes closest, or for `data.train_size` with `hold: width`", low=0, open_low=True

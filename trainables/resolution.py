@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from trainables.config import LABEL_KINDS, ConfigError, Corruption, Data, Model, TrialConfig
+from trainables.config import LABEL_KINDS, WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
 from trainables.data import Dataset, load
 from trainables.inputs import input_shape
 from trainables.models import ImageShape, family, parameter_count
@@ -69,7 +69,7 @@ def _solve(model: Model, data: Data, shape: ImageShape, dataset: Dataset) -> tup
     assert wanted is not None
     assert data.train_size is not None
     if model.hold == "train_size":
-        width = _closest_width(sizes_only(model), shape, dataset.classes, round(wanted * data.train_size))
+        width = _closest_width(replace(sizes_only(model), width=1), shape, dataset.classes, wanted * data.train_size)
         model = replace(model, width=width)
     else:
         parameters = parameter_count(sizes_only(model), shape, dataset.classes)
@@ -86,8 +86,8 @@ def _solve(model: Model, data: Data, shape: ImageShape, dataset: Dataset) -> tup
 
 
 @lru_cache(maxsize=100_000)
-def _closest_width(model: Model, shape: ImageShape, classes: int, parameters: int) -> int:
-    """Capacity grows with width: double until it is enough, then bisect."""
+def _closest_width(model: Model, shape: ImageShape, classes: int, parameters: float) -> int:
+    """Capacity grows with width: double until it is enough (or the widest is not), then bisect."""
 
     def count(width: int) -> int:
         return parameter_count(replace(model, width=width), shape, classes)
@@ -95,8 +95,8 @@ def _closest_width(model: Model, shape: ImageShape, classes: int, parameters: in
     low, high = 1, 2
     if count(1) == count(2):  # a family without a width knob has one capacity
         return 1
-    while count(high) < parameters:
-        low, high = high, 2 * high
+    while high < WIDEST and count(high) < parameters:
+        low, high = high, min(WIDEST, 2 * high)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < parameters else (low, middle)
@@ -110,5 +110,5 @@ def _check_together(point: TrialConfig, shape: ImageShape) -> None:
         raise ConfigError("regularizers.early_stopping needs a validation split: set data.validation_size")
     if (regularizers.crop or regularizers.flip) and min(height, width) < 2:
         raise ConfigError(f"regularizers.crop and flip need images, but {point.data.name} has none")
-    if point.model.name == "linear" and regularizers.dropout:
-        raise ConfigError("regularizers.dropout acts on hidden units, and model linear has none")
+    if regularizers.dropout and (point.model.name == "linear" or (point.model.name == "mlp" and not point.model.depth)):
+        raise ConfigError(f"regularizers.dropout acts on hidden units, and model {point.model.name} has none here")
