@@ -9,25 +9,30 @@ analysis.write_chart(figure, "gap")
 
 from analysis.aggregate import gap_table, over_seeds
 from analysis.capacity import gap_vs_capacity
+from analysis.compare import compare
 from analysis.corruption_charts import capacity_corruption_map, error_vs_corruption, time_to_fit
 from analysis.descent import double_descent
 from analysis.errors import AnalysisError, NothingToShow
+from analysis.fits import PowerLaw, fit_power_law, power_law_table
 from analysis.load import load, load_curves
 from analysis.moments import at_moment
 from analysis.run_charts import parallel_coordinates, train_vs_test
 from analysis.style import write_chart
-from analysis.thresholds import interpolation_thresholds
+from analysis.thresholds import interpolation_thresholds, threshold_location
 from analysis.training_charts import early_stopping, epoch_double_descent, learning_curves, memorisation
 
 __all__ = [
     "AnalysisError",
     "NothingToShow",
+    "PowerLaw",
     "at_moment",
     "capacity_corruption_map",
+    "compare",
     "double_descent",
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
+    "fit_power_law",
     "gap_table",
     "gap_vs_capacity",
     "interpolation_thresholds",
@@ -37,6 +42,8 @@ __all__ = [
     "memorisation",
     "over_seeds",
     "parallel_coordinates",
+    "power_law_table",
+    "threshold_location",
     "time_to_fit",
     "train_vs_test",
     "write_chart",

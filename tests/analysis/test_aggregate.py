@@ -91,3 +91,31 @@ def test_nothing_completed_is_a_sentence():
     diverged = records([record(seed=seed, status="diverged", finished=datetime(2026, 1, 1, tzinfo=UTC)) for seed in range(3)])
     with pytest.raises(analysis.NothingToShow, match=r"no record is completed \(3 diverged\)"):
         analysis.gap_table(diverged)
+
+
+def test_the_threshold_of_a_known_curve_is_located_between_the_capacities():
+    rows = []
+    for seed, shift in enumerate((0.9, 1.0, 1.1)):
+        for size in (1, 2, 4, 8, 16):
+            error = max(0.0, 0.4 - 0.1 * math.log2(size / shift))  # falls to 0.15 where log2(size / shift) is 2.5
+            rows.append(record(**{"model.width": size}, parameters=size * 1000, seed=seed, train_error=error))
+    row = analysis.threshold_location(records(rows), train_error=0.15).to_pylist()[0]
+    logs = np.log([0.9, 1.0, 1.1]) + 2.5 * math.log(2)
+    low, high = stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs))
+    assert (row["threshold"], row["threshold.low"], row["threshold.high"]) == pytest.approx(
+        tuple(np.exp([logs.mean(), low, high])), rel=1e-9
+    )
+    assert (row["seeds"], row["above"], row["below"]) == (3, 0, 0)
+
+
+def test_thresholds_outside_the_capacities_are_counted_not_invented():
+    errors = {0: (0.5, 0.4), 1: (0.0, 0.0), 2: (0.5, 0.0)}
+    rows = [
+        record(**{"model.width": size}, parameters=1000 * size, seed=seed, train_error=error)
+        for seed, pair in errors.items()
+        for size, error in zip((1, 2), pair, strict=True)
+    ]
+    row = analysis.threshold_location(records(rows), train_error=0.25).to_pylist()[0]
+    assert (row["seeds"], row["above"], row["below"]) == (1, 1, 1)
+    assert row["threshold"] == pytest.approx(2**0.5)
+    assert row["threshold.low"] is None
