@@ -27,6 +27,7 @@ app = typer.Typer(
 
 SpecName = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec; repeatable.")]
+Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
 Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
 Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
@@ -58,6 +59,7 @@ def _is_mistake(error: ValueError) -> bool:
 def run(
     spec: SpecName,
     changes: Changes = None,
+    scale: Scale = None,
     storage: Storage = "results",
     tracking_uri: Tracking = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
@@ -66,7 +68,7 @@ def run(
     """Run what is missing of a study, then show the gap by capacity and corruption."""
     from study.spec import read_spec
 
-    understood = read_spec(spec, tuple(changes or ()))
+    understood = read_spec(spec, tuple(changes or ()), scale)
     if dry_run:
         _describe(understood, storage)
         return
@@ -75,6 +77,68 @@ def run(
     with _drawn_progress() as progress:
         summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
     _conclude(summary, understood)
+
+
+@app.command()
+def reproduce(
+    target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
+    scale: Scale = None,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+) -> None:
+    """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from study import launch
+    from study.spec import preset_names, read_spec
+    from trainables.config import ConfigError
+
+    if (target is None) == (not everything):
+        raise ConfigError("reproduce takes one preset, or --all")
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else preset_names()) if target or _reproduces(name)]
+    pages = []
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        with _drawn_progress() as progress:
+            summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+        if summary.interrupted:
+            _conclude(summary, spec)
+        pages.append(_compare(summary.root, spec))
+    if everything and "://" not in storage:
+        report = Path(storage) / "reproduction.md"
+        report.write_text("\n".join(pages))
+        _print(f"wrote {report}")
+
+
+def _reproduces(preset: str) -> bool:
+    from study.spec import PRESETS
+
+    return "\npublished:" in (PRESETS / f"{preset}.yaml").read_text()
+
+
+def _compare(root: str, spec: Spec) -> str:
+    """Print and write the side-by-side table of one study."""
+    from rich.table import Table as RichTable
+
+    import analysis
+    from analysis.reproduction import as_markdown, compare_number, compare_order
+
+    published = spec.published
+    assert published is not None
+    records = analysis.load(root)
+    found = [compare_number(records, row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
+    found += [compare_order(records, order.name, order.column, order.rising) for order in published.orders]
+    drawn = RichTable("", "published", "measured", "difference", "tolerance", "seeds", "verdict", title=f"{spec.study}: {published.source}")
+    for one in found:
+        drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
+    _print(drawn)
+    page = as_markdown(spec.study, found, published.source, published.ours)
+    path = (Path(root) if "://" not in root else Path()) / "reproduction.md"
+    path.write_text(page)
+    _print(f"wrote {path}")
+    return page
 
 
 @app.command()
@@ -88,20 +152,20 @@ def presets() -> None:
 
 
 @app.command()
-def show(spec: SpecName, changes: Changes = None, storage: Storage = "results") -> None:
+def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say what a spec declares: its points, their capacities, what is recorded already."""
     from study.spec import read_spec
 
-    _describe(read_spec(spec, tuple(changes or ())), storage)
+    _describe(read_spec(spec, tuple(changes or ()), scale), storage)
 
 
 @app.command()
-def status(spec: SpecName, changes: Changes = None, storage: Storage = "results") -> None:
+def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say which points of a study are recorded, which are missing, and why."""
     from study.launch import declared_and_recorded
     from study.spec import read_spec
 
-    understood = read_spec(spec, tuple(changes or ()))
+    understood = read_spec(spec, tuple(changes or ()), scale)
     points, recorded = declared_and_recorded(understood, f"{storage}/{understood.study}")
     keys = {point.key for point in points}
     counts: dict[str, int] = {}
@@ -120,12 +184,12 @@ def status(spec: SpecName, changes: Changes = None, storage: Storage = "results"
 
 
 @app.command()
-def sync(spec: SpecName, changes: Changes = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
+def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     """Copy the records of a study that MLflow does not have yet."""
     from study.launch import open_mirror
     from study.spec import read_spec
 
-    understood = read_spec(spec, tuple(changes or ()))
+    understood = read_spec(spec, tuple(changes or ()), scale)
     mirror = open_mirror(understood, storage, f"{storage}/{understood.study}", tracking_uri)
     if mirror is None:
         _print(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")

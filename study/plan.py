@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
+from search_spaces.space import Assignment
 from study.spec import Spec
 from trainables.config import ConfigError, TrialConfig, with_fields
-from trainables.resolution import capacity, resolve
+from trainables.resolution import resolve, work
 
 SECONDS_PER_PACK = 20.0
 """A pack is about this long at most: long enough that Tune's 30 to 70 ms a trial do not count, short enough to lose."""
 PACKS_PER_WORKER = 6
 """At least so many packs a worker, as far as points suffice: the last ones must be able to end together."""
-_MULTIPLY_ADDS_PER_SECOND = 20e9
+_MULTIPLY_ADDS_PER_SECOND = 30e9
 _SECONDS_PER_STEP = 10e-6
 """Of one core and one member in a stack, with its evaluations: orders of magnitude, measured by `make bench` (bench_engine.py)."""
 
@@ -35,14 +36,17 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
         ConfigError: a point cannot be run; the sentence names its assignment.
     """
     points: dict[str, Point] = {}
-    for done, assignment in enumerate(spec.assignments()):
-        try:
+    assignment: Assignment = {}
+    try:
+        for done, assignment in enumerate(spec.assignments()):
             config = resolve(with_fields(spec.trial, assignment))
-        except ConfigError as error:
-            raise ConfigError(f"{error} (at {_in_words(assignment)})" if assignment else str(error)) from None
-        key = config.key()
-        points.setdefault(key, Point(key, config))
-        progress(done + 1)
+            key = config.key()
+            points.setdefault(key, Point(key, config))
+            progress(done + 1)
+    except ConfigError as error:
+        source = f"{spec.source}: " if spec.source else ""
+        place = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
+        raise ConfigError(f"{source}{error}{place}") from None
     return list(points.values())
 
 
@@ -64,9 +68,5 @@ def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
 def expected_seconds(point: TrialConfig) -> float:
     """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
     samples = point.data.train_size or 1
-    work = 3 * samples * capacity(point) * point.budget.epochs / _MULTIPLY_ADDS_PER_SECOND
-    return work + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4
-
-
-def _in_words(assignment: dict[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in assignment.items())
+    products = 3 * samples * work(point) * point.budget.epochs / _MULTIPLY_ADDS_PER_SECOND
+    return products + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4

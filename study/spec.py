@@ -6,7 +6,8 @@ Every mistake is one sentence that names the file, the field and what would be r
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from search_spaces.axes import Axis, Distribution, Values, parse_axis
+from search_spaces.axes import MOST_VALUES, Axis, Distribution, Values, parse_axis
 from search_spaces.space import Assignment, Space, draw
+from study.scales import at_scale
 from trainables.config import ConfigError, TrialConfig, field_types, with_fields
 
 PRESETS = Path(__file__).parent / "presets"
+_LARGEST = 2**63 - 1
 
 
 class _Section(BaseModel):
@@ -30,7 +33,7 @@ class Search(_Section):
     """How points are chosen from the space."""
 
     kind: Literal["grid", "random", "quasi_random"] = "grid"
-    samples: Annotated[int, Field(ge=1)] | None = None
+    samples: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -38,14 +41,41 @@ class Resources(_Section):
     """What one worker takes, and how many there are."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
-    cpus: Annotated[float, Field(gt=0)] = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
 
 
 class Tracking(_Section):
     """Whether results are mirrored to MLflow."""
 
     mlflow: bool = True
+
+
+class PublishedRow(_Section):
+    """One published number: the mean of `column` over the points that agree with `where`."""
+
+    name: str
+    where: dict[str, Any]
+    column: str
+    value: float
+    tolerance: float
+
+
+class PublishedOrder(_Section):
+    """A published order: the mean of `column` rises from each of the groups to the next."""
+
+    name: str
+    column: str
+    rising: list[dict[str, Any]]
+
+
+class Published(_Section):
+    """What a preset reproduces: numbers and orders with their source, and where our protocol is our choice."""
+
+    source: str
+    rows: list[PublishedRow] = []
+    orders: list[PublishedOrder] = []
+    ours: list[str] = []
 
 
 class _Written(_Section):
@@ -55,16 +85,22 @@ class _Written(_Section):
     trial: dict[str, Any] = {}
     space: dict[str, Any] = {}
     search: Search = Search()
-    replicates: Annotated[int, Field(ge=1)] | None = None
+    replicates: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
     resources: Resources = Resources()
     measures: list[str] = []
     tracking: Tracking = Tracking()
     imports: list[str] = []
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A study, understood: its trial, its space, how it is searched, with what."""
+    """A study, understood: its trial, its space, how it is searched, with what.
+
+    Attributes:
+        text: the YAML that declares it.
+        source: the file it was read from, if any.
+    """
 
     study: str
     trial: TrialConfig
@@ -74,7 +110,9 @@ class Spec:
     tracking: Tracking
     measures: tuple[str, ...]
     imports: tuple[Path, ...]
+    published: Published | None
     text: str
+    source: Path | None = None
 
     def assignments(self) -> list[Assignment]:
         """Every assignment of the declared points, in order.
@@ -83,6 +121,8 @@ class Spec:
             ConfigError: there is none, or the search does not fit the space.
         """
         if self.search.kind == "grid":
+            if self.search.samples is not None:
+                raise ConfigError("search.samples has no meaning for search.kind grid, which takes every point: leave it out")
             if random := self.space.distributions():
                 raise ConfigError(f"space.{next(iter(random))} is random, which search.kind grid cannot list: use random or quasi_random")
             found = list(self.space.assignments())
@@ -92,36 +132,44 @@ class Spec:
             draws = draw(self.space.distributions(), self.search.samples, self.search.seed, quasi_random=self.search.kind == "quasi_random")
             found = list(self.space.assignments(draws))
         if not found:
-            raise ConfigError("the space is empty: every point of the grid is excluded")
+            raise ConfigError("the space is empty: every point of it is excluded")
         return found
 
 
-def read_spec(source: str | Path, changes: tuple[str, ...] = ()) -> Spec:
-    """A spec from a YAML file or a preset's name, with ``FIELD=VALUE`` changes applied to it.
+def read_spec(source: str | Path, changes: tuple[str, ...] = (), scale: str | None = None) -> Spec:
+    """A spec from a YAML file or a preset's name, at one of its scales, with ``FIELD=VALUE`` changes applied to it.
 
     Raises:
         ConfigError: one sentence that begins with the file.
     """
     path = _find(source)
     try:
-        text = path.read_text()
-        written = _yaml().load(text)
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from None
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        written = _yaml().load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, a number of 5,000 digits
+        raise ConfigError(f"{path}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(written, dict):
         raise ConfigError(f"{path}: a spec is a mapping that begins with study: NAME")
     try:
-        for change in changes:
-            _apply(written, change)
-        return understand(written, text, path.parent)
+        written = at_scale(written, scale)
+        fixed = _apply(written, changes)
+        return understand(written, text + _run_with(changes, scale), path, fixed)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def understand(written: Mapping[str, Any], text: str = "", folder: Path = Path()) -> Spec:
+def understand(
+    written: Mapping[str, Any], text: str = "", source: Path | None = None, fixed: Mapping[str, Any] | None = None
+) -> Spec:
     """A spec from its mapping.
+
+    Args:
+        text: the YAML it stands in, if it does.
+        source: the file it stands in, to which `imports` are relative.
+        fixed: dotted fields that have one value, whatever the spec says of them.
 
     Raises:
         ConfigError: a field is unknown or has an impossible value.
@@ -130,24 +178,44 @@ def understand(written: Mapping[str, Any], text: str = "", folder: Path = Path()
         parts = _Written.model_validate(dict(written))
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
-    trial = with_fields(TrialConfig(), {name: _checked(name, value, "trial") for name, value in _dotted(parts.trial).items()})
+    fixed = {name: _checked(name, value, "--set ") for name, value in (fixed or {}).items()}
+    declared = {name: _checked(name, value, "trial.") for name, value in _dotted(parts.trial).items()}
+    trial = with_fields(TrialConfig(), declared | fixed)
     space = _space(parts.space)
     if parts.replicates is not None:
         if "seed" in space.fields():
             raise ConfigError("replicates and space.seed both set the seed: keep one of them")
         space = replace(space, axes={**space.axes, "seed": Values(tuple(range(parts.replicates)))})
+    space = space.fixed(fixed)
+    folder = source.parent if source else Path()
     imports = tuple(_existing(folder / name) for name in parts.imports)
     return Spec(
-        parts.study, trial, space, parts.search, parts.resources, parts.tracking, tuple(parts.measures), imports, text or _dump(written)
+        study=parts.study,
+        trial=trial,
+        space=space,
+        search=parts.search,
+        resources=parts.resources,
+        tracking=parts.tracking,
+        measures=tuple(parts.measures),
+        imports=imports,
+        published=parts.published,
+        text=text or _dump(written),
+        source=source,
     )
+
+
+def _run_with(changes: Sequence[str], scale: str | None) -> str:
+    """A last line for the spec's text that tells which options it was run with."""
+    options = [*(["--scale", scale] if scale else []), *(part for change in changes for part in ("--set", change))]
+    return f"\n# run with {' '.join(shlex.join(options).splitlines())}\n" if options else ""
 
 
 def _find(source: str | Path) -> Path:
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        if not path.is_file():
-            raise ConfigError(f"{path}: there is no such spec file")
+    if _is_file(path):
         return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise ConfigError(f"{path}: there is no such spec file")
     names = preset_names()
     if str(source) in names:
         return PRESETS / f"{source}.yaml"
@@ -155,6 +223,13 @@ def _find(source: str | Path) -> Path:
     raise ConfigError(
         f"{source}: no such preset or spec file" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False
 
 
 def preset_names() -> list[str]:
@@ -175,29 +250,27 @@ def _dump(written: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def _apply(written: dict[str, Any], change: str) -> None:
-    """FIELD=VALUE: a field of the trial (which then no longer varies), or of the spec, such as replicates=3."""
-    name, equals, value_text = change.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {change!r} must be FIELD=VALUE, such as model.depth=2")
-    try:
-        value = _yaml().load(value_text)
-    except YAMLError as error:
-        raise ConfigError(f"--set {change!r}: the value is not valid YAML: {_one_line(error)}") from None
-    head, _, tail = name.partition(".")
-    if name in field_types():
-        trial = written.setdefault("trial", {})
-        if tail:
-            trial[head] = {**(trial.get(head) or {}), tail: value}
+def _apply(written: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """FIELD=VALUE: of the spec, such as replicates=3, changed in place; or of the points: these are returned."""
+    fixed: dict[str, Any] = {}
+    for change in changes:
+        name, equals, value_text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change!r} must be FIELD=VALUE, such as model.depth=2")
+        try:
+            value = _yaml().load(value_text)
+        except (YAMLError, ValueError, RecursionError) as error:
+            raise ConfigError(f"--set {change!r}: the value is not valid YAML: {_one_line(error)}") from None
+        head, _, tail = name.partition(".")
+        if name in field_types():
+            fixed[name] = value
+        elif name in _Written.model_fields:
+            written[name] = value
+        elif head in ("search", "resources", "tracking") and isinstance(written.get(head, {}), dict):
+            written[head] = {**written.get(head, {}), tail: value}
         else:
-            trial[head] = value
-        (written.get("space") or {}).pop(name, None)
-    elif head in _Written.model_fields and not tail:
-        written[head] = value
-    elif head in ("search", "resources", "tracking"):
-        written[head] = {**(written.get(head) or {}), tail: value}
-    else:
-        raise ConfigError(f"--set {name}: " + _unknown(name, [*field_types(), *_Written.model_fields]))
+            raise ConfigError(f"--set {name}: " + _unknown(name, [*field_types(), *_Written.model_fields]))
+    return fixed
 
 
 def _space(written: Mapping[str, Any]) -> Space:
@@ -213,7 +286,7 @@ def _space(written: Mapping[str, Any]) -> Space:
             raise ConfigError("space.zip takes listed axes (values, range, lin_grid, log_grid)")
         groups.append({name: axis for name, axis in axes.items() if isinstance(axis, Values)})
     by_hand = [
-        tuple({name: _checked(name, value, f"space.{word}") for name, value in one.items()} for one in part)
+        tuple({name: _checked(name, value, f"space.{word}.") for name, value in one.items()} for one in part)
         for word, part in (("add", added), ("exclude", excluded))
     ]
     return Space({name: _axis(name, axis) for name, axis in written.items()}, tuple(groups), *by_hand)
@@ -221,12 +294,12 @@ def _space(written: Mapping[str, Any]) -> Space:
 
 def _axis(name: str, written: Any) -> Axis:
     if name not in field_types():
-        raise ConfigError(f"space.{name}: " + _unknown(name, list(field_types())))
+        raise ConfigError(f"space.{name}: " + _unknown(str(name), list(field_types())))
     axis = parse_axis(name, written)
     if isinstance(axis, Values):
-        return Values(tuple(_checked(name, value, "space") for value in axis.values))
+        return Values(tuple(_checked(name, value, "space.") for value in axis.values))
     probes = axis.choices if axis.kind == "choice" else (axis.at(0.0), axis.at(0.999999))
-    checked = tuple(_checked(name, value, "space") for value in probes)
+    checked = tuple(_checked(name, value, "space.") for value in probes)
     return Distribution("choice", choices=checked) if axis.kind == "choice" else axis
 
 
@@ -235,12 +308,12 @@ def _dotted(trial: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     groups = {name.partition(".")[0] for name in field_types() if "." in name}
     for name, value in trial.items():
-        if name in groups:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"trial.{name} must be a mapping of its fields, such as {{{_first_field(name)}: ...}}; it is {value!r}")
-            flat |= {f"{name}.{inner}": inner_value for inner, inner_value in value.items()}
-        else:
-            flat[name] = value
+        if name in groups and not isinstance(value, Mapping):
+            raise ConfigError(f"trial.{name} must be a mapping of its fields, such as {{{_first_field(name)}: ...}}; it is {value!r}")
+        inner = {f"{name}.{inner}": inner_value for inner, inner_value in value.items()} if name in groups else {name: value}
+        if twice := flat.keys() & inner:
+            raise ConfigError(f"trial names {', '.join(sorted(twice))} twice: keep one of them")
+        flat |= inner
     return flat
 
 
@@ -249,20 +322,22 @@ def _first_field(group: str) -> str:
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
-    """The value of a field, of its type and in its range."""
+    """The value of a field, of its type and in its range; an error begins with `where` and the name."""
     types = field_types()
     if name not in types:
-        raise ConfigError(f"{where}.{name}: " + _unknown(name, list(types)))
+        raise ConfigError(f"{where}{name}: " + _unknown(str(name), list(types)))
     if name.endswith(".digest"):
-        raise ConfigError(f"{where}.{name} is filled in by gaplab: leave it out")
+        raise ConfigError(f"{where}{name} is filled in by gaplab: leave it out")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{where}{name} is beyond {_LARGEST:,}, the largest whole number that a record holds")
     try:
         value = _adapter(types[name]).validate_python(value, strict=True)
         with_fields(TrialConfig(), {name: value})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]["msg"].replace("Input", "it", 1)
-        raise ConfigError(f"{where}.{name} is {value!r}: {problem}") from None
+        raise ConfigError(f"{where}{name} is {value!r}: {problem}") from None
     except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from None
+        raise ConfigError(f"{where}{error}") from None
     return value
 
 
@@ -287,7 +362,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        section = {"search": Search, "resources": Resources, "tracking": Tracking}.get(str(first["loc"][0]), _Written)
+        section = {"search": Search, "resources": Resources, "tracking": Tracking, "published": Published}.get(str(first["loc"][0]), _Written)
         prefix = f"{first['loc'][0]}." if len(first["loc"]) > 1 else ""
         return f"{where}: " + _unknown(where, [prefix + name for name in section.model_fields])
     if first["type"] == "missing":
@@ -298,12 +373,12 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not _is_file(path):
         raise ConfigError(f"imports: there is no file {path}")
     return path
 
 
-def _one_line(error: YAMLError) -> str:
+def _one_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"{problem} (line {mark.line + 1})" if mark else str(problem)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from trainables.config import LABEL_KINDS, WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
 from trainables.data import Dataset, load
 from trainables.inputs import input_shape
-from trainables.models import ImageShape, family, parameter_count
+from trainables.models import ImageShape, family, multiply_adds, parameter_count
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
@@ -36,6 +36,12 @@ def capacity(point: TrialConfig) -> int:
     """Trainable parameters p of a resolved point."""
     dataset = load(point.data)
     return parameter_count(sizes_only(point.model), input_shape(dataset, point.data.preprocessing), dataset.classes)
+
+
+def work(point: TrialConfig) -> int:
+    """Multiply-adds of one forward pass of a resolved point on one sample."""
+    dataset = load(point.data)
+    return multiply_adds(sizes_only(point.model), input_shape(dataset, point.data.preprocessing), dataset.classes)
 
 
 def sizes_only(model: Model) -> Model:

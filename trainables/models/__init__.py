@@ -146,6 +146,17 @@ def parameter_count(model: Model, image_shape: ImageShape, classes: int) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
+@lru_cache(maxsize=100_000)
+def multiply_adds(model: Model, image_shape: ImageShape, classes: int) -> int:
+    """Multiply-adds of one image's forward pass, counted by PyTorch's flop counter on the meta device."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        _fitting(model, image_shape).build(model, 0.0, image_shape, classes).eval()(torch.empty(1, *image_shape))
+    return counter.get_total_flops() // 2
+
+
 def _fitting(model: Model, image_shape: ImageShape) -> Family:
     chosen = family(model.name)
     if min(image_shape[1:]) < chosen.smallest_image:

@@ -1,0 +1,91 @@
+"""Measured beside published: one row a number or an order, with its interval and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.aggregate import over_seeds
+from analysis.errors import unknown_column
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One published claim and what was measured.
+
+    Attributes:
+        published: the number or order as published.
+        measured: mean over seeds, its 95 % Student interval where there are several, or the order found.
+        verdict: "inside", "outside" (of the stated tolerance), "holds", "does not hold" or "not run".
+    """
+
+    name: str
+    published: str
+    measured: str
+    difference: str
+    tolerance: str
+    seeds: int
+    verdict: str
+
+
+def compare_number(records: pa.Table, name: str, where: Mapping[str, Any], column: str, value: float, tolerance: float) -> Comparison:
+    """The mean of `column` over completed points that agree with `where`, beside the published `value`."""
+    chosen = _chosen(records, where, column)
+    shown = f"{value:.4g}"
+    if not chosen.num_rows:
+        return Comparison(name, shown, "", "", f"± {tolerance:g}", 0, "not run")
+    mean, half = _mean(chosen, column)
+    interval = "" if half is None else f" ± {half:.4f}"
+    verdict = "inside" if abs(mean - value) <= tolerance else "outside"
+    return Comparison(name, shown, f"{mean:.4f}{interval}", f"{mean - value:+.4f}", f"± {tolerance:g}", chosen.num_rows, verdict)
+
+
+def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Mapping[str, Any]]) -> Comparison:
+    """Whether the mean of `column` rises from each group to the next."""
+    groups = [_chosen(records, where, column) for where in rising]
+    labels = [", ".join(str(value) for value in where.values()) for where in rising]
+    published = " < ".join(labels)
+    if not all(group.num_rows for group in groups):
+        missing = [label for label, group in zip(labels, groups, strict=True) if not group.num_rows]
+        return Comparison(name, published, f"no point with {column} for {', '.join(missing)}", "", "", 0, "not run")
+    means = [_mean(group, column)[0] for group in groups]
+    found = ", ".join(f"{label} {mean:.4g}" for label, mean in zip(labels, means, strict=True))
+    holds = all(first < second for first, second in zip(means[:-1], means[1:], strict=True))
+    return Comparison(name, published, found, "", "", min(group.num_rows for group in groups), "holds" if holds else "does not hold")
+
+
+def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Table:
+    for name in (column, *where):
+        if name not in records.column_names:
+            raise unknown_column(name, records.column_names)
+    parts = [pc.field("status") == "completed", pc.field(column).is_valid()]
+    parts += [pc.field(name).is_null() if value is None else pc.field(name) == value for name, value in where.items()]
+    return records.filter(reduce(and_, parts))
+
+
+def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
+    """Mean, and half the width of its interval if there are two values or more."""
+    row = over_seeds(chosen, [], [column]).to_pylist()[0]
+    high = row[f"{column}.high"]
+    mean = float(np.asarray(row[column]))
+    return mean, None if high is None else high - mean
+
+
+def as_markdown(title: str, comparisons: Sequence[Comparison], source: str, ours: Sequence[str]) -> str:
+    """The comparison as a page: its source, the table, and what of the protocol is our choice."""
+    heads = ("", "published", "measured", "difference", "tolerance", "seeds", "verdict")
+    lines = [f"# {title}", "", f"Published: {source}. Measured: mean ± 95 % interval (Student) over seeds.", ""]
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for one in comparisons:
+        cells = (one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if ours:
+        lines += ["", "Where the paper does not say, or we differ:", "", *(f"- {choice}" for choice in ours)]
+    return "\n".join(lines) + "\n"
