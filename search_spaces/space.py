@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from search_spaces.axes import Axis, Distribution, Values
+from search_spaces.conditional import Condition, check_conditions, settled, under
 from trainables.config import ConfigError
 
 Assignment = dict[str, Any]
@@ -31,6 +32,8 @@ class Space:
         zipped: groups of fields whose listed axes move together, all of one length.
         added: assignments that join the grid; without axes they are all there is.
         excluded: assignments; a point that agrees with one in all its fields is dropped.
+        conditions: field -> when its axis is in force (see `search_spaces.conditional`).
+        switches: axes that are no fields: only conditions ask for them.
 
     Raises:
         ConfigError: the parts do not fit together.
@@ -40,6 +43,8 @@ class Space:
     zipped: tuple[dict[str, Values], ...] = ()
     added: tuple[Assignment, ...] = ()
     excluded: tuple[Assignment, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    switches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for group in self.zipped:
@@ -52,11 +57,12 @@ class Space:
             raise ConfigError(f"space names {', '.join(sorted(twice))} twice: a field has one axis")
         if fixed := {name for pattern in self.excluded for name in pattern} - self.fields():
             raise ConfigError(f"space.exclude names {', '.join(sorted(fixed))}, which the space does not vary: it would exclude nothing")
+        check_conditions({name: axis for part in crossed for name, axis in part.items()}, self.conditions, self.switches)
 
     def fields(self) -> set[str]:
         """Every field that the space sets."""
         parts: list[Mapping[str, Any]] = [self.axes, *self.zipped, *self.added]
-        return {name for part in parts for name in part}
+        return {name for part in parts for name in part} - set(self.switches)
 
     def distributions(self) -> dict[str, Distribution]:
         """The random axes."""
@@ -66,15 +72,20 @@ class Space:
         """The space in which these fields have one value and no longer vary.
 
         >>> Space({"seed": Values((0, 1))}, excluded=({"seed": 1},)).fixed({"seed": 2})
-        Space(axes={}, zipped=(), added=(), excluded=())
+        Space(axes={}, zipped=(), added=(), excluded=(), conditions={}, switches=())
         """
 
         def others(part: dict[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in part.items() if name not in values}
 
-        zipped = tuple(left for group in self.zipped if (left := others(group)))
+        zipped = tuple(rest for group in self.zipped if (rest := others(group)))
         excluded = tuple(others(pattern) for pattern in self.excluded if all(values.get(name, own) == own for name, own in pattern.items()))
-        return Space(others(self.axes), zipped, tuple(map(others, self.added)), excluded)
+        conditions, barred = under(self.conditions, values)
+        asked = {parent for condition in conditions.values() for parent in condition}
+        switches = tuple(name for name in self.switches if name in asked)
+        idle = set(self.switches) - set(switches)
+        axes = {name: axis for name, axis in others(self.axes).items() if name not in barred | idle}
+        return Space(axes, zipped, tuple(map(others, self.added)), excluded, conditions, switches)
 
     def assignments(self, draws: list[Assignment] | None = None) -> Iterator[Assignment]:
         """The grid (each of its points with each draw of the random axes), then the added points, less the excluded.
@@ -98,8 +109,9 @@ class Space:
             {name: value for part in parts for name, value in part.items()} for parts in itertools.product(*groups)
         )
         for assignment in itertools.chain(grid, self.added):
-            if not any(_agrees(assignment, excluded) for excluded in self.excluded):
-                yield assignment
+            assigned = settled(assignment, self.conditions, self.switches)
+            if not any(_agrees(assigned, excluded) for excluded in self.excluded):
+                yield assigned
 
 
 def _moving_together(group: dict[str, Values]) -> list[Assignment]:
