@@ -13,8 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "understand"]
-_HOMES = {"read_spec": "spec", "understand": "spec", "Spec": "spec", "run": "launch", "Progress": "launch", "Summary": "launch"}
+__all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
+_HOMES = {"read_spec": "spec", "understand": "spec", "Spec": "spec"} | dict.fromkeys(("run", "sync", "Progress", "Summary"), "launch")
 
 
 def __getattr__(name: str) -> Any:

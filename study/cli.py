@@ -39,20 +39,23 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        print("\nInterrupted: what is recorded stays, and the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except ValueError as error:
         if not _is_mistake(error):
             raise
-        print(f"gaplab: {error}", file=sys.stderr)
+        print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
 
 
 def _is_mistake(error: ValueError) -> bool:
-    from analysis.errors import AnalysisError
     from trainables.config import ConfigError
 
-    return isinstance(error, ConfigError | AnalysisError)
+    if isinstance(error, ConfigError):
+        return True
+    from analysis.errors import AnalysisError  # later: it brings all of analysis
+
+    return isinstance(error, AnalysisError)
 
 
 @app.command()
@@ -96,7 +99,8 @@ def reproduce(
 
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
-    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else preset_names()) if target or _reproduces(name)]
+    names = [target] if target else [name for name in preset_names() if _reproduces(name)]
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in names]
     pages = []
     for spec in specs:
         if spec.published is None:
@@ -144,11 +148,13 @@ def _compare(root: str, spec: Spec) -> str:
 @app.command()
 def presets() -> None:
     """List the bundled studies: what each shows and costs."""
+    from rich.text import Text
+
     from study.spec import PRESETS, preset_names
 
     for name in preset_names():
         head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
-        _print(f"[bold]{name}[/bold]\n  " + "\n  ".join(head) + "\n")
+        _print(Text.assemble((name, "bold"), "\n  ", "\n  ".join(head), "\n"))
 
 
 @app.command()
@@ -163,10 +169,11 @@ def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say which points of a study are recorded, which are missing, and why."""
     from study.launch import declared_and_recorded
+    from study.records import study_root
     from study.spec import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
-    points, recorded = declared_and_recorded(understood, f"{storage}/{understood.study}")
+    points, recorded = declared_and_recorded(understood, storage)
     keys = {point.key for point in points}
     counts: dict[str, int] = {}
     for key in keys:
@@ -176,7 +183,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     )
     if counts.get("failed"):
-        _print_failures(f"{storage}/{understood.study}", keys)
+        _print_failures(study_root(storage, understood.study), keys)
     if others:
         _print(f"{others:,} recorded points are not declared by this spec: another level, seed or field, or an earlier key version.")
     if counts.get("missing") or counts.get("failed"):
@@ -186,15 +193,15 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
 @app.command()
 def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     """Copy the records of a study that MLflow does not have yet."""
-    from study.launch import open_mirror
+    from study import launch
     from study.spec import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
-    mirror = open_mirror(understood, storage, f"{storage}/{understood.study}", tracking_uri)
+    with _drawn_progress() as progress:
+        mirror = launch.sync(understood, storage=storage, tracking_uri=tracking_uri, progress=progress)
     if mirror is None:
         _print(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")
         return
-    mirror.finish(lambda done, total: _print(f"fragment {done:,} of {total:,}"))
     if mirror.error:
         _fail(f"{mirror.tracking_uri}: {mirror.error}")
     _print(f"{mirror.tracking_uri} has every record of {understood.study}.")
@@ -211,9 +218,17 @@ def plot(
 ) -> None:
     """Draw the generalization gap against capacity."""
     import analysis
+    from study.mirror import check_reachable
+    from trainables.config import ConfigError
 
-    table = analysis.load(source, tracking_uri=tracking_uri)
-    for path in analysis.write_chart(analysis.gap_vs_capacity(table, capacity=capacity), output):
+    if tracking_uri:
+        check_reachable(tracking_uri)
+    figure = analysis.gap_vs_capacity(analysis.load(source, tracking_uri=tracking_uri), capacity=capacity)
+    try:
+        charts = analysis.write_chart(figure, output)
+    except OSError as error:
+        raise ConfigError(f"--output: {output} cannot be written ({error})") from None
+    for path in charts:
         _print(f"wrote {path}")
 
 
@@ -221,6 +236,7 @@ def plot(
 def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     from study.doctor import checks
 
@@ -228,9 +244,8 @@ def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     bad = 0
     for check in checks(storage, tracking_uri):
         bad += not check.good
-        table.add_row(
-            ("[green]ok[/green] " if check.good else "[red]no[/red] ") + check.name, check.found, "" if check.good else check.remedy
-        )
+        verdict = Text("ok ", "green") if check.good else Text("no ", "red")
+        table.add_row(verdict + Text(check.name), Text(check.found), Text("" if check.good else check.remedy))
     _print(table)
     if bad:
         raise typer.Exit(1)
@@ -245,7 +260,7 @@ def _describe(spec: Spec, storage: str) -> None:
     from study.records import FINAL
     from trainables.resolution import capacity
 
-    points, recorded = declared_and_recorded(spec, f"{storage}/{spec.study}")
+    points, recorded = declared_and_recorded(spec, storage)
     table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{spec.study}: {len(points):,} points")
     rows: dict[tuple[Any, ...], list[bool]] = {}
     for point in points:
@@ -273,15 +288,13 @@ def _conclude(summary: Summary, spec: Spec) -> None:
     import analysis
 
     if summary.interrupted:
-        _print(
-            f"\nInterrupted: {summary.declared - summary.missing:,} of {summary.declared:,} points are recorded in {summary.root}. "
-            "The same command goes on from there."
-        )
+        recorded = f"{summary.declared - summary.missing:,} of {summary.declared:,} points"
+        _print(f"\nInterrupted: {recorded} are recorded in {summary.root}. The same command goes on from there.")
         raise typer.Exit(130)
     if not summary.ran:
         _print(f"Nothing to run: all {summary.declared:,} points of {spec.study} are recorded.")
-    records = analysis.load(summary.root)
     try:
+        records = analysis.load(summary.root)
         _print(_gap_table(analysis.gap_table(records), spec.study))
         charts = analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), _charts(summary.root) / "gap-vs-capacity")
     except analysis.NothingToShow as error:
@@ -296,16 +309,17 @@ def _conclude(summary: Summary, spec: Spec) -> None:
         _print_failures(summary.root, None)
         raise typer.Exit(1)
     if summary.missing:
-        _fail(f"{summary.missing:,} points have no record: their workers were lost; run the same command again")
+        _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
 
 
 def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
     """Log the charts to the parent run; say how to open MLflow, or that it lags."""
-    if mirror.error:
-        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {spec.study} copies the rest.")
-    else:
+    if not mirror.error:
         mirror.log_artifacts(charts)
-    _print(f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+    if mirror.error:
+        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {spec.source or spec.study} copies the rest.")
+    is_server = mirror.tracking_uri.startswith("http")
+    _print(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
 
 
 def _charts(root: str) -> Path:
@@ -318,7 +332,7 @@ def _gap_table(table: Any, title: str) -> Table:
     from rich.table import Table as RichTable
 
     rows = table.to_pylist()
-    lines = [name for name in table.column_names[: table.column_names.index("parameters_per_sample")]]
+    lines = table.column_names[: table.column_names.index("parameters_per_sample")]
     heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
     drawn = RichTable(
         "p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval"
@@ -345,7 +359,7 @@ def _print_failures(root: str, keys: set[str] | None) -> None:
         if row["status"] == "failed" and (keys is None or row["key"] in keys):
             reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
     for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:10]:
-        _print(f"failed   {count:,}: {reason}")
+        _print(f"failed   {count:,}: {' '.join(reason.split())[:300]}")
 
 
 @contextmanager
@@ -360,7 +374,7 @@ def _drawn_progress() -> Iterator[Any]:
 def _print(text: Any) -> None:
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(text)
+    Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(text)
 
 
 def _fail(message: str) -> None:

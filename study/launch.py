@@ -5,21 +5,25 @@ Resume is set difference: only points without a final record are planned. Nothin
 
 from __future__ import annotations
 
-import logging
-import os
+import shutil
 import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.mirror import Mirror, default_tracking_uri
+import pyarrow.fs
+from filelock import FileLock, Timeout
+
+from study.cluster import connected
+from study.mirror import Mirror, check_reachable, default_tracking_uri
 from study.plan import Point, declared_points, expected_seconds, packs
 from study.records import FINAL, FragmentWriter, Provenance, open_store, statuses, study_root
-from study.spec import Resources, Spec
+from study.spec import Spec
 from trainables import own_models
 from trainables.config import ConfigError
 
@@ -73,21 +77,23 @@ def run(
         address: of a Ray cluster; one on this machine, for this run, by default.
 
     Raises:
-        ConfigError: the study cannot run; nothing was started.
+        ConfigError: the study cannot run; nothing was started, and nothing is left behind.
     """
     progress = progress or Progress()
     sources = read_sources(spec)
     points = declared_points(spec, progress.planned)
     root = study_root(storage, spec.study)
-    prepare_storage(root, spec)
-    recorded = statuses(root)
-    missing = [point for point in points if recorded.get(point.key) not in FINAL]
-    mirror = open_mirror(spec, storage, root, tracking_uri)
-    interrupted = False
-    try:
-        if missing:
-            interrupted = _train(spec, missing, sources, root, address, progress)
-    finally:
+    with _claimed(root):
+        recorded = _read_statuses(root)
+        missing = [point for point in points if recorded.get(point.key) not in FINAL]
+        mirror = _mirror(spec, storage, root, tracking_uri)
+        interrupted = False
+        try:
+            if missing:
+                interrupted = _train(spec, missing, sources, root, address, progress, mirror)
+        finally:
+            if mirror:
+                mirror.stop()
         if mirror:
             mirror.finish(progress.mirrored)
     recorded = statuses(root)
@@ -95,37 +101,97 @@ def run(
     return Summary(root, len(points), len(missing), counts, interrupted, mirror)
 
 
-def declared_and_recorded(spec: Spec, root: str) -> tuple[list[Point], dict[str, str]]:
+def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = None, progress: Progress | None = None) -> Mirror | None:
+    """Copy the records of a study that MLflow does not have yet.
+
+    Returns:
+        The mirror, whose `error` says why it still lags, if it does; None for a study without tracking.
+
+    Raises:
+        ConfigError: there is no such study, or no tracking server.
+    """
+    root = study_root(storage, spec.study)
+    if not _read_statuses(root):
+        raise ConfigError(f"there is nothing to copy: {root} holds no records")
+    with _claimed(root):
+        mirror = _mirror(spec, storage, root, tracking_uri)
+        if mirror:
+            mirror.finish((progress or Progress()).mirrored)
+        return mirror
+
+
+def declared_and_recorded(spec: Spec, storage: str) -> tuple[list[Point], dict[str, str]]:
     """The points of a spec, and the status of every recorded key; nothing is started or written."""
     read_sources(spec)
-    return declared_points(spec), statuses(root)
+    return declared_points(spec), _read_statuses(study_root(storage, spec.study))
 
 
 def read_sources(spec: Spec) -> dict[str, str]:
-    """The user's model files, registered in this process: path -> text."""
-    sources = {str(path): path.read_text() for path in spec.imports}
-    for path, text in sources.items():
-        own_models.register(path, text)
+    """The user's model files, registered in this process: path -> text.
+
+    Raises:
+        ConfigError: one cannot be read, or raises.
+    """
+    sources = {}
+    for path in spec.imports:
+        try:
+            sources[str(path)] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"imports: {path} cannot be read: {error}") from None
+    for name, text in sources.items():
+        own_models.register(name, text)
     return sources
 
 
-def prepare_storage(root: str, spec: Spec) -> None:
-    """Make the study's folder and put its spec there.
+@contextmanager
+def _claimed(root: str) -> Iterator[None]:
+    """The study's folder, made, and locked against another run on the same machine or file system.
 
-    Raises:
-        ConfigError: the storage cannot be written.
+    If what follows raises ConfigError, nothing was started: what was made here is removed.
     """
+    filesystem, path = open_store(root)
+    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    folder = Path(path)
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()] if local else []
+    with ExitStack() as held:
+        try:
+            try:
+                filesystem.create_dir(path, recursive=True)
+                if local:
+                    held.enter_context(FileLock(folder / ".lock", timeout=0))
+            except Timeout:
+                raise ConfigError(f"another gaplab is at work on {root}: wait until it ends, or stop it") from None
+            except OSError as error:
+                raise _unwritable(root, error) from None
+            yield
+        except ConfigError:
+            if made:
+                shutil.rmtree(made[-1])
+            raise
+
+
+def _write_spec(root: str, spec: Spec) -> None:
+    filesystem, path = open_store(root)
     try:
-        filesystem, path = open_store(root)
-        filesystem.create_dir(path, recursive=True)
         with filesystem.open_output_stream(f"{path}/spec.yaml") as stream:
             stream.write(spec.text.encode())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can") from None
+    except OSError as error:
+        raise _unwritable(root, error) from None
 
 
-def open_mirror(spec: Spec, storage: str, root: str, tracking_uri: str | None) -> Mirror | None:
-    """The running mirror, or None for a study without one.
+def _unwritable(root: str, error: Exception) -> ConfigError:
+    return ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can")
+
+
+def _read_statuses(root: str) -> dict[str, str]:
+    try:
+        return statuses(root)
+    except OSError as error:
+        raise ConfigError(f"--storage: {root} cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def _mirror(spec: Spec, storage: str, root: str, tracking_uri: str | None) -> Mirror | None:
+    """The mirror, not started, or None for a study without one.
 
     Raises:
         ConfigError: the tracking server cannot be reached.
@@ -135,25 +201,63 @@ def open_mirror(spec: Spec, storage: str, root: str, tracking_uri: str | None) -
     uri = tracking_uri or default_tracking_uri(storage)
     if uri is None:
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
-    mirror = Mirror(uri, spec.study, root)
-    mirror.start()
-    return mirror
+    check_reachable(uri)
+    return Mirror(uri, spec.study, root)
 
 
-def _train(spec: Spec, points: list[Point], sources: dict[str, str], root: str, address: str | None, progress: Progress) -> bool:
+def _train(
+    spec: Spec,
+    points: list[Point],
+    sources: dict[str, str],
+    root: str,
+    address: str | None,
+    progress: Progress,
+    mirror: Mirror | None,
+) -> bool:
     """Run the points on Ray Tune; whether the user interrupted it."""
-    with _ray(spec.resources, address) as workers:
-        plan = packs(points, workers)
-        seconds = [sum(expected_seconds(point.config) for point in pack) for pack in plan]
-        progress.started(len(points), sum(seconds))
-        tuner = _tuner(spec, plan, seconds, sources, root, progress)
+    writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
+    with connected(spec.resources, address) as workers:
+        _write_spec(root, spec)
+        if mirror:
+            mirror.start()
         try:
-            tuner.fit()
+            lost = _fit(spec, packs(points, workers), sources, writer, progress)
+            shared = [[point] for pack, _ in lost if len(pack) > 1 for point in pack]
+            if shared:  # one of them may have killed the worker of all: each tells its own story
+                recorded = statuses(root)
+                lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]
+                lost += _fit(spec, [pack for pack in shared if recorded.get(pack[0].key) not in FINAL], sources, writer, progress)
+            _record_lost(lost, writer)
         except KeyboardInterrupt:
             return True
         finally:
             _forget_tune(root)
     return False
+
+
+def _fit(
+    spec: Spec, plan: list[list[Point]], sources: dict[str, str], writer: FragmentWriter, progress: Progress
+) -> list[tuple[list[Point], str]]:
+    """Train packs; those whose workers were lost again and again, and why."""
+    seconds = [sum(expected_seconds(point.config) for point in pack) for pack in plan]
+    progress.started(sum(map(len, plan)), sum(seconds))
+    grid = _tuner(spec, plan, seconds, sources, writer, progress).fit()
+    results = [grid[number] for number in range(len(grid))]
+    return [(plan[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """What a worker died of: the last line of an exception there, the first of what Ray says of a dead process."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    words = lines[-1] if "Traceback" in str(error) else lines[0]
+    return f"its worker was lost {MOST_WORKER_LOSSES + 1} times: {words}"
+
+
+def _record_lost(lost: list[tuple[list[Point], str]], writer: FragmentWriter) -> None:
+    """A point that takes its worker with it cannot write its own record."""
+    from trainables.training import Result
+
+    writer([Result(point.config, point.key, "failed", reason, {}, []) for pack, reason in lost for point in pack], None)
 
 
 def _forget_tune(root: str) -> None:
@@ -163,13 +267,14 @@ def _forget_tune(root: str) -> None:
         filesystem.delete_dir(path)
 
 
-def _tuner(spec: Spec, plan: list[list[Point]], seconds: list[float], sources: dict[str, str], root: str, progress: Progress) -> tune.Tuner:
+def _tuner(
+    spec: Spec, plan: list[list[Point]], seconds: list[float], sources: dict[str, str], writer: FragmentWriter, progress: Progress
+) -> tune.Tuner:
     import ray
     from ray import tune
 
     from trainables.tune import PackTrainable
 
-    writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
     trainable = tune.with_parameters(
         PackTrainable,
         packs=[ray.put([point.config for point in pack]) for pack in plan],
@@ -178,7 +283,7 @@ def _tuner(spec: Spec, plan: list[list[Point]], seconds: list[float], sources: d
         sink=writer,
     )
     resources = tune.PlacementGroupFactory([{"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}])
-    filesystem, path = open_store(root)
+    filesystem, path = open_store(writer.root)
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"pack": tune.grid_search(list(range(len(plan))))},
@@ -221,52 +326,6 @@ def _progress_callback(seconds: list[float], progress: Progress) -> tune.Callbac
             return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does
 
     return Report()
-
-
-@contextmanager
-def _ray(resources: Resources, address: str | None) -> Iterator[int]:
-    """A connection to Ray, quiet, and the number of workers that fit; a cluster of our own ends with it."""
-    os.environ |= {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt
-        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 is silent only with the old output
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    import ray
-
-    cores = os.cpu_count() or 1
-    local = address is None
-    if local:
-        wanted = resources.workers or max(1, int(cores / resources.cpus))
-        ray.init(
-            num_cpus=max(1, round(wanted * resources.cpus)),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    else:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
-    for name in ("ray.tune", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        available = ray.cluster_resources()
-        by_cpu = int(available.get("CPU", 1) / resources.cpus)
-        by_gpu = int(available.get("GPU", 0) / resources.gpus) if resources.gpus else by_cpu
-        fitting = min(by_cpu, by_gpu)
-        if fitting < 1:
-            raise ConfigError(
-                f"resources: a worker takes {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, more than the cluster has "
-                f"({available.get('CPU', 0):g} and {available.get('GPU', 0):g})"
-            )
-        yield min(fitting, resources.workers or fitting)
-    finally:
-        ray.shutdown()
 
 
 def _git_commit() -> str | None:

@@ -1,15 +1,17 @@
 """The MLflow mirror: a background thread that copies record fragments into an experiment, in batches, and may lag.
 
 Arrow is the truth, MLflow the index: the mirror reads fragments as any reader does, so it can start late, fail, or be run
-again (`gaplab sync`). A point has one run, found by its key tag; writing it twice writes the same values.
+again (`gaplab sync`). A point has one run, found by its key tag; one that is incomplete, or failed before, is replaced.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 _LONGEST_WAIT = 30.0
+_LONGEST_TEXT = 5000
+"""Characters of a param or tag; MLflow refuses a batch with a longer one."""
 _METRICS_PER_BATCH = 1000
 """MLflow's limit of `log_batch`."""
 _RUN_STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+NULL_TAG = "gaplab.null"
+"""Names the metrics of a curve that its record lacks."""
 _TAGS = ("status", "reason", *(name for name in RECORDS.names[RECORDS.names.index(OUTCOMES[-1]) + 1 :]))
 _CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 
@@ -36,8 +42,7 @@ def default_tracking_uri(storage: str) -> str | None:
 class Mirror:
     """Copies the records under `root` to the experiment `study` at `tracking_uri`.
 
-    Raises:
-        ConfigError: there is no tracking server or database at the URI.
+    Nothing is asked of the server before `start` or `finish`; `error` says why it lags, if it does.
     """
 
     def __init__(self, tracking_uri: str, study: str, root: str) -> None:
@@ -45,56 +50,63 @@ class Mirror:
         self.error: str | None = None
         self._study, self._root = study, root
         self._done: set[str] = set()
-        self._runs: dict[str, tuple[str, bool]] = {}
+        self._runs: dict[str, _Run] = {}
         self._client: MlflowClient | None = None
         self._parent = self._experiment = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
-        _check_reachable(tracking_uri)
 
     def start(self) -> None:
         """Follow the study in the background."""
         self._thread.start()
 
-    def finish(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Stop following, and copy what is left unless the server fails; `error` then says why."""
+    def stop(self) -> None:
+        """Tell the thread to end after the fragment that it is copying."""
         self._stop.set()
+
+    def finish(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Stop following, and copy what is left unless the server fails."""
+        self.stop()
         if self._thread.ident:
             self._thread.join()
-        try:
-            self.catch_up(progress)
-            self.error = None
-        except Exception as error:
-            self.error = str(error).splitlines()[0]
-
-    def catch_up(self, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-        """Copy all fragments not copied yet; the number of points copied."""
-        new = [path for path in fragments(self._root) if path not in self._done]
-        if not new and self._client:
-            return 0
-        client = self._connected()
-        copied = 0
-        for count, path in enumerate(new):
-            copied += self._copy(client, path)
-            self._done.add(path)
-            progress(count + 1, len(new))
-        return copied
+        with self._failures_noted():
+            for done, total in self._copy_new():
+                progress(done, total)
 
     def log_artifacts(self, paths: list[Path]) -> None:
-        """Attach files to the study's parent run."""
-        client = self._connected()
-        for path in paths:
-            client.log_artifact(self._parent, str(path))
+        """Attach files to the study's parent run, unless the server fails."""
+        with self._failures_noted():
+            client = self._connected()
+            for path in paths:
+                client.log_artifact(self._parent, str(path))
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
         wait = POLL_SECONDS
         while not self._stop.wait(wait):
-            try:
-                self.catch_up()
-                wait, self.error = POLL_SECONDS, None
-            except Exception as error:
-                wait, self.error = min(2 * wait, _LONGEST_WAIT), str(error).splitlines()[0]
+            with self._failures_noted():
+                for _ in self._copy_new():
+                    if self._stop.is_set():
+                        return
+            wait = min(2 * wait, _LONGEST_WAIT) if self.error else POLL_SECONDS
+
+    @contextmanager
+    def _failures_noted(self) -> Iterator[None]:
+        """Set `error`. After a failure the server is asked anew what it has: a request whose answer was lost may have run."""
+        try:
+            yield
+            self.error = None
+        except Exception as error:
+            self.error, self._client = (str(error).splitlines() or [type(error).__name__])[0], None
+
+    def _copy_new(self) -> Iterator[tuple[int, int]]:
+        """Copy the fragments not copied yet; yields how many of how many are, after each."""
+        client = self._connected()
+        new = [path for path in fragments(self._root) if path not in self._done]
+        for count, path in enumerate(new):
+            self._copy(client, path)
+            self._done.add(path)
+            yield count + 1, len(new)
 
     def _connected(self) -> MlflowClient:
         """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
@@ -102,7 +114,7 @@ class Mirror:
             return self._client
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 keeps a caller for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database would be announced on the terminal
         from mlflow import MlflowClient
 
         client = MlflowClient(self.tracking_uri)
@@ -117,7 +129,7 @@ class Mirror:
         return client
 
     def _find_runs(self, client: MlflowClient) -> None:
-        token, self._parent = None, ""
+        token, self._parent, self._runs = None, "", {}
         while True:
             page = client.search_runs([self._experiment], max_results=1000, page_token=token)
             for run in page:
@@ -125,7 +137,7 @@ class Mirror:
                 if kind == "study":
                     self._parent = run.info.run_id
                 elif kind == "point" and key:
-                    self._runs[key] = (run.info.run_id, run.info.status in ("FINISHED", "KILLED"))
+                    self._runs[key] = _Run(run.info.run_id, run.info.status in ("FINISHED", "KILLED"), run.info.end_time or 0)
             token = page.token
             if not token:
                 break
@@ -134,18 +146,20 @@ class Mirror:
             client.set_terminated(parent.info.run_id)
             self._parent = parent.info.run_id
 
-    def _copy(self, client: MlflowClient, path: str) -> int:
-        """One fragment into MLflow; the number of points that were not there yet."""
-        rows = read_fragments(self._root, [path]).to_pylist()
-        rows = [row for row in rows if not self._runs.get(row["key"], ("", False))[1]]
+    def _copy(self, client: MlflowClient, path: str) -> None:
+        """Those points of a fragment into MLflow of which it knows nothing as good: an outcome stands before a failure."""
+        rows = []
+        for row in read_fragments(self._root, [path]).to_pylist():
+            run = self._runs.get(row["key"])
+            if run is None or (not run.final and (row["status"] in FINAL or _milliseconds(row["finished"]) > run.ended)):
+                rows.append(row)
         if not rows:
-            return 0
+            return
         curves: dict[str, list[dict[str, Any]]] = {}
         for point in self._curves_beside(path):
             curves.setdefault(point["key"], []).append(point)
         for row in rows:
             self._copy_point(client, row, curves.get(row["key"], []))
-        return len(rows)
 
     def _curves_beside(self, path: str) -> list[dict[str, Any]]:
         import pyarrow.parquet
@@ -160,34 +174,53 @@ class Mirror:
     def _copy_point(self, client: MlflowClient, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        key, when = row["key"], int(row["finished"].timestamp() * 1000)
-        run = self._runs.get(key, ("", False))[0]
-        if not run:
-            tags = {"gaplab.kind": "point", "gaplab.key": key, "mlflow.parentRunId": self._parent}
-            begun = when - int(1000 * (row["seconds"] or 0))
-            run = client.create_run(self._experiment, start_time=begun, run_name=key[:8], tags=tags).info.run_id
-            self._runs[key] = (run, False)
+        key, when = row["key"], _milliseconds(row["finished"])
+        if key in self._runs:
+            client.delete_run(self._runs.pop(key).identifier)
+        own_tags = {"gaplab.kind": "point", "gaplab.key": key, "mlflow.parentRunId": self._parent}
+        begun = when - int(1000 * (row["seconds"] or 0))
+        run = client.create_run(self._experiment, start_time=begun, run_name=key[:8], tags=own_tags).info.run_id
         metrics = [
             Metric(name, float(point[name]), when, point["epoch"]) for point in curve for name in _CURVE_METRICS if point[name] is not None
         ]
         known = {metric.key for metric in metrics}
         single = [name for name in row if (name in OUTCOMES or name.startswith("measure.")) and name not in known]
         metrics += [Metric(name, float(row[name]), when, row["epochs"] or 0) for name in single if row[name] is not None]
-        params = [Param(name, str(row[name])) for name in field_types() if row[name] is not None]
+        params = [Param(name, str(row[name])[:_LONGEST_TEXT]) for name in field_types() if row[name] is not None]
         tags = [RunTag(f"gaplab.{name}", _as_tag(row[name])) for name in _TAGS if row[name] is not None]
-        for start in range(0, max(1, len(metrics)), _METRICS_PER_BATCH - 200):  # params and tags count in the first batch
-            first = start == 0
-            client.log_batch(run, metrics[start : start + _METRICS_PER_BATCH - 200], params if first else (), tags if first else ())
+        if absent := [name for name in sorted(known) if row.get(name, 0) is None]:  # of a diverged point: its curve has values
+            tags.append(RunTag(NULL_TAG, ",".join(absent)))
+        first = _METRICS_PER_BATCH - len(params) - len(tags)
+        client.log_batch(run, metrics[:first], params, tags)
+        for start in range(first, len(metrics), _METRICS_PER_BATCH):
+            client.log_batch(run, metrics[start : start + _METRICS_PER_BATCH])
         client.set_terminated(run, _RUN_STATUS[row["status"]], end_time=when)
-        self._runs[key] = (run, row["status"] in FINAL)
+        self._runs[key] = _Run(run, row["status"] in FINAL, when)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What MLflow has of a point; `ended` in milliseconds since 1970."""
+
+    identifier: str
+    final: bool
+    ended: int
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
 
 
 def _as_tag(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return (value.isoformat() if isinstance(value, datetime) else str(value))[:_LONGEST_TEXT]
 
 
-def _check_reachable(uri: str) -> None:
-    """Ask once, shortly, so that a mistyped URI is an error now and not a silent lag."""
+def check_reachable(uri: str) -> None:
+    """Ask once, shortly, so that a mistyped URI is an error now and not a silent lag. Nothing is made.
+
+    Raises:
+        ConfigError: there is no tracking server or database at the URI.
+    """
     advice = "start the server, or correct --tracking-uri"
     if uri.startswith(("http://", "https://")):
         import requests
@@ -200,7 +233,12 @@ def _check_reachable(uri: str) -> None:
         import sqlalchemy
 
         try:
-            sqlalchemy.create_engine(uri).connect().close()
+            url = sqlalchemy.engine.make_url(uri)
+            if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+                if not Path(url.database or "").parent.is_dir():
+                    raise FileNotFoundError
+            else:
+                sqlalchemy.inspect(sqlalchemy.create_engine(url))
         except Exception as error:
             raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)} ({type(error).__name__}): {advice}") from None
     else:

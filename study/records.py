@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
-from trainables.config import KEY_VERSION, field_types, flatten
+from trainables.config import KEY_VERSION, ConfigError, field_types, flatten
 
 if TYPE_CHECKING:
     from trainables.training import Result
@@ -105,7 +105,7 @@ class Provenance:
     git_commit: str | None
     gaplab_version: str
 
-    def columns(self, device: str) -> dict[str, Any]:
+    def columns(self, device: str | None) -> dict[str, Any]:
         import torch
 
         return {
@@ -129,10 +129,17 @@ def study_root(storage: str, study: str) -> str:
 
 
 def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system and path of a local path or of any URI that `pyarrow.fs` knows."""
+    """The file system and path of a local path or of any URI that `pyarrow.fs` knows.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ConfigError(f"{uri} is no storage ({str(error).splitlines()[0]}): give a folder, or a URI such as s3://BUCKET/PATH") from None
     return filesystem, path.rstrip("/")
 
 
@@ -147,7 +154,7 @@ class FragmentWriter:
     root: str
     provenance: Provenance
 
-    def __call__(self, results: Sequence[Result], device: str) -> None:
+    def __call__(self, results: Sequence[Result], device: str | None) -> None:
         if not results:
             return
         filesystem, path = open_store(self.root)
@@ -157,7 +164,7 @@ class FragmentWriter:
             _write_whole(filesystem, f"{path}/curves/{name}", curves)
         _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
 
-    def _records(self, results: Sequence[Result], device: str) -> pa.Table:
+    def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
         provenance = self.provenance.columns(device)
         rows = [
             {"key": result.key, "status": result.status, "reason": result.reason}

@@ -161,9 +161,7 @@ def read_spec(source: str | Path, changes: tuple[str, ...] = (), scale: str | No
         raise ConfigError(f"{path}: {error}") from None
 
 
-def understand(
-    written: Mapping[str, Any], text: str = "", source: Path | None = None, fixed: Mapping[str, Any] | None = None
-) -> Spec:
+def understand(written: Mapping[str, Any], text: str = "", source: Path | None = None, fixed: Mapping[str, Any] | None = None) -> Spec:
     """A spec from its mapping.
 
     Args:
@@ -285,11 +283,11 @@ def _space(written: Mapping[str, Any]) -> Space:
         if not all(isinstance(axis, Values) for axis in axes.values()):
             raise ConfigError("space.zip takes listed axes (values, range, lin_grid, log_grid)")
         groups.append({name: axis for name, axis in axes.items() if isinstance(axis, Values)})
-    by_hand = [
+    added, excluded = (
         tuple({name: _checked(name, value, f"space.{word}.") for name, value in one.items()} for one in part)
         for word, part in (("add", added), ("exclude", excluded))
-    ]
-    return Space({name: _axis(name, axis) for name, axis in written.items()}, tuple(groups), *by_hand)
+    )
+    return Space({name: _axis(name, axis) for name, axis in written.items()}, tuple(groups), added, excluded)
 
 
 def _axis(name: str, written: Any) -> Axis:
@@ -362,13 +360,14 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        section = {"search": Search, "resources": Resources, "tracking": Tracking, "published": Published}.get(str(first["loc"][0]), _Written)
+        sections: dict[str, type[_Section]] = {"search": Search, "resources": Resources, "tracking": Tracking, "published": Published}
+        section = sections.get(str(first["loc"][0]), _Written)
         prefix = f"{first['loc'][0]}." if len(first["loc"]) > 1 else ""
         return f"{where}: " + _unknown(where, [prefix + name for name in section.model_fields])
     if first["type"] == "missing":
         return f"{where} is missing"
     if where == "study" and first["type"] == "string_pattern_mismatch":
-        return f"study is {first['input']!r}: a name is letters, digits, '.', '_' and '-', at most 100 of them, and begins with a letter or digit"
+        return f"study is {first['input']!r}: a name is at most 100 letters, digits, '.', '_' and '-', and begins with a letter or digit"
     return f"{where} is {first['input']!r}: {first['msg'].replace('Input', 'it', 1)}"
 
 
