@@ -68,5 +68,4 @@ def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
 def expected_seconds(point: TrialConfig) -> float:
     """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
     samples = point.data.train_size or 1
-    products = 3 * samples * work(point) * point.budget.epochs / _MULTIPLY_ADDS_PER_SECOND
-    return products + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4
+    return work(point) / _MULTIPLY_ADDS_PER_SECOND + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4

@@ -92,9 +92,9 @@ class Data(_Group):
     validation_size: int = _knob(
         0, "samples cut from the training set for validation, disjoint from the `train_size` trained on; their labels stay clean", low=0
     )
-    preprocessing: Literal["standardize", "paper"] = _knob(
+    preprocessing: Literal["standardize", "paper", "unit"] = _knob(
         "standardize",
-        "`standardize`: mean and standard deviation of each channel over the training set; "
+        "`standardize`: mean and standard deviation of each channel over the training set; `unit`: pixels in [0, 1]; "
         "`paper`: centre crop to 28x28, then each image to mean 0 and deviation 1 (Zhang et al. 2017)",
     )
     seed: int | None = _knob(None, "subset and split; follows `seed` by default", low=0)
@@ -159,7 +159,10 @@ class Regularizers(_Group):
 class Optimizer(_Group):
     """How the loss is minimised. Zhang et al. 2017 use SGD, momentum 0.9, and 0.95 per epoch; the batch size is our choice."""
 
-    name: Literal["sgd", "adam", "adamw"] = _knob("sgd", "`sgd`, `adam` or `adamw`, with PyTorch's update rules and defaults")
+    name: Literal["sgd", "adam", "adamw", "closed_form"] = _knob(
+        "sgd",
+        "`sgd`, `adam` or `adamw`, with PyTorch's update rules and defaults; `closed_form` solves least squares (see `trainables.solving`)",
+    )
     learning_rate: float = _knob(0.1, "initial learning rate", low=0, open_low=True)
     momentum: float = _knob(0.9, "`sgd`: momentum", low=0, high=1, open_high=True)
     nesterov: bool = _knob(False, "`sgd`: Nesterov momentum")
@@ -257,6 +260,9 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]
+    if point.optimizer.name == "closed_form":
+        counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
+        return counts
     if point.optimizer.name != "sgd":
         del optimizer["momentum"]
     if point.optimizer.name != "sgd" or point.optimizer.momentum == 0:

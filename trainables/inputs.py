@@ -27,7 +27,7 @@ class Inputs:
 
     Args:
         pixels: (n, C*H*W), uint8 or float32.
-        scale, shift: (n, 1) for each image or (1, C*H*W) for each pixel, float32.
+        scale, shift: (n, 1) for each image, (1, C*H*W) for each pixel or (1, 1) for all, float32.
     """
 
     def __init__(self, pixels: Tensor, scale: Tensor, shift: Tensor, image_shape: ImageShape) -> None:
@@ -45,7 +45,7 @@ class Inputs:
         flat = index.reshape(-1)
         found = self._pixels.index_select(0, flat)
         if not self._ready:
-            per_image = self._scale.shape[1] == 1
+            per_image = len(self._scale) > 1
             scale, shift = (part.index_select(0, flat) if per_image else part for part in (self._scale, self._shift))
             found = found.float().mul_(scale).add_(shift)
         return found.reshape(*index.shape, -1)
@@ -175,6 +175,8 @@ def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Ten
     flat = images.reshape(count, -1)
     if preprocessing == "paper":
         scale, shift = _per_image_standardization(flat, full_range)
+    elif preprocessing == "unit":
+        scale, shift = torch.full((1, 1), 1 / full_range), torch.zeros(1, 1)
     else:
         safe = torch.where(deviation > 0, deviation, torch.ones_like(deviation))  # a constant channel becomes 0, not NaN
         scale, shift = ((1 / safe), (-mean / safe))

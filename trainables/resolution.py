@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from trainables import solving
 from trainables.config import LABEL_KINDS, WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
 from trainables.data import Dataset, load
 from trainables.inputs import input_shape
@@ -26,8 +27,11 @@ def resolve(point: TrialConfig) -> TrialConfig:
     model = family(point.model.name).complete(point.model)
     if model.parameters_per_sample is not None:
         model, data = _solve(model, data, shape, dataset)
-    parameter_count(model, shape, dataset.classes)  # says now if the family cannot take these images
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
+    if resolved.optimizer.name == "closed_form":
+        solving.check(resolved)
+    else:
+        parameter_count(sizes_only(model), shape, dataset.classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)
     return resolved
 
@@ -35,13 +39,20 @@ def resolve(point: TrialConfig) -> TrialConfig:
 def capacity(point: TrialConfig) -> int:
     """Trainable parameters p of a resolved point."""
     dataset = load(point.data)
-    return parameter_count(sizes_only(point.model), input_shape(dataset, point.data.preprocessing), dataset.classes)
+    shape = input_shape(dataset, point.data.preprocessing)
+    if point.optimizer.name == "closed_form":
+        return solving.expected_parameters(point, shape, dataset.classes)
+    return parameter_count(sizes_only(point.model), shape, dataset.classes)
 
 
-def work(point: TrialConfig) -> int:
-    """Multiply-adds of one forward pass of a resolved point on one sample."""
+def work(point: TrialConfig) -> float:
+    """Multiply-adds of a resolved point if it spends all its epochs; a backward pass costs two forward passes."""
     dataset = load(point.data)
-    return multiply_adds(sizes_only(point.model), input_shape(dataset, point.data.preprocessing), dataset.classes)
+    shape = input_shape(dataset, point.data.preprocessing)
+    if point.optimizer.name == "closed_form":
+        return solving.expected_multiply_adds(point, shape)
+    forward = multiply_adds(sizes_only(point.model), shape, dataset.classes)
+    return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
 
 
 def sizes_only(model: Model) -> Model:

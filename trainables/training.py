@@ -24,6 +24,7 @@ from trainables.inputs import PointData, point_data, stacked_inputs
 from trainables.models import build, parameter_count
 from trainables.optimizers import StackedOptimizer, rate_at
 from trainables.resolution import sizes_only
+from trainables.solving import solve_point
 from trainables.streams import derive, generator
 
 
@@ -114,6 +115,8 @@ class Training:
 
     def epoch(self) -> list[Result]:
         """Train all seated members for one epoch; the results of those that ended with it."""
+        if self._waiting and self._waiting[-1].optimizer.name == "closed_form":
+            return [_solved(self._waiting.pop(), self.device)]
         failed: list[Result] = []
         started = time.perf_counter()
         try:
@@ -326,6 +329,17 @@ def _result(member: Member, status: str, reason: str, score: Score | None) -> Re
             "generalization_gap": score.test_error - score.train_error,
         }
     return Result(point, member.key, status, reason, outcome, member.curve)
+
+
+def _solved(point: TrialConfig, device: torch.device) -> Result:
+    """The result of a point that is solved in closed form."""
+    key = point.key()
+    try:
+        outcome, row = solve_point(point, device)
+    except Exception as error:
+        return _failure(point, error)
+    rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}
+    return Result(point, key, "completed", "solved in closed form", outcome, [rate | row])
 
 
 def _failure(point: TrialConfig, error: Exception) -> Result:

@@ -1,7 +1,7 @@
 """Model families: a registry, one file a family, exact parameter counts.
 
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes.
-PyTorch's default initialization is part of the build: gaplab seeds it. Your own family joins by one decorated function:
+Its random initialization is part of the build (PyTorch's default, unless a family sets its own): gaplab seeds it. Your own family joins by one decorated function:
 
     from trainables.models import model_family
 
@@ -61,12 +61,13 @@ class Family:
 
 _FAMILIES: dict[str, Family] = {}
 _source: ContextVar[str | None] = ContextVar("source digest", default=None)
-_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "resnet18")
+_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "resnet18", "fixed")
 
 
 @contextmanager
 def source_digest(digest: str) -> Iterator[None]:
     """Families registered inside carry this hash of their source, and so do the keys of their points."""
+    _import_bundled()  # not inside: a bundled family has no digest
     token = _source.set(digest)
     try:
         yield

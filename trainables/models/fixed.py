@@ -1,0 +1,22 @@
+"""Families that `trainables.solving` solves in closed form and gradient descent does not train: kernels, fixed features, Theorem 1."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainables.config import ConfigError, Model
+from trainables.models import ImageShape, model_family
+
+
+def _solved_only(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    raise ConfigError(f"model.name is {model.name!r}, which is solved, not trained: set optimizer.name to closed_form")
+
+
+for _name, _width, _depth in (
+    ("gaussian_kernel", 1, 0),
+    ("gabor_kernel", 1, 0),
+    ("gabor", 1, 0),
+    ("random_patches", 1000, 0),
+    ("theorem1", 1, 2),
+):
+    model_family(_name, default_width=_width, default_depth=_depth)(_solved_only)
