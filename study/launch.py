@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from study.records import FINAL, FragmentWriter, Provenance, open_store, statuse
 from study.spec import Spec
 from trainables import own_models
 from trainables.config import ConfigError
+from trainables.measures import find_measure
 
 if TYPE_CHECKING:
     from ray import tune
@@ -84,7 +85,7 @@ def run(
     points = declared_points(spec, progress.planned)
     root = study_root(storage, spec.study)
     with _claimed(root):
-        recorded = _read_statuses(root)
+        recorded = _read_statuses(root, spec.measures)
         missing = [point for point in points if recorded.get(point.key) not in FINAL]
         mirror = _mirror(spec, storage, root, tracking_uri)
         interrupted = False
@@ -96,7 +97,7 @@ def run(
                 mirror.stop()
         if mirror:
             mirror.finish(progress.mirrored)
-    recorded = statuses(root)
+    recorded = statuses(root, spec.measures)
     counts = Counter(recorded[point.key] for point in points if point.key in recorded)
     return Summary(root, len(points), len(missing), counts, interrupted, mirror)
 
@@ -123,14 +124,14 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
 def declared_and_recorded(spec: Spec, storage: str) -> tuple[list[Point], dict[str, str]]:
     """The points of a spec, and the status of every recorded key; nothing is started or written."""
     read_sources(spec)
-    return declared_points(spec), _read_statuses(study_root(storage, spec.study))
+    return declared_points(spec), _read_statuses(study_root(storage, spec.study), spec.measures)
 
 
 def read_sources(spec: Spec) -> dict[str, str]:
     """The user's model files, registered in this process: path -> text.
 
     Raises:
-        ConfigError: one cannot be read, or raises.
+        ConfigError: one cannot be read, or raises, or the spec names a measure that neither they nor gaplab have.
     """
     sources = {}
     for path in spec.imports:
@@ -140,6 +141,8 @@ def read_sources(spec: Spec) -> dict[str, str]:
             raise ConfigError(f"imports: {path} cannot be read: {error}") from None
     for name, text in sources.items():
         own_models.register(name, text)
+    for name in spec.measures:
+        find_measure(name)
     return sources
 
 
@@ -183,9 +186,9 @@ def _unwritable(root: str, error: Exception) -> ConfigError:
     return ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can")
 
 
-def _read_statuses(root: str) -> dict[str, str]:
+def _read_statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
     try:
-        return statuses(root)
+        return statuses(root, measures)
     except OSError as error:
         raise ConfigError(f"--storage: {root} cannot be read ({str(error).splitlines()[0]})") from None
 
@@ -280,6 +283,7 @@ def _tuner(
         packs=[ray.put([point.config for point in pack]) for pack in plan],
         datasets=_placed_datasets(plan),
         sources=sources,
+        measures=spec.measures,
         sink=writer,
     )
     resources = tune.PlacementGroupFactory([{"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}])

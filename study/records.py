@@ -15,6 +15,7 @@ import typing
 import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,11 +226,28 @@ def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = 
     return pa.concat_tables(tables, promote_options="default")
 
 
-def statuses(root: str) -> dict[str, str]:
-    """The status of every recorded key; a final one stands before a failure."""
+def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
+    """The status of every recorded key; a final one stands before a failure.
+
+    A completed point that was recorded without one of the `measures` counts as not there.
+    """
     found: dict[str, str] = {}
-    table = read_fragments(root, fragments(root), ["key", "status"])
-    for key, status in zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True):
-        if status in FINAL or key not in found:
-            found[key] = status
+    paths = fragments(root)
+    bare = _without(root, paths, {f"measure.{name}" for name in measures}) if measures else set()
+    for part, measured in (([path for path in paths if path not in bare], True), (sorted(bare), False)):
+        table = read_fragments(root, part, ["key", "status"])
+        for key, status in zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True):
+            if (measured or status != "completed") and (status in FINAL or key not in found):
+                found[key] = status
     return found
+
+
+def _without(root: str, paths: Iterable[str], columns: set[str]) -> set[str]:
+    """The record files that lack one of the columns."""
+    filesystem, _ = open_store(root)
+    lacking = set()
+    for path in paths:
+        with suppress(pa.ArrowException, OSError):  # a damaged file is named by whoever reads it
+            if not columns <= set(pyarrow.parquet.read_schema(path, filesystem=filesystem).names):
+                lacking.add(path)
+    return lacking

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,7 @@ class Training:
         points: what to train, in this order.
         device: where.
         seats: how many train side by side; what measures fastest by default. Results do not depend on it.
+        measures: names of complexity measures to compute on each trained network (see `trainables.measures`).
 
     >>> from trainables.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -88,12 +89,15 @@ class Training:
     ('completed', 2)
     """
 
-    def __init__(self, points: Sequence[TrialConfig], device: torch.device, *, seats: int | None = None) -> None:
+    def __init__(
+        self, points: Sequence[TrialConfig], device: torch.device, *, seats: int | None = None, measures: Sequence[str] = ()
+    ) -> None:
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
         self._total = len(points)
         self._waiting = list(points)[::-1]
         self._seats = seats
+        self._measures = tuple(measures)
         self._seated: list[Member] = []
         self._keep: list[int] = []  # places, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
@@ -129,11 +133,11 @@ class Training:
             return failed + self._after_error(error)
         share = (time.perf_counter() - started) / len(self._seated)
         ended: list[Result] = []
-        for member, score in zip(self._seated, scores, strict=True):
+        for place, (member, score) in enumerate(zip(self._seated, scores, strict=True)):
             member.seconds += share
             result = self._judge(member, score)
             if result is not None:
-                ended.append(result)
+                ended.append(self._measured(place, result) if self._measures else result)
         keys = {result.key for result in ended}
         self._keep = [place for place, member in enumerate(self._seated) if member.key not in keys]
         self._seated = [self._seated[place] for place in self._keep]
@@ -278,6 +282,34 @@ class Training:
         if epoch >= budget.epochs:
             return _result(member, "completed", "spent its epochs", score)
         return None
+
+    def _measured(self, place: int, result: Result) -> Result:
+        """The result of the seated member with its measures; one that cannot be computed is null, and the reason says why."""
+        if result.status != "completed":
+            return result
+        from trainables.measures import Subject, measure_all
+
+        assert self._engine is not None
+        member = self._seated[place]
+        member.module.load_state_dict(self._engine.state(place))
+        train = member.data.train
+        subject = Subject(
+            module=member.module,
+            initial=self._member(member.point).module,
+            inputs=train.inputs.gather(train.index).reshape(-1, *member.data.image_shape),
+            labels=train.labels,
+            classes=member.data.classes,
+            seed=derive(member.point.seed, "measures"),
+            curve=member.curve,
+        )
+        outcome, reason = dict(result.outcome), result.reason
+        for name in self._measures:
+            try:
+                outcome[f"measure.{name}"] = measure_all([name], subject)[name]
+            except Exception as error:
+                outcome[f"measure.{name}"] = None
+                reason += f"; measure {name}: {type(error).__name__}: {error}"
+        return replace(result, outcome=outcome, reason=reason)
 
     def _after_error(self, error: Exception) -> list[Result]:
         """One alone failed by itself. Several are taken apart and start anew: out of memory, two halves; else one by one.

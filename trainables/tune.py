@@ -37,11 +37,18 @@ class PackTrainable(tune.Trainable):
         packs: object references, each to a list of resolved points.
         datasets: data set name -> object reference to its `Dataset.arrays()`, placed once a node and read without a copy.
         sources: of the user's own models, path -> text.
+        measures: complexity measures of every trained network, by name.
         sink: records results.
     """
 
     def setup(
-        self, config: dict[str, Any], packs: list[ray.ObjectRef], datasets: dict[str, ray.ObjectRef], sources: dict[str, str], sink: Sink
+        self,
+        config: dict[str, Any],
+        packs: list[ray.ObjectRef],
+        datasets: dict[str, ray.ObjectRef],
+        sources: dict[str, str],
+        measures: Sequence[str],
+        sink: Sink,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cpu":
@@ -50,7 +57,7 @@ class PackTrainable(tune.Trainable):
             own_models.register(path, text)
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
-        self._packs, self._sink = packs, sink
+        self._packs, self._measures, self._sink = packs, measures, sink
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -59,7 +66,7 @@ class PackTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._training = Training(ray.get(self._packs[config["pack"]]), self._device)
+        self._training = Training(ray.get(self._packs[config["pack"]]), self._device, measures=self._measures)
         self._checkpointed = time.monotonic()
 
     def step(self) -> dict[str, Any]:
