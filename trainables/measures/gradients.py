@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from trainables.measures import Subject, measure
-from trainables.measures.layers import BATCH, parameters
+from trainables.measures.layers import GRADIENT_BATCH, parameters
 
 _GRADIENT_NUMBERS = 2**25
 """Numbers in the gradients held at once: 128 MiB of float32."""
@@ -26,7 +26,7 @@ def fisher_rao(subject: Subject) -> float:
     """
     theta = {name: value.clone().requires_grad_() for name, value in parameters(subject.folded).items()}
     total = 0.0
-    for inputs, labels in zip(subject.inputs.split(BATCH), subject.labels.split(BATCH), strict=True):
+    for inputs, labels in zip(subject.inputs.split(GRADIENT_BATCH), subject.labels.split(GRADIENT_BATCH), strict=True):
         losses = cross_entropy(functional_call(subject.folded, theta, (inputs,)), labels, reduction="none")
         total += _along(theta, losses).double().square().sum().item()
     return (total / subject.samples) ** 0.5
@@ -45,7 +45,7 @@ def gradient_noise(subject: Subject) -> float:
         return cross_entropy(functional_call(subject.folded, values, (image[None],)), label[None])
 
     per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
-    at_once = max(1, _GRADIENT_NUMBERS // sum(tensor.numel() for tensor in theta.values()))
+    at_once = min(GRADIENT_BATCH, max(1, _GRADIENT_NUMBERS // sum(tensor.numel() for tensor in theta.values())))
     squares, sums = 0.0, {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in theta.items()}
     for images, labels in zip(subject.inputs.split(at_once), subject.labels.split(at_once), strict=True):
         for name, gradient in per_sample(theta, images, labels).items():

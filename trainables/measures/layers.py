@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 """Samples in one forward pass."""
+GRADIENT_BATCH = 256
+"""Samples in one backward pass, which keeps all activations."""
 
 
 @dataclass(frozen=True, eq=False)

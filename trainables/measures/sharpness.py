@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from trainables.measures import Subject, measure
-from trainables.measures.layers import BATCH, accuracy, logits, outputs, parameters, root_per_sample
+from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.measures.pacbayes import DROP, Deviation, noisy
 
@@ -126,7 +126,7 @@ def _worst_accuracy(subject: Subject, side: Deviation, level: float, enough: flo
 def _gradient(subject: Subject, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Of the training loss, at these parameters."""
     leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
-    for inputs, labels in zip(subject.inputs.split(BATCH), subject.labels.split(BATCH), strict=True):
+    for inputs, labels in zip(subject.inputs.split(GRADIENT_BATCH), subject.labels.split(GRADIENT_BATCH), strict=True):
         cross_entropy(functional_call(subject.folded, leaves, (inputs,)), labels, reduction="sum").backward()
     return {name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for name, leaf in leaves.items()}
 
