@@ -7,12 +7,13 @@ preconditioners; which one is a question of memory:
   14.4 GB instead of the 28.8 GB of K. The answer is exact at once; the iterations only confirm it.
 - `float32`: the same factor in single precision: 7.2 GB for 60,000 points, and half the time. Each iteration adds the digits that single
   precision lost; a few reach float64 accuracy.
-- `low_rank`: K ~ F F^T from `rank` columns chosen by randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022, arXiv 2207.06503, in
-  blocks), and (F F^T + mu I)^-1 by the Woodbury identity (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv 2304.12465, with mu = ridge).
-  Without a ridge there is no such mu: here it is the ridge plus the mean eigenvalue of K - F F^T. Memory n * rank; for any n.
+- `low_rank`: K ~ F F^T from `rank` columns chosen by randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022, arXiv
+  2207.06503, in blocks), and (F F^T + mu I)^-1 by the Woodbury identity (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv
+  2304.12465, with mu = ridge). Without a ridge there is no such mu: here it is the ridge plus the mean eigenvalue of K - F F^T.
+  Memory n * rank; for any n.
 
-A Cholesky factor costs n^3/3 multiplications, a product with K n^2 (d + few)/2: on d inputs the factor is the cheaper way as long as it fits,
-unless fewer than 2n/(3d) iterations do.
+A Cholesky factor costs n^3/6 multiplications and as many additions, a product with K n^2 d/2 of each: the factor is the cheaper way as
+long as it fits, unless n/(3d) iterations do (25 for 60,000 points in 784 dimensions).
 """
 
 from __future__ import annotations
@@ -184,7 +185,9 @@ class _System:
 
     def _multiply_linear(self, vectors: Tensor) -> Tensor:
         """X (X^T vectors), without K."""
-        weights = sum(self.points[block].double().T @ vectors[block] for block in self.blocks)
+        weights = torch.zeros(self.points.shape[1], vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        for block in self.blocks:
+            weights += self.points[block].double().T @ vectors[block]
         return torch.cat([self.points[block].double() @ weights for block in self.blocks]) + self.ridge * vectors
 
 
@@ -214,7 +217,7 @@ class _Cholesky:
 
     def solve(self, targets: Tensor) -> Tensor:
         """(L L^T)^-1 targets."""
-        answer = targets.to(self.dtype)
+        answer = targets.to(self.dtype, copy=True)
         for block, row in zip(self.blocks, self.rows, strict=True):
             rest = answer[block] - row[:, : block.start] @ answer[: block.start]
             answer[block] = torch.linalg.solve_triangular(row[:, block], rest, upper=False)

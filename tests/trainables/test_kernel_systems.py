@@ -1,0 +1,129 @@
+"""The kernel solver against dense solutions, with each preconditioner."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from trainables import kernel_systems
+from trainables.kernel_systems import Factor, GaussianKernel, Kernel, LinearKernel, solve
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven block rows, the last one short, for the sizes below."""
+    monkeypatch.setattr(kernel_systems, "_ROWS", 48)
+
+
+def sample(n: int = 300, d: int = 6, outputs: int = 3, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(n, d, generator=generator, dtype=torch.float64).to(dtype)
+    return points, torch.randn(n, outputs, generator=generator, dtype=torch.float64)
+
+
+def gram(kernel: Kernel, points: Tensor) -> np.ndarray:
+    """K entry by entry from its definition, without the solver's blocks."""
+    differences = points[:, None].double().numpy() - points[None].double().numpy()
+    if isinstance(kernel, GaussianKernel):
+        return np.exp(-kernel.gamma * (differences**2).sum(-1))
+    return points.double().numpy() @ points.double().numpy().T
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+@pytest.mark.parametrize("factor", ["float64", "float32", "low_rank"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gaussian_system_equals_the_dense_solution(factor: Factor, ridge: float, dtype: torch.dtype) -> None:
+    """The error of a solution is at most the residual times the condition number."""
+    kernel = GaussianKernel(0.4)
+    points, targets = sample(dtype=dtype)
+    dense = gram(kernel, points) + ridge * np.eye(len(points))
+    expected = scipy.linalg.solve(dense, targets.numpy(), assume_a="pos")
+    solved = solve(kernel, points, targets, ridge=ridge, factor=factor, rank=60, tolerance=1e-11)
+    bound = 1e-10 * np.linalg.cond(dense) * np.linalg.norm(expected)
+    assert np.linalg.norm(solved.coefficients.numpy() - expected) < bound
+    assert np.linalg.norm(solved.products.numpy() - gram(kernel, points) @ expected) < 1e-8
+    assert solved.residual <= 1e-11
+    assert solved.factor == factor
+
+
+@pytest.mark.parametrize("factor", ["float64", "float32", "low_rank"])
+def test_linear_system_with_fewer_points_than_dimensions(factor: Factor) -> None:
+    points, targets = sample(n=100, d=250)
+    expected = np.linalg.solve(gram(LinearKernel(), points), targets.numpy())
+    solved = solve(LinearKernel(), points, targets, factor=factor, rank=20, tolerance=1e-12)
+    np.testing.assert_allclose(solved.coefficients.numpy(), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+def test_exact_factor_needs_no_iteration_and_single_precision_few() -> None:
+    points, targets = sample()
+    iterations = {
+        factor: solve(GaussianKernel(0.4), points, targets, factor=factor, tolerance=1e-10).iterations for factor in ("float64", "float32")
+    }
+    assert iterations["float64"] == 0
+    assert 1 <= iterations["float32"] <= 5
+
+
+def test_more_rank_needs_fewer_iterations() -> None:
+    """With a ridge, once F F^T holds what exceeds the ridge, conjugate gradients end in a few steps (Diaz et al. 2023)."""
+    points, targets = sample()
+    steps = [solve(GaussianKernel(0.02), points, targets, ridge=0.1, factor="low_rank", rank=rank).iterations for rank in (1, 20, 120)]
+    assert steps[0] > steps[1] > steps[2]
+    assert steps[2] <= 10
+
+
+def test_memory_decides_the_factor() -> None:
+    """300 points: 300 * 348 / 2 numbers in the lower block triangle."""
+    points, targets = sample()
+    numbers = 300 * (300 + 48) / 2
+    chosen = [
+        solve(GaussianKernel(0.4), points, targets, memory=memory).factor for memory in (8 * numbers, 8 * numbers - 1, 4 * numbers - 1)
+    ]
+    assert chosen == ["float64", "float32", "low_rank"]
+
+
+def test_zero_targets_and_zero_columns() -> None:
+    points, targets = sample()
+    targets[:, 1] = 0
+    for factor in ("float32", "low_rank"):
+        solved = solve(GaussianKernel(0.4), points, targets, factor=factor, rank=60)
+        assert not solved.coefficients[:, 1].any()
+        assert not solve(GaussianKernel(0.4), points, 0 * targets, factor=factor).coefficients.any()
+
+
+def test_it_leaves_its_arguments_alone() -> None:
+    points, targets = sample()
+    before = points.clone(), targets.clone()
+    solve(GaussianKernel(0.4), points, targets)
+    assert torch.equal(points, before[0])
+    assert torch.equal(targets, before[1])
+
+
+def test_singular_systems_are_said_to_be() -> None:
+    points, targets = sample()
+    with pytest.raises(ValueError, match=r"singular .* point 6 adds nothing to those before it"):
+        solve(LinearKernel(), points, targets)
+    with pytest.raises(ValueError, match="singular"):
+        solve(GaussianKernel(0.4), torch.cat([points, points[:1]]), torch.cat([targets, targets[:1]]))
+    assert solve(LinearKernel(), points, targets, ridge=1.0).residual < 1e-8
+
+
+def test_too_few_iterations_are_said_to_be() -> None:
+    points, targets = sample()
+    with pytest.warns(UserWarning, match="after 2 iterations with the low_rank factor"):
+        solved = solve(GaussianKernel(0.4), points, targets, factor="low_rank", rank=10, max_iterations=2)
+    assert solved.residual > 1e-3
+
+
+def test_mistakes_are_said_in_a_sentence() -> None:
+    points, targets = sample()
+    with pytest.raises(ValueError, match=r"\(n, d\) and \(n, outputs\) are needed"):
+        solve(GaussianKernel(0.4), points, targets[:-1])
+    with pytest.raises(ValueError, match="float32 or float64 is needed"):
+        solve(GaussianKernel(0.4), points.long(), targets)
+    with pytest.raises(ValueError, match="ridge is -1"):
+        solve(GaussianKernel(0.4), points, targets, ridge=-1)
+    with pytest.raises(ValueError, match="points hold a number that is not finite"):
+        solve(GaussianKernel(0.4), points.clone().fill_(torch.nan), targets)
