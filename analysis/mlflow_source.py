@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,8 +68,10 @@ def _has(runs: Runs, place: int, metric: str) -> bool:
 def _curve(client: MlflowClient, identifier: str, key: str, metrics: Mapping[str, str]) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for name, source in metrics.items():
-        for point in client.get_metric_history(identifier, metric_name(source)):
-            rows.setdefault(point.step, {"key": key, "epoch": point.step})[name] = converted(source, point.value)
+        history = sorted(client.get_metric_history(identifier, metric_name(source)), key=lambda point: point.timestamp)
+        values = converted(source, np.array([point.value for point in history])).tolist()
+        for point, value in zip(history, values, strict=True):
+            rows.setdefault(point.step, {"key": key, "epoch": point.step})[name] = value
     return list(rows.values())
 
 

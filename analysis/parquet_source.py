@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import and_
-from os.path import abspath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from analysis.errors import NothingToShow, unknown_column
-from study.records import CURVES, FINAL, RECORDS
+from study.records import CURVES, FINAL, RECORDS, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,10 +94,10 @@ def one_row_an_epoch(table: pa.Table) -> pa.Table:
 
 
 def _read(source: str, folder: str, schema: pa.Schema, read: Callable[[ds.Dataset], pa.Table]) -> pa.Table:
-    filesystem, root = _filesystem(source)
+    filesystem, root = open_store(source)
     for listing in range(_LISTINGS):
         try:
-            files = _files(filesystem, f"{root}/{folder}", source)
+            files = _files(filesystem, root, folder, source)
             readable = _schemas(filesystem, files)
             return read(ds.dataset(list(readable), schema=_union(schema, readable.values()), format="parquet", filesystem=filesystem))
         except FileNotFoundError:
@@ -107,18 +106,11 @@ def _read(source: str, folder: str, schema: pa.Schema, read: Callable[[ds.Datase
     raise AssertionError
 
 
-def _filesystem(source: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    if "://" not in source:
-        return pyarrow.fs.LocalFileSystem(), abspath(source)
-    filesystem, root = pyarrow.fs.FileSystem.from_uri(source)
-    return filesystem, root.rstrip("/")
-
-
-def _files(filesystem: pyarrow.fs.FileSystem, folder: str, source: str) -> list[str]:
+def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[str]:
     """The finished Parquet files of a folder, sorted; writers keep unfinished ones under names that start with a dot or end in .tmp."""
-    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
-    if not infos and filesystem.get_file_info(folder).type == pyarrow.fs.FileType.NotFound:
-        raise NothingToShow(f"there is no study at {source}: it has no folder {folder.rpartition('/')[2]!r}")
+    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{root}/{folder}", allow_not_found=True))
+    if not infos and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
+        raise NothingToShow(f"there is no study at {source}: it has no folder 'records'")
     return sorted(
         info.path for info in infos if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -136,11 +137,23 @@ def tracking(tmp_path_factory):
     return uri, rows
 
 
-def test_mlflow_equals_arrow(tracking, write_study):
+@pytest.fixture(params=["api", "sql"])
+def from_mlflow(request, tracking):
+    """Loading from the made-up experiment, by either way."""
     uri, rows = tracking
+    options = {"tracking_uri": uri, "sql": request.param == "sql"}
+
+    def load(*, of=analysis.load, experiment="made-up", **more):
+        return of(f"mlflow:{experiment}", **options, **more)
+
+    return load, rows
+
+
+def test_mlflow_equals_arrow(from_mlflow, write_study):
+    load, rows = from_mlflow
     folder = str(write_study(rows))
-    same_values(by_key(analysis.load("mlflow:made-up", tracking_uri=uri)), by_key(analysis.load(folder)))
-    same_values(by_key(analysis.load_curves("mlflow:made-up", tracking_uri=uri)), by_key(analysis.load_curves(folder)))
+    same_values(by_key(load()), by_key(analysis.load(folder)))
+    same_values(by_key(load(of=analysis.load_curves)), by_key(analysis.load_curves(folder)))
 
 
 def same_values(one: pa.Table, other: pa.Table) -> None:
@@ -150,28 +163,153 @@ def same_values(one: pa.Table, other: pa.Table) -> None:
         assert [repr(value) for value in one[name].to_pylist()] == [repr(value) for value in other[name].to_pylist()], name
 
 
-def test_mlflow_columns_filter_and_keys(tracking):
-    uri, rows = tracking
-    table = analysis.load("mlflow:made-up", tracking_uri=uri, columns=["key"], filter=pc.field("status") == "diverged")
+def test_mlflow_columns_filter_and_keys(from_mlflow):
+    load, rows = from_mlflow
+    table = load(columns=["key"], filter=pc.field("status") == "diverged")
     assert table.to_pylist() == [{"key": row["key"]} for row in rows if row["status"] == "diverged"]
-    curves = analysis.load_curves(
-        "mlflow:made-up", tracking_uri=uri, keys=table["key"], columns=["epoch", "test_loss"], filter=pc.field("epoch") == 12
-    )
+    curves = load(of=analysis.load_curves, keys=table["key"], columns=["epoch", "test_loss"], filter=pc.field("epoch") == 12)
     assert curves.to_pylist() == [{"epoch": 12, "test_loss": math.inf}]
+    assert load(of=analysis.load_curves, keys=[], columns=["epoch"]).num_rows == 0
 
 
-def test_foreign_runs_are_counted_and_skipped(tracking):
+def test_foreign_and_unfinished_runs_are_skipped(from_mlflow, tracking):
     from mlflow import MlflowClient
 
-    uri, _ = tracking
-    mirror([record(seed=0)], uri, "shared")
-    client = MlflowClient(uri)
-    for _ in range(2):
-        client.create_run(client.get_experiment_by_name("shared").experiment_id)
-    with pytest.warns(UserWarning, match="2 runs of experiment 'shared' were not written by gaplab"):
-        assert analysis.load("mlflow:shared", tracking_uri=uri).num_rows == 1
+    load, _ = from_mlflow
+    client = MlflowClient(tracking[0])
+    if client.get_experiment_by_name("shared") is None:
+        mirror([record(seed=0)], tracking[0], "shared")
+        identifier = client.get_experiment_by_name("shared").experiment_id
+        client.create_run(identifier)
+        client.create_run(identifier, tags={"mlflow.runName": "foreign"})
+        client.create_run(identifier, tags={"gaplab.kind": "point", "gaplab.key": "being copied"})
+    with pytest.warns(UserWarning, match="2 runs of experiment 'shared' were not written by gaplab and skipped"):
+        assert load(experiment="shared").num_rows == 1
 
 
-def test_no_experiment_is_a_sentence(tracking):
+def test_a_point_mirrored_twice_stands_once(from_mlflow, tracking):
+    from mlflow import MlflowClient
+
+    load, _ = from_mlflow
+    if MlflowClient(tracking[0]).get_experiment_by_name("twice") is None:
+        failed = record(status="failed", reason="no memory", epochs=3, finished=datetime(2026, 5, 1, tzinfo=UTC))
+        mirror([failed, record(), failed], tracking[0], "twice")
+    assert load(experiment="twice")["status"].to_pylist() == ["completed"]
+    assert load(of=analysis.load_curves, experiment="twice").num_rows == 12
+
+
+def test_values_that_only_the_curve_has_are_null_in_the_record(from_mlflow, tracking):
+    from mlflow import MlflowClient
+
+    load, _ = from_mlflow
+    client = MlflowClient(tracking[0])
+    if client.get_experiment_by_name("null") is None:
+        mirror([record(status="diverged")], tracking[0], "null")
+        run = client.search_runs([client.get_experiment_by_name("null").experiment_id], "tags.gaplab.kind = 'point'")[0]
+        client.set_tag(run.info.run_id, "gaplab.null", "test_error,test_loss")
+    row = load(experiment="null").to_pylist()[0]
+    assert (row["test_error"], row["test_loss"], row["train_error"]) == (None, None, 0.0)
+
+
+@pytest.fixture(scope="module")
+def foreign(tracking):
+    """An experiment that knows nothing of gaplab."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(tracking[0])
+    identifier = client.create_experiment("foreign")
+    for units, accuracy, status in ((10, 0.7, "FINISHED"), (20, 0.9, "FINISHED"), (40, 0.5, "FAILED"), (80, 0.1, "RUNNING")):
+        run = client.create_run(identifier).info.run_id
+        metrics = [Metric("val_acc", accuracy * step / 2, 0, step) for step in (1, 2)]
+        metrics += [Metric("err", 0.0, 0, 2), Metric("num_params", 50.0 * units, 0, 0)]
+        params = [Param("noise", "0.25"), Param("units", str(units)), Param("n", "100.0"), Param("kind", "flip")]
+        client.log_batch(run, metrics=metrics, params=params)
+        if status != "RUNNING":
+            client.set_terminated(run, status)
+    return "foreign"
+
+
+MAPPING = {
+    "parameters": "num_params",
+    "model.width": "units",
+    "data.train_size": "n",
+    "corruption.level": "noise",
+    "corruption.kind": "kind",
+    "train_error": "err",
+    "test_error": "1-val_acc",
+    "measure.accuracy": "val_acc",
+}
+
+
+def test_a_foreign_experiment_by_a_mapping(from_mlflow, foreign):
+    load, _ = from_mlflow
+    with pytest.warns(UserWarning, match="1 unfinished runs of experiment 'foreign' were skipped"):
+        table = load(experiment=foreign, mapping=MAPPING).sort_by("model.width")
+    assert table.schema.equals(pa.schema([*RECORDS, ("measure.accuracy", pa.float64())]))
+    rows = table.select(["status", "parameters", "parameters_per_sample", "test_error", "generalization_gap", "interpolated"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("completed", 500, 5.0, pytest.approx(0.3), pytest.approx(0.3), True),
+        ("completed", 1000, 10.0, pytest.approx(0.1), pytest.approx(0.1), True),
+        ("failed", 2000, 20.0, pytest.approx(0.5), pytest.approx(0.5), True),
+    ]
+    curve = load(of=analysis.load_curves, experiment=foreign, mapping=MAPPING, keys=table["key"][:1]).sort_by("epoch")
+    assert curve.select(["epoch", "train_error", "test_error"]).to_pylist() == [
+        {"epoch": 1, "train_error": None, "test_error": 0.65},
+        {"epoch": 2, "train_error": 0.0, "test_error": pytest.approx(0.3)},
+    ]
+    analysis.gap_vs_capacity(table).draw_without_rendering()
+
+
+@pytest.mark.filterwarnings("ignore:1 unfinished")
+def test_a_wrong_mapping_is_a_sentence(from_mlflow, foreign):
+    load, _ = from_mlflow
+    with pytest.raises(analysis.AnalysisError, match=r"has a metric, param or tag 'nois' \(metrics and params: .*noise"):
+        load(experiment=foreign, mapping={"corruption.level": "nois"})
+    with pytest.raises(analysis.AnalysisError, match="did you mean 'test_error'"):
+        load(experiment=foreign, mapping={"test_eror": "err"})
+    with pytest.raises(analysis.AnalysisError, match=r"run \w+ of experiment 'foreign' has 'flip' where corruption.level must be a double"):
+        load(experiment=foreign, mapping={"corruption.level": "kind"})
+
+
+def test_progress_is_told_by_page(tracking, monkeypatch):
+    from analysis import mlflow_source
+
+    monkeypatch.setattr(mlflow_source, "_PAGE", 4)
+    done = []
+    analysis.load("mlflow:made-up", tracking_uri=tracking[0], progress=done.append)
+    assert done == [4, 8, 12, 15]  # 14 points and the parent
+
+
+def test_the_sql_path_cannot_write(tracking):
+    from analysis import mlflow_sql
+
+    with pytest.raises(analysis.AnalysisError, match="attempt to write a readonly database"), mlflow_sql._open(tracking[0]) as connection:
+        connection.exec_driver_sql("DELETE FROM runs")
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        (None, "sql needs the URL of a database"),
+        ("http://127.0.0.1:5000", "sql needs the URL of a database"),
+        ("sqlite:////nowhere/mlflow.db", "cannot be read as an MLflow database: .*unable to open database file"),
+        ("postgresql://me:secret@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db cannot be read"),
+    ],
+)
+def test_a_database_that_cannot_be_read_is_a_sentence(uri, sentence):
+    with pytest.raises(analysis.AnalysisError, match=sentence) as caught:
+        analysis.load("mlflow:any", tracking_uri=uri, sql=True)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_of_another_kind_is_a_sentence(tmp_path):
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE runs (id)")
+    with pytest.raises(analysis.AnalysisError, match="no such table: experiments"):
+        analysis.load("mlflow:any", tracking_uri=f"sqlite:///{tmp_path}/other.db", sql=True)
+
+
+def test_no_experiment_is_a_sentence(from_mlflow):
     with pytest.raises(analysis.NothingToShow, match="no MLflow experiment 'other'"):
-        analysis.load("mlflow:other", tracking_uri=tracking[0])
+        from_mlflow[0](experiment="other")
