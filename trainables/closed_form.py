@@ -78,8 +78,8 @@ def linear_regression(features: Tensor, targets: Tensor, *, ridge: float = 0.0, 
     Raises:
         ValueError: shapes do not fit, a number is not finite, or a large Gram matrix is singular.
 
-    >>> linear_regression(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0]])).coefficients.flatten().tolist()
-    [1.0, 1.0]
+    >>> linear_regression(torch.tensor([[3.0, 4.0]]), torch.tensor([[50.0]])).coefficients.flatten().round(decimals=9).tolist()
+    [6.0, 8.0]
     """
     started = time.perf_counter()
     targets = targets.to(features.device, torch.float64)

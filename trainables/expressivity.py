@@ -2,9 +2,9 @@
 
     c(x) = sum_j w_j max(<a, x> - b_j, 0),        a in R^d,  b and w in R^n
 
-Sort the projections z_i = <a, x_i>. With b_1 < z_1 <= b_2 < z_2 <= ... (the paper's < throughout is not needed) the matrix A_ij = max(z_i - b_j, 0) is lower
-triangular with the gaps z_i - b_i on its diagonal, so A w = y has one solution. Built here in O(n (d + log n)) time and O(n + d)
-memory, without A, and sound in float64 for a million points:
+Sort the projections z_i = <a, x_i>. With b_1 < z_1 <= b_2 < z_2 <= ... (the paper's < throughout is not needed) the matrix
+A_ij = max(z_i - b_j, 0) is lower triangular with the gaps z_i - b_i on its diagonal, so A w = y has one solution. Built here in
+O(n (d + log n)) time and O(n + d) memory, without A, and sound in float64 for a million points:
 
 - **Offsets.** b_{i+1} = z_i, the smallest that keeps A triangular, makes every gap (so lambda_min(A), the least of them) as
   large as the direction allows. c then joins the points by straight lines: slope i is a divided difference, and weight i the

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 _FILTERS = 256
 """Filters convolved at a time."""
+_SAMPLE = 100_000
+"""Patches drawn; the whitening is estimated from all of them, and the filters are the first."""
 
 
 class PatchFeatures(nn.Module):
@@ -58,20 +60,19 @@ def patch_features(
         patch: its height and width in pixels.
         threshold: of the rectifier.
         whitening: added to the eigenvalues of the patches' covariance.
-        seed: of the 100,000 patches that the whitening is estimated from; the filters are the first of them.
+        seed: of the 100,000 patches drawn; the whitening is estimated from all of them, and the filters are the first.
 
     Raises:
         ValueError: the images are smaller than a patch, or there are more filters than patches.
     """
-    sample = 100_000
     channels, height, width = images.shape[1:]
-    if min(height, width) < patch or filters > sample:
+    if min(height, width) < patch or filters > _SAMPLE:
         raise ValueError(
-            f"{filters} patches of {patch}x{patch} were asked for: at most {sample} are drawn, and an image ({height}x{width}) must hold one"
+            f"{filters} patches of {patch}x{patch} were asked for: at most {_SAMPLE} are drawn, and the images ({height}x{width}) must hold one"
         )
     generator = torch.Generator().manual_seed(seed)
     image, top, left = (
-        torch.randint(high, (sample,), generator=generator) for high in (len(images), height - patch + 1, width - patch + 1)
+        torch.randint(high, (_SAMPLE,), generator=generator) for high in (len(images), height - patch + 1, width - patch + 1)
     )
     steps = torch.arange(patch)
     rows, columns = (top[:, None] + steps)[:, :, None], (left[:, None] + steps)[:, None, :]
