@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 
-import pytest
 import torch
 from torch import nn
 
 from trainables.measures import Subject
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny products: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(module: nn.Module, shape: tuple[int, ...], classes: int = 3, samples: int = 60, steps: int = 60) -> Subject:

@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainables.made_up_subject import dense, one_thread, trained
+from tests.trainables.made_up_subject import dense, trained
 from trainables import measures
 from trainables.config import ConfigError, Model
 from trainables.measures import Subject, find_measure, known_measures, measure, measure_all
 from trainables.measures.folding import ChannelAffine, fold_batch_norm, unfolded
 from trainables.models import build, family
 
-__all__ = ["one_thread"]
 
 def network(name: str, batch_norm: bool, dropout: float = 0.0) -> nn.Module:
     return build(family(name).complete(Model(name=name, width=4, batch_norm=batch_norm)), dropout, (2, 9, 8), 3, seed=0)

@@ -9,14 +9,12 @@ import torch
 from scipy.stats import norm as gaussian
 from torch import nn
 
-from tests.trainables.made_up_subject import dense, linear, one_thread, trained
+from tests.trainables.made_up_subject import dense, linear, trained
 from trainables.measures import Subject, measure_all
 from trainables.measures.fitting import epochs_to
 from trainables.measures.margins import margin
 from trainables.measures.pacbayes import magnitude_aware_sigma, sigma
 from trainables.measures.sharpness import alpha, magnitude_aware_alpha
-
-__all__ = ["one_thread"]
 
 
 def value(name: str, subject: Subject) -> float:

@@ -8,14 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.made_up_subject import dense, one_thread, trained
+from tests.trainables.made_up_subject import dense, trained
 from trainables.config import Model
 from trainables.measures import Subject, measure_all
 from trainables.measures.counts import vc_dimension_bound, vc_gap_bound
 from trainables.measures.spectral import convolution_norm, matrix_norm
 from trainables.models import build, parameter_count
-
-__all__ = ["one_thread"]
 
 
 def dense_matrix(kernel: Tensor, size: tuple[int, int], stride: tuple[int, int], groups: int, padding: str) -> np.ndarray:
