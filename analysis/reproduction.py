@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from operator import and_
 from typing import Any
 
@@ -57,7 +58,7 @@ def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Ma
         return Comparison(name, published, f"no point with {column} for {', '.join(missing)}", "", "", 0, "not run")
     means = [_mean(group, column)[0] for group in groups]
     found = ", ".join(f"{label} {mean:.4g}" for label, mean in zip(labels, means, strict=True))
-    holds = all(first < second for first, second in zip(means[:-1], means[1:], strict=True))
+    holds = all(first < second for first, second in pairwise(means))
     return Comparison(name, published, found, "", "", min(group.num_rows for group in groups), "holds" if holds else "does not hold")
 
 

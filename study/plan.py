@@ -18,7 +18,7 @@ PACKS_PER_WORKER = 6
 """At least so many packs a worker, as far as points suffice: the last ones must be able to end together."""
 _MULTIPLY_ADDS_PER_SECOND = 30e9
 _SECONDS_PER_STEP = 10e-6
-"""Of one core and one member in a stack, with its evaluations: orders of magnitude, measured by `make bench` (bench_engine.py)."""
+"""Of one core and one member in a stack, with evaluations: orders of magnitude (tests/benchmarks/bench_engine.py)."""
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,8 @@ def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
 def expected_seconds(point: TrialConfig) -> float:
     """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
     samples = point.data.train_size or 1
-    return work(point) / _MULTIPLY_ADDS_PER_SECOND + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP + 1e-4
+    return (
+        work(point) / _MULTIPLY_ADDS_PER_SECOND
+        + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP
+        + 1e-4
+    )

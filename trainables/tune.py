@@ -41,7 +41,7 @@ class PackTrainable(tune.Trainable):
         sink: records results.
     """
 
-    def setup(
+    def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
         self,
         config: dict[str, Any],
         packs: list[ray.ObjectRef],
@@ -85,7 +85,7 @@ class PackTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         torch.save(self._training.state_dict(), Path(checkpoint_dir) / "pack.pt")
 
-    def load_checkpoint(self, checkpoint: str) -> None:
+    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # a folder, as save_checkpoint was given
         state = torch.load(Path(checkpoint) / "pack.pt", map_location=self._device, weights_only=True)
         self._training.load_state_dict(state)
 

@@ -51,7 +51,9 @@ def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
     """Members whose batch, activations, parameters, gradients and momentum fit the cache (CPU) or memory (GPU) together."""
-    sizes = [layer.weight.shape[0] if isinstance(layer, nn.Linear) else layer.phases.shape[0] for _, layer in layers_of(module) or []]
+    layers = [layer for _, layer in layers_of(module) or []]
+    sizes = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
+    sizes += [len(layer.phases) for layer in layers if isinstance(layer, FourierFeatures)]
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
     each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
     room = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory

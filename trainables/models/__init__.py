@@ -1,7 +1,8 @@
 """Model families: a registry, one file a family, exact parameter counts.
 
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes.
-Its random initialization is part of the build (PyTorch's default, unless a family sets its own): gaplab seeds it. Your own family joins by one decorated function:
+Its random initialization is part of the build (PyTorch's default, unless a family sets its own): gaplab seeds it. Your own
+family joins by one decorated function:
 
     from trainables.models import model_family
 
@@ -162,7 +163,6 @@ def _fitting(model: Model, image_shape: ImageShape) -> Family:
     chosen = family(model.name)
     if min(image_shape[1:]) < chosen.smallest_image:
         least, (height, width) = chosen.smallest_image, image_shape[1:]
-        raise ConfigError(
-            f"model.name is {model.name!r}, which needs images of at least {least}x{least}; the data has {height}x{width}: use mlp or linear"
-        )
+        needs = f"model.name is {model.name!r}, which needs images of at least {least}x{least}"
+        raise ConfigError(f"{needs}; the data has {height}x{width}: use mlp or linear")
     return chosen

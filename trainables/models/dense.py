@@ -6,6 +6,7 @@ layer of 512 and 1,735,178 for three (Zhang et al. 2017, Table 1).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 
 from torch import nn
@@ -17,7 +18,7 @@ from trainables.models import ImageShape, model_family
 def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
     """Flatten, then linear layers of the given sizes with ReLU (and batch norm before, dropout after it) between them."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for inputs, outputs in pairwise(sizes[:-1]):
         layers.append(nn.Linear(inputs, outputs))
         if batch_norm:
             layers.append(nn.BatchNorm1d(outputs))

@@ -1,0 +1,131 @@
+"""Model-epochs a second on a GPU, alone and packed, against a DataLoader loop: run as a script, without Ray.
+
+    python tests/benchmarks/bench_gpu.py [--samples 50000] [--device cuda]
+
+MLP 1x512, small AlexNet, small Inception and ResNet18 k=8 on CIFAR-shaped random images. Writes
+tests/benchmarks/results/gpu-DEVICE.json. Needs torch, torchvision is not used. On a machine without a GPU it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import nn
+
+MODELS = {"mlp": (512, 64), "alexnet_small": (64, 8), "inception_small": (96, 4), "resnet18": (8, 8)}
+"""Family -> width, members of a pack."""
+BATCH = 128
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--samples", type=int, default=50_000)
+    options.add_argument("--device", default="cuda")
+    chosen = options.parse_args()
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU here: nothing was measured")
+    device = torch.device(chosen.device)
+    from trainables import data
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (chosen.samples + 1000, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(len(images)) % 10
+    data.share("made up", data.Dataset(images[1000:], labels[1000:], images[:1000], labels[:1000], 10))
+    peak = _matrix_peak(device)
+    rows = {name: _family(name, width, members, device, images[1000:], labels[1000:]) for name, (width, members) in MODELS.items()}
+    for row in rows.values():
+        row["packed_over_loader"] = row["packed_model_epochs_per_second"] / row["loader_model_epochs_per_second"]
+        row["alone_over_loader"] = row["alone_model_epochs_per_second"] / row["loader_model_epochs_per_second"]
+        row["share_of_matrix_peak"] = row["packed_model_epochs_per_second"] * row["flops_per_model_epoch"] / peak
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    measured = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"device": name, "python": platform.python_version(), "torch": torch.__version__},
+        "samples": chosen.samples,
+        "float32_matrix_peak_flops": peak,
+        "models": rows,
+    }
+    path = Path(__file__).parent / "results" / f"gpu-{name.replace(' ', '-').lower()}.json"
+    path.write_text(json.dumps(measured, indent=1) + "\n")
+    print(json.dumps(measured, indent=1))
+
+
+def _family(name: str, width: int, members: int, device: torch.device, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    from trainables.config import Budget, Data, Model, Optimizer, TrialConfig
+    from trainables.resolution import resolve, work
+    from trainables.training import Training
+
+    points = [
+        resolve(
+            TrialConfig(
+                data=Data(name="made up", preprocessing="paper"),
+                model=Model(name=name, width=width),
+                optimizer=Optimizer(learning_rate=0.01, batch_size=BATCH),
+                budget=Budget(epochs=1000, stop_at_train_error=None, evaluate_every=1000),
+                seed=seed,
+            )
+        )
+        for seed in range(members)
+    ]
+    module = _plain_module(points[0], device)
+    return {
+        "members": members,
+        "flops_per_model_epoch": 2 * work(points[0]) / points[0].budget.epochs,
+        "loader_model_epochs_per_second": 1 / _seconds(lambda: _loader_epoch(module, images, labels, device), device),
+        "alone_model_epochs_per_second": 1 / _seconds(Training(points[:1], device).epoch, device),
+        "packed_model_epochs_per_second": members / _seconds(Training(points, device).epoch, device),
+    }
+
+
+def _plain_module(point: Any, device: torch.device) -> nn.Module:
+    from trainables.inputs import point_data
+    from trainables.models import build
+
+    return build(point.model, 0.0, point_data(point, device).image_shape, 10, seed=0).to(device)
+
+
+def _loader_epoch(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> None:
+    """What users would write: a DataLoader over tensors, the same preprocessing on the batch, torch.optim."""
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=BATCH, shuffle=True)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+    module.train()
+    for inputs, truth in loader:
+        pixels = inputs[:, :, 2:30, 2:30].float().to(device) / 255
+        deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), keepdim=True, correction=0)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module((pixels - mean) / deviation.clamp_min(2352**-0.5)), truth.to(device)).backward()
+        optimizer.step()
+
+
+def _seconds(epoch: Callable[[], object], device: torch.device) -> float:
+    """The faster of two epochs after one to warm up."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        epoch()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _matrix_peak(device: torch.device) -> float:
+    """Floating-point operations a second of a large float32 product."""
+    size = 8192 if device.type == "cuda" else 1024
+    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    return 2 * size**3 / _seconds(lambda: left @ right, device)
+
+
+if __name__ == "__main__":
+    main()
