@@ -169,7 +169,7 @@ def _claimed(root: str) -> Iterator[None]:
             yield
         except ConfigError:
             if made:
-                shutil.rmtree(made[-1])
+                shutil.rmtree(made[-1], ignore_errors=True)
             raise
 
 

@@ -236,10 +236,12 @@ def check_reachable(uri: str) -> None:
             url = sqlalchemy.engine.make_url(uri)
             if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
                 if not Path(url.database or "").parent.is_dir():
-                    raise FileNotFoundError
+                    raise FileNotFoundError(f"there is no folder {Path(url.database or '').parent}")
             else:
                 sqlalchemy.inspect(sqlalchemy.create_engine(url))
-        except Exception as error:
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)}: {error}") from None
+        except Exception as error:  # not its text, which may hold the password
             raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)} ({type(error).__name__}): {advice}") from None
     else:
         raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")

@@ -349,9 +349,10 @@ _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    """There is no such field; the nearest of the known, by its whole name or by its last part."""
+    """There is no such field; the nearest of the known and their groups, by its whole name or by its last part."""
+    groups = {full.partition(".")[0] for full in known}
     last = {full.rpartition(".")[2]: full for full in known}
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(name, [*known, *groups], n=1, cutoff=0.7)
     near = near or [last[part] for part in difflib.get_close_matches(name.rpartition(".")[2], last, n=1)]
     return "no such field" + (f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}")
 
