@@ -134,7 +134,7 @@ def suggest(
     """
     chosen = dict(given)
     for name in in_order(axes, conditions):
-        axis = axes[name]
+        axis = axes.get(name)
         if isinstance(axis, Distribution) and name not in given and holds(conditions.get(name, {}), chosen):
             chosen[name] = _ask(trial, name, axis)
     return {name: value for name, value in chosen.items() if name not in switches}

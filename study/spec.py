@@ -10,15 +10,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search_spaces.axes import MOST_VALUES, Axis, Distribution, Values, parse_axis
+from search_spaces.conditional import SWITCH, parse_condition
+from search_spaces.regularizers import regularizer_axes
 from search_spaces.space import Assignment, Space, draw
 from study.scales import at_scale
+from study.search_section import Search
 from trainables.config import ConfigError, TrialConfig, field_types, with_fields
 
 PRESETS = Path(__file__).parent / "presets"
@@ -27,14 +30,6 @@ _LARGEST = 2**63 - 1
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Search(_Section):
-    """How points are chosen from the space."""
-
-    kind: Literal["grid", "random", "quasi_random"] = "grid"
-    samples: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Resources(_Section):
@@ -121,11 +116,11 @@ class Spec:
             ConfigError: there is none, or the search does not fit the space.
         """
         if self.search.kind == "grid":
-            if self.search.samples is not None:
-                raise ConfigError("search.samples has no meaning for search.kind grid, which takes every point: leave it out")
             if random := self.space.distributions():
                 raise ConfigError(f"space.{next(iter(random))} is random, which search.kind grid cannot list: use random or quasi_random")
             found = list(self.space.assignments())
+        elif self.search.kind == "optuna":
+            raise ConfigError("search.kind optuna chooses its points as it goes: they cannot be listed beforehand")
         else:
             if self.search.samples is None:
                 raise ConfigError(f"search.kind {self.search.kind} needs search.samples, the number of draws")
@@ -176,15 +171,17 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
         parts = _Written.model_validate(dict(written))
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
-    fixed = {name: _checked(name, value, "--set ") for name, value in (fixed or {}).items()}
-    declared = {name: _checked(name, value, "trial.") for name, value in _dotted(parts.trial).items()}
+    fixed = {name: checked_value(name, value, "--set ") for name, value in (fixed or {}).items()}
+    declared = {name: checked_value(name, value, "trial.") for name, value in _dotted(parts.trial).items()}
     trial = with_fields(TrialConfig(), declared | fixed)
-    space = _space(parts.space)
+    space = _space(parts.space, trial)
     if parts.replicates is not None:
         if "seed" in space.fields():
             raise ConfigError("replicates and space.seed both set the seed: keep one of them")
         space = replace(space, axes={**space.axes, "seed": Values(tuple(range(parts.replicates)))})
     space = space.fixed(fixed)
+    if misplaced := parts.search.misplaced():
+        raise ConfigError(f"search.{misplaced[0]} has no meaning for search.kind {parts.search.kind}: leave it out")
     folder = source.parent if source else Path()
     imports = tuple(_existing(folder / name) for name in parts.imports)
     return Spec(
@@ -271,8 +268,24 @@ def _apply(written: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     return fixed
 
 
-def _space(written: Mapping[str, Any]) -> Space:
+def _space(written: Mapping[str, Any], trial: TrialConfig) -> Space:
     written = dict(written)
+    switches = written.pop("switches", [])
+    if not isinstance(switches, list) or not all(isinstance(name, str) for name in switches) or set(switches) & set(field_types()):
+        raise ConfigError(f"space.switches must be a list of names that are no fields, such as use_mixup; it is {switches!r}")
+    if "regularizers" in written:
+        if "model.name" in written:
+            raise ConfigError("space.regularizers has the ranges of one architecture, so model.name cannot vary: write the axes out")
+        ours = regularizer_axes(written.pop("regularizers"), trial)
+        ours = {name: axis for name, axis in ours.items() if name not in written}
+        asked = {axis.get("when") for axis in ours.values() if isinstance(axis, dict) and isinstance(axis.get("when"), str)}
+        switches = [*switches, *(name for name in ours.pop("switches") if name in asked)]
+        written = ours | written
+    conditions = {
+        name: parse_condition(name, axis["when"]) for name, axis in written.items() if isinstance(axis, Mapping) and "when" in axis
+    }
+    for name in conditions:
+        written[name] = {part: value for part, value in written[name].items() if part != "when"}
     zipped, added, excluded = (written.pop(word, []) for word in ("zip", "add", "exclude"))
     for word, part in (("zip", zipped), ("add", added), ("exclude", excluded)):
         if not isinstance(part, list) or not all(isinstance(one, dict) and one for one in part):
@@ -284,10 +297,11 @@ def _space(written: Mapping[str, Any]) -> Space:
             raise ConfigError("space.zip takes listed axes (values, range, lin_grid, log_grid)")
         groups.append({name: axis for name, axis in axes.items() if isinstance(axis, Values)})
     added, excluded = (
-        tuple({name: _checked(name, value, f"space.{word}.") for name, value in one.items()} for one in part)
+        tuple({name: checked_value(name, value, f"space.{word}.") for name, value in one.items()} for one in part)
         for word, part in (("add", added), ("exclude", excluded))
     )
-    return Space({name: _axis(name, axis) for name, axis in written.items()}, tuple(groups), added, excluded)
+    axes = {name: _axis(name, axis) for name, axis in written.items()}
+    return Space({**dict.fromkeys(switches, SWITCH), **axes}, tuple(groups), added, excluded, conditions, tuple(switches))
 
 
 def _axis(name: str, written: Any) -> Axis:
@@ -295,9 +309,9 @@ def _axis(name: str, written: Any) -> Axis:
         raise ConfigError(f"space.{name}: " + _unknown(str(name), list(field_types())))
     axis = parse_axis(name, written)
     if isinstance(axis, Values):
-        return Values(tuple(_checked(name, value, "space.") for value in axis.values))
+        return Values(tuple(checked_value(name, value, "space.") for value in axis.values))
     probes = axis.choices if axis.kind == "choice" else (axis.at(0.0), axis.at(0.999999))
-    checked = tuple(_checked(name, value, "space.") for value in probes)
+    checked = tuple(checked_value(name, value, "space.") for value in probes)
     return Distribution("choice", choices=checked) if axis.kind == "choice" else axis
 
 
@@ -319,7 +333,7 @@ def _first_field(group: str) -> str:
     return next(name for name in field_types() if name.startswith(f"{group}.")).partition(".")[2]
 
 
-def _checked(name: str, value: Any, where: str) -> Any:
+def checked_value(name: str, value: Any, where: str) -> Any:
     """The value of a field, of its type and in its range; an error begins with `where` and the name."""
     types = field_types()
     if name not in types:
@@ -361,7 +375,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        sections: dict[str, type[_Section]] = {"search": Search, "resources": Resources, "tracking": Tracking, "published": Published}
+        sections: dict[str, type[BaseModel]] = {"search": Search, "resources": Resources, "tracking": Tracking, "published": Published}
         section = sections.get(str(first["loc"][0]), _Written)
         prefix = f"{first['loc'][0]}." if len(first["loc"]) > 1 else ""
         return f"{where}: " + _unknown(where, [prefix + name for name in section.model_fields])
