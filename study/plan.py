@@ -10,7 +10,8 @@ from math import ceil
 from search_spaces.space import Assignment
 from study.spec import Spec
 from trainables.config import ConfigError, TrialConfig, with_fields
-from trainables.resolution import resolve, work
+from trainables.models import family
+from trainables.resolution import capacity, resolve, work
 
 SECONDS_PER_PACK = 20.0
 """A pack is about this long at most: long enough that Tune's 30 to 70 ms a trial do not count, short enough to lose."""
@@ -39,7 +40,7 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
     assignment: Assignment = {}
     try:
         for done, assignment in enumerate(spec.assignments()):
-            config = resolve(with_fields(spec.trial, assignment))
+            config = _resolved(with_fields(spec.trial, assignment))
             key = config.key()
             points.setdefault(key, Point(key, config))
             progress(done + 1)
@@ -48,6 +49,17 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
         place = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
         raise ConfigError(f"{source}{error}{place}") from None
     return list(points.values())
+
+
+def _resolved(point: TrialConfig) -> TrialConfig:
+    try:
+        return resolve(point)
+    except ConfigError:
+        raise
+    except Exception as error:
+        if family(point.model.name).digest is None:
+            raise
+        raise ConfigError(f"your model {point.model.name} cannot be built: it raises {type(error).__name__}: {error}") from None
 
 
 def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
@@ -67,9 +79,14 @@ def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
 
 def expected_seconds(point: TrialConfig) -> float:
     """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
-    samples = point.data.train_size or 1
-    return (
-        work(point) / _MULTIPLY_ADDS_PER_SECOND
-        + ceil(samples / point.optimizer.batch_size) * point.budget.epochs * _SECONDS_PER_STEP
-        + 1e-4
-    )
+    steps = ceil((point.data.train_size or 1) / point.optimizer.batch_size) * point.budget.epochs
+    return _multiply_adds(point) / _MULTIPLY_ADDS_PER_SECOND + steps * _SECONDS_PER_STEP + 1e-4
+
+
+def _multiply_adds(point: TrialConfig) -> float:
+    try:
+        return work(point)
+    except Exception:
+        if family(point.model.name).digest is None:
+            raise
+        return 3.0 * capacity(point) * (point.data.train_size or 1) * point.budget.epochs  # your model looks at its input's values
