@@ -58,6 +58,10 @@ def _moved(images: Tensor, pad: int, flip: bool, draw: torch.Generator) -> Tenso
 
 
 def _beta(alpha: float, draw: torch.Generator) -> float:
-    """One draw of Beta(alpha, alpha), as a ratio of two Gamma(alpha, 1) draws."""
-    first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=draw).tolist()
-    return first / (first + second) if first + second else 0.5
+    """One draw of Beta(alpha, alpha): A / (A + B) for two Gamma(alpha) draws, each a Gamma(alpha + 1) draw times U^(1/alpha).
+
+    Taken from their logarithms, because for a small alpha both powers underflow (Marsaglia and Tsang 2000, section 6).
+    """
+    gammas = torch._standard_gamma(torch.full((2,), alpha + 1, dtype=torch.float64), generator=draw)
+    logs = gammas.log() + torch.rand(2, generator=draw, dtype=torch.float64).log() / alpha
+    return (logs[0] - logs[1]).sigmoid().item()
