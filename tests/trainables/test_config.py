@@ -74,6 +74,8 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
 HASHES = {"data.digest", "model.digest"}
 VIRTUAL = {"model.parameters_per_sample", "model.hold"}
 
+SOLVED: dict[str, Any] = {"optimizer.name": "closed_form", "model.name": "linear"}
+
 # (setting, field, value, other value) with one result.
 MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({}, "data.dimension", 3, 4),
@@ -101,6 +103,15 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({}, "optimizer.decay_every", 1, 2),
     ({"optimizer.schedule": "exponential"}, "optimizer.decay_every", 1, 2),
     ({"budget.stop_at_train_loss": 1.0}, "budget.stop_at_train_error", 0.0, 0.9),
+    (SOLVED, "optimizer.learning_rate", 0.1, 0.2),
+    (SOLVED, "optimizer.momentum", 0.9, 0.5),
+    (SOLVED, "optimizer.nesterov", False, True),
+    (SOLVED, "optimizer.batch_size", 8, 9),
+    (SOLVED, "optimizer.schedule", "constant", "cosine"),
+    (SOLVED, "optimizer.loss", "cross_entropy", "squared"),
+    (SOLVED, "budget.epochs", 3, 4),
+    (SOLVED, "budget.evaluate_every", 1, 2),
+    (SOLVED, "budget.stop_at_train_error", None, 0.0),
 ]
 
 

@@ -84,6 +84,16 @@ def test_standardize_gives_each_channel_of_the_training_set_mean_0_and_deviation
         assert torch.allclose(test[:, channel], expected, rtol=0, atol=8 * EPSILON * float(expected.abs().max()))
 
 
+def test_unit_leaves_pixels_between_0_and_1(tmp_path: Path) -> None:
+    for floats in (False, True):
+        name = stored(tmp_path, (9, 7, 3), floats=floats, name=f"floats {floats}")
+        resolved = point({"data.name": name, "data.preprocessing": "unit", "model.name": "linear"})
+        expected = load(resolved.data).train_images.double() / (1 if floats else 255)
+        train, _ = gathered(point_data(resolved, CPU))
+        assert torch.allclose(train.double(), expected, rtol=0, atol=EPSILON)
+        assert float(train.max()) <= 1
+
+
 def test_statistics_are_of_the_whole_training_set_however_few_are_used(tmp_path: Path) -> None:
     name = stored(tmp_path, (9, 7, 3))
     whole, some = (point_data(point({"data.name": name, "data.train_size": size, "model.name": "linear"}), CPU) for size in (30, 3))
@@ -101,7 +111,7 @@ def test_a_constant_channel_becomes_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redraw", "gaussian"])
-@pytest.mark.parametrize("preprocessing", ["paper", "standardize"])
+@pytest.mark.parametrize("preprocessing", ["paper", "standardize", "unit"])
 def test_large_sets_give_the_same_bits_as_small_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, preprocessing: str
 ) -> None:
