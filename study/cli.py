@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from study import cli_analysis
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -30,7 +32,6 @@ Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE
 Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
 Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
-Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
 
 
 def main() -> None:
@@ -208,31 +209,6 @@ def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 
 
 @app.command()
-def plot(
-    source: Source,
-    output: Annotated[Path, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = Path("gap-vs-capacity"),
-    capacity: Annotated[
-        str, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")
-    ] = "parameters_per_sample",
-    tracking_uri: Tracking = None,
-) -> None:
-    """Draw the generalization gap against capacity."""
-    import analysis
-    from study.mirror import check_reachable
-    from trainables.config import ConfigError
-
-    if tracking_uri:
-        check_reachable(tracking_uri)
-    figure = analysis.gap_vs_capacity(analysis.load(source, tracking_uri=tracking_uri), capacity=capacity)
-    try:
-        charts = analysis.write_chart(figure, output)
-    except OSError as error:
-        raise ConfigError(f"--output: {output} cannot be written ({error})") from None
-    for path in charts:
-        _print(f"wrote {path}")
-
-
-@app.command()
 def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
     """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
     from rich.table import Table as RichTable
@@ -380,3 +356,6 @@ def _print(text: Any) -> None:
 def _fail(message: str) -> None:
     print(f"gaplab: {message}", file=sys.stderr)
     raise typer.Exit(1)
+
+
+cli_analysis.register(app)

@@ -1,0 +1,127 @@
+"""Make the reference pages from code, and the picture page from a real study: ``make docs``.
+
+Writes docs/fields.md, docs/columns.md, docs/measures.md, docs/models.md, and, from the records of the preset gap-vs-capacity (run first if
+need be), docs/pictures.md with its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- made by `make docs`: edit the code, not this page -->\n\n"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    heads = list(heads)
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def fields_page() -> str:
+    """Every field of a point: default, range, meaning."""
+    from trainables.config import GROUPS, TrialConfig, range_of
+
+    page = "# Fields of a point\n\nWhat a spec may set under `trial:` and vary under `space:`.\n\n"
+    for group, kind in GROUPS.items():
+        page += f"## {group}\n\n{(kind.__doc__ or '').strip()}\n\n"
+        page += table(
+            ("field", "default", "range", "meaning"),
+            ((f"`{group}.{knob.name}`", f"`{knob.default}`", range_of(knob), knob.metadata["doc"]) for knob in fields(kind)),
+        )
+        page += "\n"
+    plain = [knob for knob in fields(TrialConfig) if knob.name not in GROUPS]
+    page += "## beside the groups\n\n"
+    return page + table(
+        ("field", "default", "range", "meaning"),
+        ((f"`{knob.name}`", f"`{knob.default}`", range_of(knob), knob.metadata["doc"]) for knob in plain),
+    )
+
+
+def columns_page() -> str:
+    """Every column of records and curves."""
+    from study.records import CURVES, RECORDS
+
+    def rows(schema: Any) -> Iterable[tuple[str, str, str]]:
+        for column in schema:
+            doc = (column.metadata or {}).get(b"doc", b"").decode() or ("as the field" if "." in column.name else "")
+            yield f"`{column.name}`", str(column.type), doc
+
+    page = "# Columns\n\n## Records\n\nOne row a point, `STORAGE/STUDY/records/*.parquet`. Measures add `measure.NAME`, float64.\n\n"
+    page += table(("column", "type", "meaning"), rows(RECORDS))
+    page += "\n## Curves\n\nOne row a point and evaluated epoch, `STORAGE/STUDY/curves/*.parquet`.\n\n"
+    return page + table(("column", "type", "meaning"), rows(CURVES))
+
+
+def measures_page() -> str:
+    """Every complexity measure with its cost and the first line of its docstring."""
+    from trainables.measures import known_measures
+
+    page = "# Complexity measures\n\nName them in a spec under `measures:`; each becomes the column `measure.NAME`. "
+    page += "Formula, source and what a measure ignores stand in its docstring.\n\n"
+    measures = known_measures().values()
+    rows = ((f"`{one.name}`", one.doc.strip().splitlines()[0], one.cost, "yes" if one.cheap else "") for one in measures)
+    return page + table(("name", "what it is", "cost", "cheap"), rows)
+
+
+def models_page() -> str:
+    """Every family, its defaults and its parameters on a 28x28x3 image."""
+    from trainables.config import ConfigError, Model
+    from trainables.models import families, parameter_count
+
+    def count(family: Any) -> str:
+        try:
+            return f"{parameter_count(family.complete(Model(name=family.name)), (3, 28, 28), 10):,}"
+        except ConfigError:
+            return "solved in closed form"
+
+    page = "# Model families\n\nParameters at the default width, for 28x28x3 images and 10 classes.\n\n"
+    known = [family for family in families().values() if family.digest is None]
+    rows = ((f"`{one.name}`", one.default_width, one.default_depth or "", one.default_batch_norm, count(one)) for one in known)
+    return page + table(("name", "default width", "default depth", "batch norm", "parameters"), rows)
+
+
+def pictures_page(source: str) -> str:
+    """The field's pictures, drawn from one real study."""
+    import analysis
+
+    records, curves = analysis.load(source), analysis.load_curves(source)
+    pictures = {
+        "gap-vs-capacity": ("Generalization gap against capacity", lambda: analysis.gap_vs_capacity(records)),
+        "test-error-vs-corruption": ("Test error against corruption (Figure 1c)", lambda: analysis.error_vs_corruption(records)),
+        "time-to-fit": ("Time to fit against corruption (Figure 1b)", lambda: analysis.time_to_fit(records)),
+        "learning-curves": ("Learning curves by corruption (Figure 1a)", lambda: analysis.learning_curves(records, curves)),
+        "memorisation": ("Error on corrupted and on clean samples along training", lambda: analysis.memorisation(records, curves)),
+        "early-stopping": ("Early stopping (Figure 2a)", lambda: analysis.early_stopping(records, curves)),
+        "double-descent-width": ("Double descent over width", lambda: analysis.double_descent(records)),
+        "double-descent-epochs": ("Double descent over epochs", lambda: analysis.epoch_double_descent(records, curves)),
+        "capacity-corruption-map": ("Capacity and corruption, with the threshold", lambda: analysis.capacity_corruption_map(records)),
+        "train-vs-test": ("Train against test error", lambda: analysis.train_vs_test(records)),
+        "parallel-coordinates": ("Parallel coordinates", lambda: analysis.parallel_coordinates(records)),
+    }
+    page = "# Pictures\n\nDrawn from the preset `gap-vs-capacity` by `make docs`.\n\n"
+    for name, (title, draw) in pictures.items():
+        path = DOCS / "pictures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        draw().savefig(path, dpi=80, metadata={"Software": None})
+        page += f"## {title}\n\n![{title}](pictures/{path.name})\n\n"
+    return page
+
+
+def main() -> None:
+    pages = {"fields": fields_page(), "columns": columns_page(), "measures": measures_page(), "models": models_page()}
+    import study
+
+    summary = study.run(study.read_spec("gap-vs-capacity", ("tracking.mlflow=false",)))
+    pages["pictures"] = pictures_page(summary.root)
+    for name, page in pages.items():
+        (DOCS / f"{name}.md").write_text(NOTE + page)
+        print(f"wrote docs/{name}.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The analysing commands of ``gaplab``: plot, fit, compare, rank, export. Each prints a table or writes files, and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainables.config import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
+Tracking = Annotated[str | None, typer.Option(help="Of an MLflow experiment.")]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="COLUMN=NAME", help="For an experiment of other origin: its metric, param or tag for a column."),
+]
+Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
+By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
+
+
+class Picture(StrEnum):
+    """What `plot` draws."""
+
+    GAP = "gap-vs-capacity"
+    LEARNING = "learning-curves"
+    MEMORISATION = "memorisation"
+    TIME = "time-to-fit"
+    CORRUPTION = "error-vs-corruption"
+    STOPPING = "early-stopping"
+    DESCENT = "double-descent"
+    EPOCHS = "epoch-double-descent"
+    MAP = "capacity-corruption-map"
+    SCATTER = "train-vs-test"
+    PARALLEL = "parallel-coordinates"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (plot, fit, compare, rank, export):
+        app.command()(command)
+
+
+def plot(
+    source: Source,
+    kind: Annotated[Picture, typer.Option(help="The picture.")] = Picture.GAP,
+    output: Annotated[Path | None, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = None,
+    capacity: Annotated[str | None, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = None,
+    by: By = None,
+    panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
+    points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Draw one of the field's pictures."""
+    import analysis
+
+    table = _load(source, tracking_uri, mapping, sql)
+    lines = {"by": by} if by else {}
+    axis = {"capacity": capacity} if capacity else {}
+
+    def curves() -> pa.Table:
+        return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, keys=table["key"])
+
+    draw: dict[Picture, Callable[[], Any]] = {
+        Picture.GAP: lambda: analysis.gap_vs_capacity(table, panels=panels, points=points, **axis, **lines),
+        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
+        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        Picture.DESCENT: lambda: analysis.double_descent(table, over=capacity or "model.width", **lines),
+        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
+    }
+    figure, stem = draw[kind](), output or Path(kind.value)
+    try:
+        charts = analysis.write_chart(figure, stem)
+    except OSError as error:
+        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
+    for path in charts:
+        print(f"wrote {path}")
+
+
+def fit(
+    source: Source,
+    value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
+    sizes: Annotated[list[str] | None, typer.Option("--size", help="One or two columns that say how large.")] = None,
+    by: By = None,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
+    import analysis
+
+    table = _load(source, tracking_uri, mapping, sql)
+    laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
+    _show(laws, f"{value} = offset + scale / size^exponent")
+    _show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+
+
+def compare(
+    source: Source,
+    other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
+    setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
+    value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    tracking_uri: Tracking = None,
+) -> None:
+    """Paired differences over seeds between the values of one field, or between two studies."""
+    import pyarrow as pa
+
+    import analysis
+
+    if (other is None) == (setting is None):
+        raise ConfigError("compare takes two studies, or one study and --setting FIELD")
+    table = _load(source, tracking_uri)
+    if other is not None:
+        table = pa.concat_tables([table, _load(other, tracking_uri)], promote_options="default")
+    for row in analysis.compare(table, setting or "study", value=value).to_pylist():
+        print(row["sentence"])
+
+
+def rank(
+    source: Source,
+    test_size: Annotated[int, typer.Option(help="Test samples the gaps were measured on: their sampling error weighs pairs.")] = 10_000,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Rank the measures of a study by how well they predict the gap."""
+    from analysis.ranking import rank_measures
+
+    ranked = rank_measures(_load(source, tracking_uri), test_size=test_size)
+    shown = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
+    _show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", shown)
+
+
+def export(
+    source: Source,
+    output: Annotated[Path, typer.Argument(help="A file that ends in .parquet or .csv.")],
+    curves: Annotated[bool, typer.Option("--curves", help="The learning curves instead of the records.")] = False,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Write the records, or the curves, as one Parquet or CSV file."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    import analysis
+
+    if output.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"{output}: give a file that ends in .parquet or .csv")
+    load = analysis.load_curves if curves else analysis.load
+    table = load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        (pyarrow.parquet.write_table if output.suffix == ".parquet" else pyarrow.csv.write_csv)(table, output)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error}") from None
+    print(f"wrote {output}: {table.num_rows:,} rows")
+
+
+def _load(source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False) -> pa.Table:
+    import analysis
+    from study.mirror import check_reachable
+
+    if tracking_uri:
+        check_reachable(tracking_uri)
+    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
+
+
+def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
+    if not pairs:
+        return None
+    parted = [pair.partition("=") for pair in pairs]
+    for column, equals, name in parted:
+        if not (column and equals and name):
+            raise ConfigError(f"--map {column + equals + name!r} must be COLUMN=NAME, such as parameters=num_params")
+    return {column: name for column, _, name in parted}
+
+
+def _show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
+    """A table on the terminal; a value with an interval as value ± half."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = columns or [name for name in table.column_names if not name.endswith((".low", ".high"))]
+    drawn = Table(*columns, title=title)
+    for row in table.to_pylist():
+        drawn.add_row(*(_cell(row, name) for name in columns))
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(drawn)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, low, high = row[name], row.get(f"{name}.low"), row.get(f"{name}.high")
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")
