@@ -272,7 +272,7 @@ def _conclude(summary: Summary, spec: Spec) -> None:
     try:
         records = analysis.load(summary.root)
         _print(_gap_table(analysis.gap_table(records), spec.study))
-        charts = analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), _charts(summary.root) / "gap-vs-capacity")
+        charts = analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), _charts(summary.root, spec) / "gap-vs-capacity")
     except analysis.NothingToShow as error:
         _print(f"No chart: {error}")
         charts = []
@@ -298,9 +298,9 @@ def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
     _print(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
 
 
-def _charts(root: str) -> Path:
-    """Charts lie with the study, or in the working folder if its storage is remote."""
-    return Path(root) / "charts" if "://" not in root else Path(root.rpartition("/")[2])
+def _charts(root: str, spec: Spec) -> Path:
+    """Charts lie with the study, or in a folder of its name here if its storage is remote."""
+    return Path(spec.study) if "://" in root else Path(root) / "charts"
 
 
 def _gap_table(table: Any, title: str) -> Table:

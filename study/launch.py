@@ -189,7 +189,7 @@ def _unwritable(root: str, error: Exception) -> ConfigError:
 def _read_statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
     try:
         return statuses(root, measures)
-    except OSError as error:
+    except (OSError, pyarrow.ArrowInvalid) as error:
         raise ConfigError(f"--storage: {root} cannot be read ({str(error).splitlines()[0]})") from None
 
 
@@ -265,9 +265,9 @@ def _record_lost(lost: list[tuple[list[Point], str]], writer: FragmentWriter) ->
 
 def _forget_tune(root: str) -> None:
     """Tune's own files (state, checkpoints of packs) serve a running study only: records are what stays."""
-    filesystem, path = open_store(f"{root}/tune")
+    filesystem, path = open_store(root)
     with suppress(OSError):
-        filesystem.delete_dir(path)
+        filesystem.delete_dir(f"{path}/tune")
 
 
 def _tuner(

@@ -124,19 +124,23 @@ class Provenance:
 
 def study_root(storage: str, study: str) -> str:
     """``STORAGE/STUDY`` as every process finds it: a local path is made absolute, any other URI stays as it is."""
-    filesystem, path = open_store(storage)
-    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
-    return f"{path}/{study}" if local else f"{storage.rstrip('/')}/{study}"
+    if "://" in storage and not storage.startswith("file://"):
+        path, mark, options = storage.partition("?")  # s3://BUCKET/PATH?region=...
+        return f"{path.rstrip('/')}/{study}{mark}{options}"
+    return f"{open_store(storage)[1]}/{study}"
 
 
 def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system and path of a local path or of any URI that `pyarrow.fs` knows.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or it holds a password: URIs are printed and logged.
     """
     if "://" not in uri:
         return pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
+    scheme, _, rest = uri.partition("://")
+    if ":" in rest.partition("/")[0].rpartition("@")[0] or "secret_key=" in rest:
+        raise ConfigError(f"{scheme}://...: a storage URI must hold no password: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
