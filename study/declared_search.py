@@ -37,7 +37,6 @@ class Declared:
     Attributes:
         cells: an assignment of the listed axes for each Optuna study; one empty one without such axes.
         seeds: every suggestion runs with each of these.
-        conditional: whether some axes are asked for only sometimes.
         why: the reason for the sampler, in words.
         trials: suggestions in each cell.
         ask: asks a trial for its fields.
@@ -49,7 +48,6 @@ class Declared:
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     space: Space
-    conditional: bool
     sampler: str
     why: str
     trials: int
@@ -101,8 +99,7 @@ def declared(spec: Spec) -> Declared:
         task = replace(task, others=1)  # a function may do anything: no sampler that needs to know the axes
     sampler, why = chosen(search.sampler, task)
     text, ask = _asking(spec)
-    conditional = bool(spec.space.conditions) or search.function is not None
-    found = Declared(cells, seeds, objectives, constraints, spec.space, conditional, sampler, why, search.trials, ask, text, search.seed)
+    found = Declared(cells, seeds, objectives, constraints, spec.space, sampler, why, search.trials, ask, text, search.seed)
     for cell, trial in zip(cells, trials, strict=True):
         _probe(found, cell, trial)
     return found

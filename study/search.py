@@ -11,6 +11,7 @@ own number, so that none is lost, asked twice or left running. A point whose key
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ class Search:
             load_if_exists=True,
         )
         if "objectives" not in study.user_attrs:
-            study.set_metric_names(list(self.declared.objectives))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(self.declared.objectives))
             study.set_user_attr("objectives", list(self.declared.objectives))
             study.set_user_attr("cell", dict(assignment))
         before = study.get_trials(deepcopy=False)
@@ -139,7 +142,7 @@ class Search:
         if not before and (untuned := self.declared.untuned(trial)):
             study.enqueue_trial(untuned)
         resumed = 0 if self.declared.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
-        study.sampler = build(self.declared.sampler, conditional=self.declared.conditional, seed=self.declared.seed(place, resumed))
+        study.sampler = build(self.declared.sampler, self.declared.seed(place, resumed))
         kept = sum(trial.state in (state.COMPLETE, state.PRUNED, state.RUNNING) for trial in before)
         return Cell(trial, assignment, study, max(0, self.declared.trials - kept))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,7 +33,8 @@ class Result:
     """What came of one point.
 
     Attributes:
-        status: "completed", "diverged" (its loss is not finite) or "failed" (it raised, or does not fit the memory).
+        status: "completed", "diverged" (its loss is not finite), "pruned" (a jury let it go) or "failed" (it raised, or does
+            not fit the memory).
         reason: why it ended, in words.
         outcome: the record's outcome columns by name; those that do not apply are None.
         curve: one row per evaluated epoch, by the curves' column names.
@@ -45,6 +46,10 @@ class Result:
     reason: str
     outcome: dict[str, Any]
     curve: list[dict[str, Any]]
+
+
+Jury = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
+"""Decides which members leave early: ``[(key, epoch, errors), ...] -> keys`` (see `Training`)."""
 
 
 @dataclass(eq=False)
@@ -78,6 +83,8 @@ class Training:
         device: where.
         seats: how many train side by side; what measures fastest by default. Results do not depend on it.
         measures: names of complexity measures to compute on each trained network (see `trainables.measures`).
+        jury: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
+            answers leave, as pruned. That is all that a member's end can depend on its neighbours.
 
     >>> from trainables.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -90,7 +97,13 @@ class Training:
     """
 
     def __init__(
-        self, points: Sequence[TrialConfig], device: torch.device, *, seats: int | None = None, measures: Sequence[str] = ()
+        self,
+        points: Sequence[TrialConfig],
+        device: torch.device,
+        *,
+        seats: int | None = None,
+        measures: Sequence[str] = (),
+        jury: Jury | None = None,
     ) -> None:
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
@@ -98,6 +111,7 @@ class Training:
         self._waiting = list(points)[::-1]
         self._seats = seats
         self._measures = tuple(measures)
+        self._jury = jury
         self._seated: list[Member] = []
         self._keep: list[int] = []  # places, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
@@ -132,12 +146,12 @@ class Training:
         except Exception as error:
             return failed + self._after_error(error)
         share = (time.perf_counter() - started) / len(self._seated)
-        ended: list[Result] = []
-        for place, (member, score) in enumerate(zip(self._seated, scores, strict=True)):
+        for member in self._seated:
             member.seconds += share
-            result = self._judge(member, score)
-            if result is not None:
-                ended.append(self._measured(place, result) if self._measures else result)
+        results = [self._judge(member, score) for member, score in zip(self._seated, scores, strict=True)]
+        if self._jury:
+            results = self._after_verdict(self._jury, results, scores)
+        ended = [self._measured(place, result) if self._measures else result for place, result in enumerate(results) if result]
         keys = {result.key for result in ended}
         self._keep = [place for place, member in enumerate(self._seated) if member.key not in keys]
         self._seated = [self._seated[place] for place in self._keep]
@@ -310,6 +324,19 @@ class Training:
                 outcome[f"measure.{name}"] = None
                 reason += f"; measure {name}: {type(error).__name__}: {error}"
         return replace(result, outcome=outcome, reason=reason)
+
+    def _after_verdict(self, jury: Jury, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
+        """The results, with those of the members that leave now."""
+        going_on = [(member, score) for member, score, result in zip(self._seated, scores, results, strict=True) if score and not result]
+        reports = [
+            (member.key, member.epoch, {"train_error": score.train_error, "validation_error": score.validation_error})
+            for member, score in going_on
+        ]
+        leaving = set(jury(reports)) if reports else set()
+        return [
+            _result(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result
+            for member, score, result in zip(self._seated, scores, results, strict=True)
+        ]
 
     def _after_error(self, error: Exception) -> list[Result]:
         """One alone failed by itself. Several are taken apart and start anew: out of memory, two halves; else one by one.
