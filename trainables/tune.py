@@ -6,6 +6,7 @@ it: a worker hands finished points to `sink` (which writes a record fragment) be
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,8 +19,9 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables import own_models
+from trainables.config import TrialConfig, flatten, with_fields
 from trainables.data import Dataset, share
-from trainables.training import Result, Training
+from trainables.training import Jury, Result, Training
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
@@ -30,8 +32,23 @@ Sink = Callable[[Sequence[Result], str], None]
 """Takes finished points and the name of the device; when it returns, they are recorded."""
 
 
+def written(points: Sequence[TrialConfig]) -> str:
+    """Points as text: small and opaque to Tune, which copies, flattens and saves the configuration of every trial.
+
+    >>> written([TrialConfig(seed=3)])
+    '[{"seed": 3}]'
+    """
+    defaults = flatten(TrialConfig())
+    return json.dumps([{name: value for name, value in flatten(point).items() if value != defaults[name]} for point in points])
+
+
+def read(text: str) -> list[TrialConfig]:
+    """The points of `written`."""
+    return [with_fields(TrialConfig(), fields) for fields in json.loads(text)]
+
+
 class PackTrainable(tune.Trainable):
-    """Trains the pack that ``config["pack"]`` counts.
+    """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
 
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
@@ -39,6 +56,7 @@ class PackTrainable(tune.Trainable):
         sources: of the user's own models, path -> text.
         measures: complexity measures of every trained network, by name.
         sink: records results.
+        jury: an actor whose `judge` says which members leave early (see `trainables.training.Training`); None for no one.
     """
 
     def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
@@ -49,6 +67,7 @@ class PackTrainable(tune.Trainable):
         sources: dict[str, str],
         measures: Sequence[str],
         sink: Sink,
+        jury: ray.actor.ActorHandle | None = None,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cpu":
@@ -58,6 +77,7 @@ class PackTrainable(tune.Trainable):
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
         self._packs, self._measures, self._sink = packs, measures, sink
+        self._jury: Jury | None = None if jury is None else lambda reports: ray.get(jury.judge.remote(reports))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -66,7 +86,8 @@ class PackTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._training = Training(ray.get(self._packs[config["pack"]]), self._device, measures=self._measures)
+        points = read(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
+        self._training = Training(points, self._device, measures=self._measures, jury=self._jury)
         self._checkpointed = time.monotonic()
 
     def step(self) -> dict[str, Any]:
