@@ -15,7 +15,7 @@ O(n (d + log n)) time and O(n + d) memory, without A, and sound in float64 for a
 - **Evaluation.** Sorted prefix sums instead of an n x n matrix: c(x) = value at the last offset below <a, x>, plus slope times
   distance. Prefix sums are compensated, so they do not depend on the order of a parallel scan.
 - **Projection.** <a, x> is summed in one fixed order, whatever the batch: a training point gets the same 64 bits at
-  construction and ever after (a matrix product's last bits depend on the batch, which steep slopes would magnify).
+  construction and ever after (a matrix product's last bits may depend on batch and device, which steep slopes would magnify).
 
 Measured, one thread of a 2-core CPU, standard normal points and targets: n = 1,000,000 in R^20, built in 0.8 s, evaluated in 0.7 s, largest
 error 1.0e-9 (where the least gap is 5e-14 of the span):
@@ -163,7 +163,10 @@ def memorize(inputs: Tensor, targets: Tensor, *, depth: int = 2, seed: int = 0) 
 
 
 def project(inputs: Tensor, direction: Tensor) -> Tensor:
-    """<direction, x> of each row, (samples, ...) -> (samples,), its additions in an order that d alone fixes."""
+    """<direction, x> of each row, (samples, ...) -> (samples,), its additions in an order that d alone fixes.
+
+    The second half of the products is added to the first, and so on; an odd last one waits for the next round.
+    """
     points = inputs.flatten(1)
     rows = max(1, _BLOCK // max(1, points.shape[1]))
     blocks = [_fold(block.to(direction) * direction) for block in points.split(rows)]
@@ -171,7 +174,6 @@ def project(inputs: Tensor, direction: Tensor) -> Tensor:
 
 
 def _fold(terms: Tensor) -> Tensor:
-    """Row sums, by adding the second half of the columns to the first until one is left."""
     while terms.shape[1] > 1:
         half = terms.shape[1] // 2
         folded = terms[:, :half] + terms[:, half : 2 * half]

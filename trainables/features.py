@@ -68,7 +68,7 @@ def patch_features(
     channels, height, width = images.shape[1:]
     if min(height, width) < patch or filters > _SAMPLE:
         raise ValueError(
-            f"{filters} patches of {patch}x{patch} were asked for: at most {_SAMPLE} are drawn, and the images ({height}x{width}) must hold one"
+            f"{filters} patches of {patch}x{patch} were asked for: at most {_SAMPLE} are drawn, of images ({height}x{width}) that hold one"
         )
     generator = torch.Generator().manual_seed(seed)
     image, top, left = (

@@ -242,24 +242,28 @@ class _LowRank:
         return (targets - self.columns @ inner) / self.mu
 
 
-def _pivoted_columns(system: _System, rank: int, seed: int, block: int = 100) -> tuple[Tensor, Tensor]:
-    """F, (n, at most rank), with K ~ F F^T, and the diagonal of K - F F^T. Pivots are drawn in proportion to that diagonal."""
+def _pivoted_columns(system: _System, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """F, (n, at most rank), with K ~ F F^T, and the diagonal of K - F F^T.
+
+    Pivots are drawn in proportion to that diagonal, in ten rounds; what is down to rounding counts as zero.
+    """
     points = system.points.double()
     generator = torch.Generator().manual_seed(seed)
     left_over = system.kernel.diagonal(points)
+    noise = 100 * torch.finfo(torch.float64).eps * left_over.max()
     columns = points.new_zeros(len(points), rank)
     done = 0
-    while done < rank and left_over.sum() > 0:
-        drawn = torch.multinomial(left_over.cpu(), min(block, rank - done, int((left_over > 0).sum())), generator=generator)
-        pivots = drawn.to(points.device)
+    while done < rank and left_over.any():
+        round_size = min(-(-rank // 10), rank - done, int((left_over > 0).sum()))
+        pivots = torch.multinomial(left_over.cpu(), round_size, generator=generator).to(points.device)
         fresh = system.kernel(points, points[pivots]) - columns[:, :done] @ columns[pivots, :done].T
         own = fresh[pivots]
-        own.diagonal().add_(torch.finfo(torch.float64).eps * 100 * own.diagonal().sum())
-        factor = torch.linalg.cholesky(own)
-        stop = done + len(pivots)
-        columns[:, done:stop] = torch.linalg.solve_triangular(factor.T, fresh, upper=True, left=False)
-        left_over = (left_over - columns[:, done:stop].square().sum(1)).clamp(min=0)
+        own.diagonal().add_(noise)
+        stop = done + round_size
+        columns[:, done:stop] = torch.linalg.solve_triangular(torch.linalg.cholesky(own).T, fresh, upper=True, left=False)
+        left_over = left_over - columns[:, done:stop].square().sum(1)
         left_over[pivots] = 0
+        left_over = torch.where(left_over > noise, left_over, 0.0)
         done = stop
     return columns[:, :done], left_over
 

@@ -197,6 +197,8 @@ def test_random_features_peak_where_they_equal_the_samples() -> None:
     assert (means["train_error"][:2] > 0).all()
     assert (means["train_error"][2:] == 0).all()
     assert means["train_squared_error"][2:].max() < 1e-9
+    assert random_feature_errors(inputs[:100], targets, inputs[100:], clean[100:], [50], seed=1)[0] == runs[1][widths.index(50)]
+    assert runs[0] != runs[1]
 
 
 def test_wide_random_features_are_the_gaussian_kernel() -> None:

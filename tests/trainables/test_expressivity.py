@@ -76,6 +76,14 @@ def test_slopes_are_exact_sums_of_the_weights() -> None:
         assert Fraction(float(exact)) == exact
 
 
+def test_slopes_survive_cancellation() -> None:
+    """(1e16 + 1 - 1e16) max(z, 0) is max(z, 0): a plain running sum in float64 says 0."""
+    cancelling = torch.tensor([1e16, 1.0, -1e16], dtype=torch.float64)
+    network = ReluInterpolant(torch.ones(1, dtype=torch.float64), [torch.zeros(3, dtype=torch.float64)], [cancelling], 0.0)
+    at = torch.tensor([[-2.0], [0.0], [3.0]])
+    assert network(at).tolist() == [0.0, 0.0, 3.0]
+
+
 def test_offsets_interleave_and_the_gaps_are_the_largest_possible() -> None:
     """b_1 < z_1 <= b_2 < z_2 <= ...; with b_(i+1) = z_i the diagonal of A holds the differences of sorted projections."""
     inputs, targets = sample(200, 3)
@@ -165,6 +173,20 @@ def test_projection_is_the_inner_product() -> None:
     for d in (1, 2, 3, 37, 64):
         inputs, direction = sample(20, d)[0].double(), sample(d, 1, seed=2)[1]
         np.testing.assert_allclose(project(inputs, direction).numpy(), inputs.numpy() @ direction.numpy(), rtol=0, atol=1e-13)
+
+
+def test_projection_adds_in_the_order_that_it_promises() -> None:
+    """Second half onto first, an odd last term kept aside for the next round: the same bits on any device."""
+
+    def folded(terms: list[float]) -> float:
+        if len(terms) == 1:
+            return terms[0]
+        half = len(terms) // 2
+        return folded([a + b for a, b in zip(terms[:half], terms[half : 2 * half], strict=True)] + terms[2 * half :])
+
+    inputs, direction = sample(50, 37)[0].double(), sample(37, 1)[1]
+    expected = [folded([a * b for a, b in zip(row, direction.tolist(), strict=True)]) for row in inputs.tolist()]
+    assert project(inputs, direction).tolist() == expected
 
 
 @pytest.mark.parametrize("depth", [2, 4])

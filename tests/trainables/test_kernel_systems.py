@@ -74,6 +74,16 @@ def test_more_rank_needs_fewer_iterations() -> None:
     assert steps[2] <= 10
 
 
+def test_pivots_go_where_the_kernel_is_not_yet_explained() -> None:
+    """480 points in one heap and 20 far apart: 60 pivots in proportion to what is left find all 20; 60 of 500 at random would not."""
+    generator = torch.Generator().manual_seed(0)
+    heap = 0.01 * torch.randn(480, 2, generator=generator, dtype=torch.float64)
+    apart = 100.0 * torch.arange(1, 21, dtype=torch.float64)[:, None].expand(-1, 2)
+    targets = torch.randn(500, 1, generator=generator, dtype=torch.float64)
+    solved = solve(GaussianKernel(1.0), torch.cat([heap, apart]), targets, ridge=1e-3, factor="low_rank", rank=60)
+    assert solved.iterations <= 2
+
+
 def test_memory_decides_the_factor() -> None:
     """300 points: 300 * 348 / 2 numbers in the lower block triangle."""
     points, targets = sample()
