@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from search_spaces.axes import Distribution, Values
-from search_spaces.conditional import suggest
+from search_spaces.conditional import Asker, suggest
 from search_spaces.space import Assignment, Space
 from study.objectives import Constraint, parse_constraint, parse_objectives
 from study.samplers import Task, chosen
@@ -20,10 +20,7 @@ from study.spec import Spec, checked_value
 from trainables.config import ConfigError, TrialConfig, flatten, with_fields
 from trainables.resolution import resolve
 
-if TYPE_CHECKING:
-    import optuna
-
-Ask = Callable[["optuna.Trial", Mapping[str, Any]], Assignment]
+Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
 """Asks a trial for its fields, given those of its cell; the answer holds both."""
 
 PROBES = 32
@@ -136,7 +133,7 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
         return "", lambda trial, cell: suggest(trial, axes, space.conditions, space.switches, cell)
     text, function = _function(spec.search.function, spec.source.parent if spec.source else Path())
 
-    def ask(trial: optuna.Trial, cell: Mapping[str, Any]) -> Assignment:
+    def ask(trial: Asker, cell: Mapping[str, Any]) -> Assignment:
         try:
             fields = function(trial)
         except Exception as error:
@@ -149,7 +146,7 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
     return text, ask
 
 
-def _function(reference: str, folder: Path) -> tuple[str, Callable[[optuna.Trial], Mapping[str, Any]]]:
+def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapping[str, Any]]]:
     file, colon, name = reference.rpartition(":")
     path = folder / file
     if not colon or not path.is_file():

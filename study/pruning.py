@@ -88,19 +88,35 @@ class Jury:
         """
         leaving = []
         for key, epoch, row in reports:
-            suggestion, trial = self._members[key]
-            self._latest[key] = measured({"status": "running", **row}, self._objective)
-            trial.report(self._latest[key], epoch)
-            if suggestion in self._out or trial.should_prune():
+            suggestion = self._members[key][0]
+            leaves = self._report(key, epoch, measured({"status": "running", **row}, self._objective))
+            if leaves or suggestion in self._out:
                 self._out.add(suggestion)
                 self.close(key, pruned=True)
                 leaving.append(key)
         return leaving
 
     def close(self, key: str, *, pruned: bool) -> None:
-        """A member has ended."""
+        """A member has ended; nothing happens to one that never entered."""
         import optuna
 
+        if key in self._members:
+            trial = self._members[key][1]
+            state = optuna.trial.TrialState.PRUNED if pruned or key not in self._latest else optuna.trial.TrialState.COMPLETE
+            trial.study.tell(trial, None if state.name == "PRUNED" else self._latest[key], state=state, skip_if_finished=True)
+
+    def remember(self, suggestion: Suggested, seeds: int, values: Mapping[int, float]) -> None:
+        """A suggestion of an earlier run, which reported these values (epoch -> mean over its seeds)."""
+        for seed in range(seeds):
+            key = f"{suggestion}, seed {seed}"
+            self.enter(key, suggestion, seed)
+            for epoch, value in sorted(values.items()):
+                self._report(key, epoch, value)
+            self.close(key, pruned=False)
+
+    def _report(self, key: str, epoch: int, value: float) -> bool:
+        """Whether the pruner lets the member go."""
         trial = self._members[key][1]
-        state = optuna.trial.TrialState.PRUNED if pruned or key not in self._latest else optuna.trial.TrialState.COMPLETE
-        trial.study.tell(trial, None if state.name == "PRUNED" else self._latest[key], state=state, skip_if_finished=True)
+        self._latest[key] = value
+        trial.report(value, epoch)
+        return trial.should_prune()

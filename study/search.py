@@ -58,16 +58,16 @@ class Search:
 
     Args:
         root: ``STORAGE/STUDY``, where records and (unless in a database) Optuna's journal lie.
-        jury: decides at every evaluation which members of a pack leave early; None lets all go on.
 
     Raises:
         ConfigError: the storage cannot be opened, or the space has points that cannot be run.
     """
 
-    def __init__(self, spec: Spec, root: str, jury: Jury | None = None) -> None:
+    def __init__(self, spec: Spec, root: str) -> None:
         self.declared = declared(spec)
         self.outcomes = Outcomes(root, spec.measures)
-        self._spec, self._jury = spec, jury
+        self._spec = spec
+        self._jury: Jury | None = None
         self._storage = Storage(spec.search.storage, root)
         self._ready: deque[list[Point]] = deque()
         self._open: dict[str, list[Suggestion]] = defaultdict(list)
@@ -88,6 +88,17 @@ class Search:
         seeds = len(self.declared.seeds)
         return len(self._open) + sum(cell.left for cell in self.cells) * seeds
 
+    def keys(self) -> set[str]:
+        """Of all points that were ever asked for."""
+        return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in trial.user_attrs.get("keys", ())}
+
+    def seat(self, jury: Jury) -> None:
+        """Let a jury prune members of packs; it is told what happened so far."""
+        self._jury = jury
+        for cell in self.cells:
+            for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
+                jury.remember((cell.study.study_name, trial.number), len(self.declared.seeds), trial.intermediate_values)
+
     def next_pack(self) -> list[Point] | None:
         """Points of equal signature to be trained together; None if nothing can be asked for now.
 
@@ -98,7 +109,12 @@ class Search:
             if not cell.left:
                 return None
             self._ask(cell)
-        return self._ready.popleft()
+        pack = self._ready.popleft()
+        if self._jury:
+            for point in pack:
+                suggestion = self._open[point.key][0]
+                self._jury.enter(point.key, (suggestion.cell.study.study_name, suggestion.trial.number), suggestion.points.index(point))
+        return pack
 
     def collect(self) -> None:
         """Tell Optuna every suggestion whose points are all recorded by now."""
@@ -185,13 +201,11 @@ class Search:
         """Queue the points that nothing else trains or has trained, by signature."""
         groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
         for suggestion in suggestions:
-            for place, point in enumerate(suggestion.points):
+            for point in suggestion.points:
                 if point.key in self.outcomes:
                     continue
                 if point.key not in self._open:
                     groups[point.config.signature()].append(point)
-                    if self._jury:
-                        self._jury.enter(point.key, (suggestion.cell.study.study_name, suggestion.trial.number), place)
                 self._open[point.key].append(suggestion)
         self._ready.extend(groups.values())
 
@@ -201,6 +215,8 @@ class Search:
         study, trial, states = suggestion.cell.study, suggestion.trial, _states()
         if self._jury:
             self._report(suggestion)
+            for point, row in zip(suggestion.points, rows, strict=True):
+                self._jury.close(point.key, pruned=row["status"] == "pruned")
         if "failed" in statuses:
             trial.set_user_attr("reason", next(row["reason"] for row in rows if row["status"] == "failed"))
             study.tell(trial, state=states.FAIL)
