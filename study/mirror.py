@@ -1,7 +1,7 @@
 """The MLflow mirror: a background thread that copies record fragments into an experiment, in batches, and may lag.
 
 Arrow is the truth, MLflow the index: the mirror reads fragments as any reader does, so it can start late, fail, or be run
-again (`gaplab sync`). A point has one run, found by its key tag; one that is incomplete, or failed before, is replaced.
+again (`gaplab sync`). A point has one run, found by its key tag; one that is incomplete, or of an earlier outcome, is replaced.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs
 
 from study.records import CURVES, FINAL, OUTCOMES, RECORDS, fragments, open_store, read_fragments
 from trainables.config import ConfigError, field_types
@@ -120,13 +122,21 @@ class Mirror:
         client = MlflowClient(self.tracking_uri)
         experiment = client.get_experiment_by_name(self._study)
         if experiment is None:
-            beside = f"{open_store(self._root)[1]}/mlflow-artifacts" if self.tracking_uri.startswith("sqlite") else None
-            self._experiment = client.create_experiment(self._study, artifact_location=beside)
+            self._experiment = client.create_experiment(self._study, artifact_location=self._artifacts())
         else:
             self._experiment = experiment.experiment_id
         self._find_runs(client)
         self._client = client
         return client
+
+    def _artifacts(self) -> str | None:
+        """Where an SQLite database keeps artifacts: with the results, or beside itself if they are far away; a server chooses itself."""
+        if not self.tracking_uri.startswith("sqlite:///"):
+            return None
+        filesystem, path = open_store(self._root)
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            return f"{path}/mlflow-artifacts"
+        return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
 
     def _find_runs(self, client: MlflowClient) -> None:
         token, self._parent, self._runs = None, "", {}
@@ -147,12 +157,8 @@ class Mirror:
             self._parent = parent.info.run_id
 
     def _copy(self, client: MlflowClient, path: str) -> None:
-        """Those points of a fragment into MLflow of which it knows nothing as good: an outcome stands before a failure."""
-        rows = []
-        for row in read_fragments(self._root, [path]).to_pylist():
-            run = self._runs.get(row["key"])
-            if run is None or (not run.final and (row["status"] in FINAL or _milliseconds(row["finished"]) > run.ended)):
-                rows.append(row)
+        """Those points of a fragment into MLflow that it lacks, or knows worse: as for any reader, the latest outcome stands."""
+        rows = [row for row in read_fragments(self._root, [path]).to_pylist() if self._is_news(row)]
         if not rows:
             return
         curves: dict[str, list[dict[str, Any]]] = {}
@@ -160,6 +166,10 @@ class Mirror:
             curves.setdefault(point["key"], []).append(point)
         for row in rows:
             self._copy_point(client, row, curves.get(row["key"], []))
+
+    def _is_news(self, row: dict[str, Any]) -> bool:
+        run = self._runs.get(row["key"])
+        return run is None or (row["status"] in FINAL, _milliseconds(row["finished"])) > (run.final, run.ended)
 
     def _curves_beside(self, path: str) -> list[dict[str, Any]]:
         import pyarrow.parquet
@@ -238,7 +248,7 @@ def check_reachable(uri: str) -> None:
                 if not Path(url.database or "").parent.is_dir():
                     raise FileNotFoundError(f"there is no folder {Path(url.database or '').parent}")
             else:
-                sqlalchemy.inspect(sqlalchemy.create_engine(url))
+                sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names()
         except (FileNotFoundError, ModuleNotFoundError) as error:
             raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)}: {error}") from None
         except Exception as error:  # not its text, which may hold the password
