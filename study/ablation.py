@@ -44,6 +44,17 @@ class Comparison:
         }
 
 
+def compared(search: Search, root: str) -> list[Point]:
+    """The points that a finished search is followed by; which is which is put beside the records."""
+    seeds = search.declared.ablation_seeds
+    if not seeds or not search.finished:
+        return []
+    found = comparisons(search, seeds)
+    write(root, found)
+    points = {point.key: point for comparison in found for variant in comparison.variants.values() for point in variant}
+    return list(points.values())
+
+
 def comparisons(search: Search, seeds: int) -> list[Comparison]:
     """One for each cell in which a suggestion completed (and kept to the constraints)."""
     fresh = list(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in search.declared.seeds), seeds))

@@ -38,6 +38,7 @@ class Declared:
         trials: suggestions in each cell.
         ask: asks a trial for its fields.
         text: of the user's own function, if one asks.
+        ablation_seeds: fresh seeds of the comparison afterwards; 0 for none.
     """
 
     cells: tuple[Assignment, ...]
@@ -51,6 +52,7 @@ class Declared:
     ask: Ask
     text: str
     search_seed: int
+    ablation_seeds: int
 
     def identity(self, trial: TrialConfig) -> str:
         """Eight hex digits of what gives the numbers told to Optuna their meaning: a study with others learns by itself.
@@ -96,7 +98,9 @@ def declared(spec: Spec) -> Declared:
         task = replace(task, others=1)  # a function may do anything: no sampler that needs to know the axes
     sampler, why = chosen(search.sampler, task)
     text, ask = _asking(spec)
-    found = Declared(cells, seeds, objectives, constraints, spec.space, sampler, why, search.trials, ask, text, search.seed)
+    found = Declared(
+        cells, seeds, objectives, constraints, spec.space, sampler, why, search.trials, ask, text, search.seed, search.ablation_seeds
+    )
     for cell, trial in zip(cells, trials, strict=True):
         _probe(found, cell, trial)
     return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,11 +25,15 @@ from study.plan import Point, declared_points, expected_seconds, packs
 from study.records import FINAL, FragmentWriter, Provenance, open_store, statuses, study_root
 from study.spec import Spec
 from trainables import own_models
-from trainables.config import ConfigError
+from trainables.config import ConfigError, Data
 from trainables.measures import find_measure
+from trainables.resolution import resolve
 
 if TYPE_CHECKING:
     from ray import tune
+    from ray.tune.search import Searcher
+
+    from study.search import Search
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
@@ -82,24 +86,40 @@ def run(
     """
     progress = progress or Progress()
     sources = read_sources(spec)
-    points = declared_points(spec, progress.planned)
+    points = [] if spec.search.kind == "optuna" else declared_points(spec, progress.planned)
     root = study_root(storage, spec.study)
     with _claimed(root):
         recorded = _read_statuses(root, spec.measures)
+        search = _search(spec, root)
+        if search:
+            points = search.followed_by()
         missing = [point for point in points if recorded.get(point.key) not in FINAL]
+        ran = len(missing) + (search.left if search else 0)
         mirror = _mirror(spec, storage, root, tracking_uri)
         interrupted = False
         try:
-            if missing:
-                interrupted = _train(spec, missing, sources, root, address, progress, mirror)
+            if ran:
+                interrupted = _train(spec, missing, search, sources, root, address, progress, mirror)
         finally:
             if mirror:
                 mirror.stop()
         if mirror:
             mirror.finish(progress.mirrored)
     recorded = statuses(root, spec.measures)
-    counts = Counter(recorded[point.key] for point in points if point.key in recorded)
-    return Summary(root, len(points), len(missing), counts, interrupted, mirror)
+    keys = {point.key for point in points}
+    if search:
+        keys = search.keys() | {point.key for point in search.followed_by()}
+    counts = Counter(recorded[key] for key in keys if key in recorded)
+    return Summary(root, len(keys), ran, counts, interrupted, mirror)
+
+
+def _search(spec: Spec, root: str) -> Search | None:
+    """The search of a study that is one, as far as it has come; Optuna is not imported for others."""
+    if spec.search.kind != "optuna":
+        return None
+    from study.search import Search
+
+    return Search(spec, root)
 
 
 def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = None, progress: Progress | None = None) -> Mirror | None:
@@ -211,20 +231,25 @@ def _mirror(spec: Spec, storage: str, root: str, tracking_uri: str | None) -> Mi
 def _train(
     spec: Spec,
     points: list[Point],
+    search: Search | None,
     sources: dict[str, str],
     root: str,
     address: str | None,
     progress: Progress,
     mirror: Mirror | None,
 ) -> bool:
-    """Run the points on Ray Tune; whether the user interrupted it."""
+    """Run the points, or what a search asks for, on Ray Tune; whether the user interrupted it."""
     writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
     with connected(spec.resources, address) as workers:
         _write_spec(root, spec)
         if mirror:
             mirror.start()
         try:
-            lost = _fit(spec, packs(points, workers), sources, writer, progress)
+            if search and not search.finished:
+                _fit_search(spec, search, sources, writer, progress, workers)
+                recorded = statuses(root, spec.measures)
+                points = [point for point in search.followed_by() if recorded.get(point.key) not in FINAL]
+            lost = _fit(spec, packs(points, workers), sources, writer, progress) if points else []
             shared = [[point] for pack, _ in lost if len(pack) > 1 for point in pack]
             if shared:  # one of them may have killed the worker of all: each tells its own story
                 recorded = statuses(root)
@@ -242,11 +267,34 @@ def _fit(
     spec: Spec, plan: list[list[Point]], sources: dict[str, str], writer: FragmentWriter, progress: Progress
 ) -> list[tuple[list[Point], str]]:
     """Train packs; those whose workers were lost again and again, and why."""
+    import ray
+
     seconds = [sum(expected_seconds(point.config) for point in pack) for pack in plan]
     progress.started(sum(map(len, plan)), sum(seconds))
-    grid = _tuner(spec, plan, seconds, sources, writer, progress).fit()
+    references = [ray.put([point.config for point in pack]) for pack in plan]
+    parameters = {"packs": references, "datasets": _placed_datasets([pack[0].config.data for pack in plan])}
+    grid = _tuner(spec, parameters, seconds, sources, writer, progress, packs=len(plan)).fit()
     results = [grid[number] for number in range(len(grid))]
     return [(plan[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
+
+
+def _fit_search(spec: Spec, search: Search, sources: dict[str, str], writer: FragmentWriter, progress: Progress, workers: int) -> None:
+    """Train what the search asks for, until it has asked for everything."""
+    from study.pruning import Jury
+    from study.searcher import PackSearcher, RemoteJury
+
+    trials = [cell.trial for cell in search.cells]
+    progress.started(search.left, search.left * sum(expected_seconds(resolve(trial)) for trial in trials) / len(trials))
+    parameters: dict[str, Any] = {"packs": [], "datasets": _placed_datasets([trial.data for trial in trials])}
+    if spec.search.pruner != "none":
+        jury = RemoteJury(*Jury.of(spec.search, search.declared.objectives[0], spec.trial.budget))
+        search.seat(jury)
+        parameters["jury"] = jury.actor
+    seconds: list[float] = []
+    reason = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
+    searcher = PackSearcher(search, seconds, lambda pack: _record_lost([(list(pack), reason)], writer))
+    at_once = spec.resources.workers or workers + 1  # one waits, so that no worker does; by itself Tune would let one run
+    _tuner(spec, parameters, seconds, sources, writer, progress, searcher=searcher, at_once=at_once).fit()
 
 
 def _in_a_sentence(error: Exception) -> str:
@@ -271,27 +319,34 @@ def _forget_tune(root: str) -> None:
 
 
 def _tuner(
-    spec: Spec, plan: list[list[Point]], seconds: list[float], sources: dict[str, str], writer: FragmentWriter, progress: Progress
+    spec: Spec,
+    parameters: dict[str, Any],
+    seconds: list[float],
+    sources: dict[str, str],
+    writer: FragmentWriter,
+    progress: Progress,
+    *,
+    packs: int = 0,
+    searcher: Searcher | None = None,
+    at_once: int | None = None,
 ) -> tune.Tuner:
-    import ray
+    """Runs the first `packs` of the parameters, or what the searcher suggests."""
     from ray import tune
 
     from trainables.tune import PackTrainable
 
-    trainable = tune.with_parameters(
-        PackTrainable,
-        packs=[ray.put([point.config for point in pack]) for pack in plan],
-        datasets=_placed_datasets(plan),
-        sources=sources,
-        measures=spec.measures,
-        sink=writer,
-    )
+    trainable = tune.with_parameters(PackTrainable, sources=sources, measures=spec.measures, sink=writer, **parameters)
     resources = tune.PlacementGroupFactory([{"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}])
     filesystem, path = open_store(writer.root)
     return tune.Tuner(
         tune.with_resources(trainable, resources),
-        param_space={"pack": tune.grid_search(list(range(len(plan))))},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=spec.resources.workers),
+        param_space={} if searcher else {"pack": tune.grid_search(list(range(packs)))},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            max_concurrent_trials=at_once or spec.resources.workers,
+            search_alg=searcher,
+            num_samples=-1 if searcher else 1,
+        ),
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex[:12],  # Tune's names are no identity: a run's folder is never read by another
             storage_path=f"{path}/tune",
@@ -304,13 +359,13 @@ def _tuner(
     )
 
 
-def _placed_datasets(plan: list[list[Point]]) -> dict[str, Any]:
+def _placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     """Data sets in Ray's object store: one copy a node, which its workers map."""
     import ray
 
     from trainables.data import load
 
-    used = {pack[0].config.data.name: pack[0].config.data for pack in plan}
+    used = {data.name: data for data in wanted}
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if name != "synthetic"}
 
 
@@ -318,7 +373,7 @@ def _progress_callback(seconds: list[float], progress: Progress) -> tune.Callbac
     """Tells `progress` of every report: the points that ended, and what is newly done of the pack's expected seconds."""
     from ray import tune
 
-    behind = [0.0] * len(seconds)
+    behind: dict[int, float] = defaultdict(float)
 
     class Report(tune.Callback):
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:

@@ -66,7 +66,7 @@ class Search:
     def __init__(self, spec: Spec, root: str) -> None:
         self.declared = declared(spec)
         self.outcomes = Outcomes(root, spec.measures)
-        self._spec = spec
+        self.root, self._spec = root, spec
         self._jury: Jury | None = None
         self._storage = Storage(spec.search.storage, root)
         self._ready: deque[list[Point]] = deque()
@@ -91,6 +91,12 @@ class Search:
     def keys(self) -> set[str]:
         """Of all points that were ever asked for."""
         return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in trial.user_attrs.get("keys", ())}
+
+    def followed_by(self) -> list[Point]:
+        """The points that compare what a finished search has found; none before. See `study.ablation`."""
+        from study.ablation import compared
+
+        return compared(self, self.root) if self.finished else []
 
     def seat(self, jury: Jury) -> None:
         """Let a jury prune members of packs; it is told what happened so far."""
