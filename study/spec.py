@@ -33,11 +33,12 @@ class _Section(BaseModel):
 
 
 class Resources(_Section):
-    """What one worker takes, and how many there are."""
+    """What one worker takes, how many there are, and after how many seconds a point that is not done has failed."""
 
     workers: Annotated[int, Field(ge=1)] | None = None
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    point_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class Tracking(_Section):

@@ -21,6 +21,7 @@ from trainables.config import TrialConfig
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.evaluation import Score, evaluate
 from trainables.inputs import PointData, point_data, stacked_inputs
+from trainables.limits import within
 from trainables.models import build, parameter_count
 from trainables.optimizers import StackedOptimizer, rate_at
 from trainables.resolution import sizes_only
@@ -85,6 +86,7 @@ class Training:
         measures: names of complexity measures to compute on each trained network (see `trainables.measures`).
         jury: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
+        point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.limits.within`).
 
     >>> from trainables.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -104,6 +106,7 @@ class Training:
         seats: int | None = None,
         measures: Sequence[str] = (),
         jury: Jury | None = None,
+        point_seconds: float | None = None,
     ) -> None:
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
@@ -112,6 +115,7 @@ class Training:
         self._seats = seats
         self._measures = tuple(measures)
         self._jury = jury
+        self._point_seconds = point_seconds
         self._seated: list[Member] = []
         self._keep: list[int] = []  # places, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
@@ -134,21 +138,22 @@ class Training:
     def epoch(self) -> list[Result]:
         """Train all seated members for one epoch; the results of those that ended with it."""
         if self._waiting and self._waiting[-1].optimizer.name == "closed_form":
-            return [_solved(self._waiting.pop(), self.device)]
+            return [_solved(self._waiting.pop(), self.device, self._point_seconds)]
         failed: list[Result] = []
         started = time.perf_counter()
         try:
             self._fill_seats(failed)
             if not self._seated:
                 return failed
-            self._train_epoch()
-            scores = self._scores()
+            with within(self._point_seconds and self._point_seconds * len(self._seated)):
+                self._train_epoch()
+                scores = self._scores()
         except Exception as error:
             return failed + self._after_error(error)
         share = (time.perf_counter() - started) / len(self._seated)
         for member in self._seated:
             member.seconds += share
-        results = [self._judge(member, score) for member, score in zip(self._seated, scores, strict=True)]
+        results = [self._judge(member, score) or self._overdue(member) for member, score in zip(self._seated, scores, strict=True)]
         if self._jury:
             results = self._after_verdict(self._jury, results, scores)
         ended = [self._measured(place, result) if self._measures else result for place, result in enumerate(results) if result]
@@ -297,6 +302,14 @@ class Training:
             return _result(member, "completed", "spent its epochs", score)
         return None
 
+    def _overdue(self, member: Member) -> Result | None:
+        """The failure of a member that spent more than its time."""
+        if self._point_seconds is None or member.seconds <= self._point_seconds:
+            return None
+        return _failure(
+            member.point, TimeoutError(f"not done after {member.epoch} epochs and the limit of {self._point_seconds:g} seconds")
+        )
+
     def _measured(self, place: int, result: Result) -> Result:
         """The result of the seated member with its measures; one that cannot be computed is null, and the reason says why."""
         if result.status != "completed":
@@ -390,11 +403,12 @@ def _result(member: Member, status: str, reason: str, score: Score | None) -> Re
     return Result(point, member.key, status, reason, outcome, member.curve)
 
 
-def _solved(point: TrialConfig, device: torch.device) -> Result:
+def _solved(point: TrialConfig, device: torch.device, seconds: float | None) -> Result:
     """The result of a point that is solved in closed form."""
     key = point.key()
     try:
-        outcome, row = solve_point(point, device)
+        with within(seconds):
+            outcome, row = solve_point(point, device)
     except Exception as error:
         return _failure(point, error)
     rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}

@@ -56,6 +56,7 @@ class PackTrainable(tune.Trainable):
         sources: of the user's own models, path -> text.
         measures: complexity measures of every trained network, by name.
         sink: records results.
+        point_seconds: a point that takes longer has failed.
         jury: an actor whose `judge` says which members leave early (see `trainables.training.Training`); None for no one.
     """
 
@@ -67,6 +68,7 @@ class PackTrainable(tune.Trainable):
         sources: dict[str, str],
         measures: Sequence[str],
         sink: Sink,
+        point_seconds: float | None = None,
         jury: ray.actor.ActorHandle | None = None,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,7 +78,7 @@ class PackTrainable(tune.Trainable):
             own_models.register(path, text)
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
-        self._packs, self._measures, self._sink = packs, measures, sink
+        self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
         self._jury: Jury | None = None if jury is None else lambda reports: ray.get(jury.judge.remote(reports))
         self._begin(config)
 
@@ -87,7 +89,7 @@ class PackTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         points = read(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
-        self._training = Training(points, self._device, measures=self._measures, jury=self._jury)
+        self._training = Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
         self._checkpointed = time.monotonic()
 
     def step(self) -> dict[str, Any]:
