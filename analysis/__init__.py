@@ -8,7 +8,7 @@ analysis.write_chart(figure, "gap")
 """
 
 from analysis.aggregate import gap_table, over_seeds
-from analysis.capacity import gap_vs_capacity
+from analysis.capacity import gap_columns, gap_vs_capacity
 from analysis.compare import compare
 from analysis.corruption_charts import capacity_corruption_map, error_vs_corruption, time_to_fit
 from analysis.descent import double_descent
@@ -33,6 +33,7 @@ __all__ = [
     "epoch_double_descent",
     "error_vs_corruption",
     "fit_power_law",
+    "gap_columns",
     "gap_table",
     "gap_vs_capacity",
     "interpolation_thresholds",

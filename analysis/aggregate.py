@@ -21,7 +21,8 @@ Interval = Literal["t", "bootstrap"]
 LEVEL = 0.95
 """Confidence of every interval, unless it says otherwise."""
 _AIMS = ("seed", "data.seed", "corruption.seed", "model.parameters_per_sample", "model.hold")
-_SETTINGS = set(RECORDS.names[RECORDS.get_field_index("data.name") : RECORDS.get_field_index("seed")]) - set(_AIMS)
+SETTINGS = tuple(name for name in RECORDS.names[RECORDS.names.index("data.name") : RECORDS.names.index("seed")] if name not in _AIMS)
+"""The config fields, without the seeds and the ratio aimed at."""
 
 
 def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Interval = "t", level: float = LEVEL) -> pa.Table:
@@ -167,7 +168,7 @@ def averaged_over(runs: pa.Table, told_apart: Sequence[str]) -> list[str]:
 
 def varying_fields(runs: pa.Table) -> list[str]:
     """The config fields, seeds and the ratio aimed at apart, that have more than one value."""
-    return [name for name in runs.column_names if name in _SETTINGS and _varies(runs[name])]
+    return [name for name in runs.column_names if name in SETTINGS and _varies(runs[name])]
 
 
 def _varies(column: pa.ChunkedArray) -> bool:

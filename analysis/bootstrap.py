@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 5000
+RESAMPLES = 2000
 LARGEST = 1000
 """Larger groups get the limit of their bootstrap distribution, the normal one: bounded errors have converged to it long before."""
 _AT_ONCE = 4_000_000
@@ -52,10 +54,11 @@ def _expanded_percentile(samples: Floats, level: float) -> tuple[Floats, Floats]
     step = max(1, _AT_ONCE // RESAMPLES)
     for start in range(0, count, step):
         means = samples[start : start + step] @ weights
-        ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1)
+        ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True)
     return ends[0], ends[1]
 
 
+@lru_cache(maxsize=8)
 def _resampling_weights(size: int) -> Floats:
     """Shape (size, RESAMPLES): how often each of ``size`` values is drawn, over ``size``. The same draws serve every group of that size."""
     drawn = np.random.default_rng(size).integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]

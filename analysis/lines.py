@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analysis.aggregate import sorted_by
 from analysis.style import MARKERS, colours, words
 
 MOST_LINES = 12
@@ -55,15 +56,38 @@ def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
     """One line for each combination of the values in ``by``, in order, and how many there would be without the limit."""
     if not by:
         return [Line((), (), "", colours([""])[0], MARKERS[0], table)], 1
-    found = table.group_by(list(by)).aggregate([]).sort_by([(name, "ascending") for name in by]).to_pylist()
-    shown = [found[place] for place in np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))]
-    combinations = [tuple(one[name] for name in by) for one in shown]
-    looks = colours([one[0] if len(by) == 1 else str(one) for one in combinations])
+    combinations, of = shown_combinations(table, by)
+    looks = colours([values[0] if len(by) == 1 else str(values) for values in combinations])
     lines = []
     for place, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
         rows = table.filter(_agreeing(by, values))
         lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows))
-    return lines, len(found)
+    return lines, of
+
+
+def shown_combinations(table: pa.Table, by: Sequence[str]) -> tuple[list[tuple[Any, ...]], int]:
+    """The combinations of the values in ``by`` that get a line, in order, and how many there are."""
+    found = sorted_by(table.group_by(list(by)).aggregate([]), by).to_pylist()
+    places = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))
+    return [tuple(found[place][name] for name in by) for place in places], len(found)
+
+
+def only_shown(table: pa.Table, by: Sequence[str]) -> tuple[pa.Table, int]:
+    """The rows that some line shows, and of how many lines: what is not drawn need not be averaged."""
+    if not by:
+        return table, 1
+    combinations, of = shown_combinations(table, by)
+    if len(combinations) == of:
+        return table, of
+    columns = zip(by, zip(*combinations, strict=True), strict=True)
+    shown = pa.table({name: pa.array(values, table.schema.field(name).type) for name, values in columns})
+    code, wanted = (np.zeros(rows.num_rows, np.int64) for rows in (table, shown))
+    for name in by:
+        values = shown[name].unique()
+        for codes, rows in ((code, table), (wanted, shown)):
+            codes *= len(values) + 1
+            codes += pc.fill_null(pc.index_in(rows[name], value_set=values), len(values)).to_numpy()
+    return table.filter(pa.array(np.isin(code, wanted))), of
 
 
 def label_of(by: Sequence[str], values: Sequence[Any]) -> str:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
-from analysis.parquet_source import MEASURE, one_row_a_key, wanted_columns
+from analysis.parquet_files import MEASURE
+from analysis.parquet_source import one_row_a_key, wanted_columns
 from study.records import CURVES, RECORDS
 
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))

@@ -1,33 +1,23 @@
-"""Records and curves from the Parquet files of a study, while it runs or after.
-
-Files may appear, and be compacted into larger ones, while they are read: a listing that went stale is made anew.
-"""
+"""Records and curves from the Parquet files of a study, each point once."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import reduce
 from operator import and_
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.fs
-import pyarrow.parquet as pq
 
-from analysis.errors import NothingToShow, unknown_column
-from study.records import CURVES, FINAL, RECORDS, open_store
+from analysis.errors import unknown_column
+from analysis.parquet_files import read_dataset
+from study.records import CURVES, FINAL, RECORDS
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-MEASURE = "measure."
-"""What the names of the float64 columns begin with that a study adds to `RECORDS`."""
-_LISTINGS = 5
-"""How often files may vanish between listing and reading (each compaction is one) before that is an error."""
+_JUDGED = ["key", "status", "finished"]
+"""What decides which of a key's rows stands."""
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 
 def records(source: str, columns: Sequence[str] | None, filter: pc.Expression | None) -> pa.Table:
@@ -35,16 +25,16 @@ def records(source: str, columns: Sequence[str] | None, filter: pc.Expression | 
 
     def read(dataset: ds.Dataset) -> pa.Table:
         names = wanted_columns(columns, dataset.schema)
-        outcomes = dataset.to_table(columns=["key", "status", "finished"])
-        if pc.count_distinct(outcomes["key"]).as_py() == outcomes.num_rows:
-            return dataset.to_table(columns=names, filter=filter)
-        projection = {name: ds.field(name) for name in names}
+        judged = dataset.to_table(columns=_JUDGED if filter is not None else list(dict.fromkeys([*names, *_JUDGED])))
+        once = _all_different(judged["key"])
         if filter is None:
-            return dataset.to_table(columns=projection).take(one_row_a_key(outcomes))
-        table = dataset.to_table(columns=projection | {"": filter}).take(one_row_a_key(outcomes))
+            return (judged if once else judged.take(one_row_a_key(judged))).select(names)
+        if once:
+            return dataset.to_table(columns=names, filter=filter)
+        table = dataset.to_table(columns={name: ds.field(name) for name in names} | {"": filter}).take(one_row_a_key(judged))
         return table.filter(table[""]).select(names)
 
-    return _read(source, "records", RECORDS, read)
+    return read_dataset(source, "records", RECORDS, read)
 
 
 def curves(source: str, columns: Sequence[str] | None, keys: pa.StringArray | None, filter: pc.Expression | None) -> pa.Table:
@@ -58,7 +48,7 @@ def curves(source: str, columns: Sequence[str] | None, keys: pa.StringArray | No
         table = dataset.to_table(columns=list(dict.fromkeys([*names, "key", "epoch"])), filter=reduce(and_, parts) if parts else None)
         return one_row_an_epoch(table).select(names)
 
-    return _read(source, "curves", CURVES, read)
+    return read_dataset(source, "curves", CURVES, read, None if keys is None else keys.to_pylist())
 
 
 def wanted_columns(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:
@@ -81,59 +71,25 @@ def one_row_a_key(outcomes: pa.Table) -> pa.Array:
     """
     ranked = pa.table({"final": pc.is_in(outcomes["status"], pa.array(FINAL)).cast(pa.int8()), "finished": outcomes["finished"]})
     best_first = pc.sort_indices(ranked, sort_keys=[("final", "descending"), ("finished", "descending")])
-    keys = pa.table({"key": outcomes["key"].take(best_first), "rank": pa.array(range(outcomes.num_rows), pa.int64())})
+    keys = pa.table({"key": outcomes["key"].take(best_first), "rank": pa.array(np.arange(outcomes.num_rows))})
     rows = best_first.take(keys.group_by("key").aggregate([("rank", "min")])["rank_min"])
     return rows.take(pc.sort_indices(rows))
 
 
+def _all_different(keys: pa.ChunkedArray) -> bool:
+    """Whether no key repeats. Keys of 32 bytes are first compared by a mix of their four words, 20 times as fast."""
+    try:
+        words = np.frombuffer(keys.cast(pa.binary()).cast(pa.binary(32)).combine_chunks().buffers()[1], np.uint64).reshape(-1, 4)
+    except (pa.ArrowInvalid, TypeError, AttributeError):
+        words = np.empty((0, 4), np.uint64)
+    mixed = np.sort(words @ _MIX)
+    if len(mixed) == len(keys) and not (mixed[1:] == mixed[:-1]).any():
+        return True
+    return bool(pc.count_distinct(keys).as_py() == len(keys))
+
+
 def one_row_an_epoch(table: pa.Table) -> pa.Table:
     """The table without rows whose ``key`` and ``epoch`` stand before."""
-    places = table.select(["key", "epoch"]).append_column("row", pa.array(range(table.num_rows), pa.int64()))
+    places = table.select(["key", "epoch"]).append_column("row", pa.array(np.arange(table.num_rows)))
     firsts = places.group_by(["key", "epoch"]).aggregate([("row", "min")])["row_min"]
     return table if len(firsts) == table.num_rows else table.take(firsts.take(pc.sort_indices(firsts)))
-
-
-def _read(source: str, folder: str, schema: pa.Schema, read: Callable[[ds.Dataset], pa.Table]) -> pa.Table:
-    filesystem, root = open_store(source)
-    for listing in range(_LISTINGS):
-        try:
-            files = _files(filesystem, root, folder, source)
-            readable = _schemas(filesystem, files)
-            return read(ds.dataset(list(readable), schema=_union(schema, readable.values()), format="parquet", filesystem=filesystem))
-        except FileNotFoundError:
-            if listing == _LISTINGS - 1:
-                raise
-    raise AssertionError
-
-
-def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[str]:
-    """The finished Parquet files of a folder, sorted; writers keep unfinished ones under names that start with a dot or end in .tmp."""
-    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{root}/{folder}", allow_not_found=True))
-    if not infos and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
-        raise NothingToShow(f"there is no study at {source}: it has no folder 'records'")
-    return sorted(
-        info.path for info in infos if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
-    )
-
-
-def _schemas(filesystem: pyarrow.fs.FileSystem, files: Sequence[str]) -> dict[str, pa.Schema]:
-    """The schema of each file that has one; the others are named in a warning."""
-
-    def schema(path: str) -> pa.Schema | None:
-        try:
-            return pq.read_schema(path, filesystem=filesystem)
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            warnings.warn(f"{path} is no complete Parquet file and was skipped: {reason}", stacklevel=2)
-            return None
-
-    with ThreadPoolExecutor(4) as pool:
-        return {path: found for path, found in zip(files, pool.map(schema, files), strict=True) if found is not None}
-
-
-def _union(schema: pa.Schema, found: Iterable[pa.Schema]) -> pa.Schema:
-    """The schema with every measure that some file holds."""
-    measures = sorted({name for one in found for name in one.names if name.startswith(MEASURE)})
-    return pa.schema([*schema, *(pa.field(name, pa.float64()) for name in measures)])

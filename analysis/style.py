@@ -97,6 +97,8 @@ def write_chart(figure: Figure, stem: str | Path) -> list[Path]:
 
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout stands; it would be made anew for each file
     with rc_context({"svg.hashsalt": "gaplab", "svg.fonttype": "path"}):
         figure.savefig(paths[0], dpi=200, metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})

@@ -36,42 +36,43 @@ SOME_RUNS = 25
 """Runs whose histories are asked for one by one; the time for all runs follows from theirs."""
 
 CHART = """
-import resource, sys, time
 start = time.perf_counter()
 import analysis
-table = analysis.load(sys.argv[1])
+table = analysis.load(sys.argv[1], columns=analysis.gap_columns(sys.argv[1]))
 loaded = time.perf_counter()
 figure = analysis.gap_vs_capacity(table, interval="bootstrap")
 drawn = time.perf_counter()
 analysis.write_chart(figure, sys.argv[1] + "/gap")
-import json
 times = {"import_and_load": loaded - start, "draw": drawn - loaded, "write": time.perf_counter() - drawn}
-print(json.dumps(times | {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 CURVES_OF_A_CELL = """
-import json, sys, time
 import pyarrow.compute as pc
 start = time.perf_counter()
 import analysis
-cell = (pc.field("corruption.level") == 1.0) & (pc.field("model.width") == 100)
+cell = (pc.field("corruption.level") == 1.0) & (pc.field("model.width") == 10_000)
 columns = ["key", "status", "model.width", "corruption.kind", "corruption.level", "seed"]
 table = analysis.load(sys.argv[1], columns=columns, filter=cell)
 loaded = time.perf_counter()
 curves = analysis.load_curves(sys.argv[1], keys=table["key"], columns=["key", "epoch", "train_loss"])
 read = time.perf_counter()
 analysis.learning_curves(table, curves)
-print(json.dumps({"records": loaded - start, "curves": read - loaded, "draw": time.perf_counter() - read, "rows": curves.num_rows}))
+assert curves.num_rows == 100 * 50
+times = {"import_and_records": loaded - start, "curves": read - loaded, "draw": time.perf_counter() - read}
+"""
+_HEAD = "import json, resource, sys, time"
+_TAIL = """
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps(times | {"cpu": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 1024}))
 """
 
 
 def measure() -> dict[str, Any]:
+    measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         print("writing a million records and their curves ...")
         write_study(Path(folder) / "large")
-        measured = {
-            "gap_vs_capacity": cold(CHART, f"{folder}/large"),
-            "learning_curves_of_a_cell": cold(CURVES_OF_A_CELL, f"{folder}/large"),
-        }
+        measured["gap_vs_capacity"] = cold(CHART, f"{folder}/large")
+        measured["learning_curves_of_a_cell"] = cold(CURVES_OF_A_CELL, f"{folder}/large")
     with tempfile.TemporaryDirectory() as folder:
         print("writing ten thousand MLflow runs ...")
         measured |= mlflow_ways(folder)
@@ -80,24 +81,25 @@ def measure() -> dict[str, Any]:
 
 
 def cold(script: str, study: str) -> dict[str, float]:
-    """What a fresh interpreter says that the script took, and how long it lived."""
+    """What a fresh interpreter says that the script took, and how long it lived; in seconds, but for the memory."""
     start = time.perf_counter()
-    answer = subprocess.run([sys.executable, "-c", script, study], capture_output=True, text=True, check=True).stdout
-    return json.loads(answer) | {"seconds": time.perf_counter() - start}
+    command = [sys.executable, "-c", _HEAD + script + _TAIL, study]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(answer) | {"all": time.perf_counter() - start}
 
 
 def write_study(root: Path) -> None:
     """Records and curves as compaction leaves them: a few files, curves sorted by key in small row groups."""
     draw = np.random.default_rng(0)
     capacity, level, seed = (axis.ravel() for axis in np.meshgrid(range(CAPACITIES), range(LEVELS), range(SEEDS), indexing="ij"))
+    order = draw.permutation(len(seed))
     keys = np.sort(draw.integers(0, 2**62, len(seed)))
     for kind in ("records", "curves"):
         (root / kind).mkdir(parents=True)
     for file, some in enumerate(np.array_split(np.arange(len(seed)), FILES)):
-        order = draw.permutation(len(some))
-        names = pa.array([f"{key:032x}" for key in keys[some]])
-        table = _records(draw, capacity[some], level[some], seed[some], names)
-        pq.write_table(table.take(order), root / "records" / f"{file}.parquet", compression="zstd")
+        names = pa.array([f"{key:016x}{key ^ 0x5555:016x}" for key in keys[some].tolist()])
+        table = _records(draw, capacity[order[some]], level[order[some]], seed[order[some]], names)
+        pq.write_table(table, root / "records" / f"{file}.parquet", compression="zstd")
         _write_curves(draw, names, root / "curves" / f"{file}.parquet")
 
 
@@ -129,7 +131,7 @@ def _write_curves(draw: np.random.Generator, names: pa.Array, path: Path) -> Non
     columns = {"key": names.take(pa.array(np.repeat(np.arange(len(names)), EPOCHS))), "epoch": epochs, "learning_rate": 0.1 * 0.95**epochs}
     columns |= {"train_loss": losses[0], "train_error": errors[0], "test_loss": losses[1], "test_error": errors[1]}
     table = pa.table([pa.array(columns.get(field.name, pa.nulls(rows, field.type))) for field in CURVES], CURVES)
-    pq.write_table(table, path, compression="zstd", row_group_size=100_000)
+    pq.write_table(table, path, compression="zstd", row_group_size=10_000)
 
 
 def mlflow_ways(folder: str) -> dict[str, Any]:
@@ -153,9 +155,8 @@ def mlflow_ways(folder: str) -> dict[str, Any]:
     assert by_api.sort_by("key").equals(by_sql.sort_by("key"))
     few = frame.iloc[:: RUNS // SOME_RUNS]
     with timed(seconds, "histories_of_some_runs"):
-        histories = {
-            (key, name): client.get_metric_history(run, name) for key, run in zip(few["tags.gaplab.key"], few["run_id"]) for name in METRICS
-        }
+        pairs = list(zip(few["tags.gaplab.key"], few["run_id"], strict=True))
+        histories = {(key, name): client.get_metric_history(run, name) for key, run in pairs for name in METRICS}
     with timed(seconds, "curves_sql"):
         curves = analysis.load_curves("mlflow:bench", tracking_uri=uri, sql=True)
     assert curves.num_rows == RUNS * STEPS
