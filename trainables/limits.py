@@ -1,4 +1,4 @@
-"""A time limit for a stretch of code, which ends what hangs."""
+"""A time limit for a call, which ends what hangs."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ import faulthandler
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 GRACE = 10.0
 """Seconds, beside the limit once more, that code has to come back to Python before its process is ended."""
 
+T = TypeVar("T")
 
-@contextmanager
-def within(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in code that takes longer; None is no limit. Limits do not nest.
+
+def within(seconds: float | None, call: Callable[[], T]) -> T:
+    """What the call gives; None is no limit. Limits do not nest.
 
     Code that never comes back to Python (a kernel that hangs) cannot be raised in: its process ends, with a traceback on
     standard error, after twice the limit and `GRACE`. Outside the main thread, and where there is no SIGALRM, that is all.
 
-    >>> with within(0.01):
-    ...     while True:
-    ...         pass
+    Raises:
+        TimeoutError: it took longer than so many seconds.
+
+    >>> from itertools import count
+    >>> within(0.01, lambda: all(True for _ in count()))
     Traceback (most recent call last):
     TimeoutError: longer than the limit of 0.01 seconds
     """
     if seconds is None:
-        yield
-        return
+        return call()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise TimeoutError(f"longer than the limit of {seconds:g} seconds")
@@ -38,11 +40,14 @@ def within(seconds: float | None) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, interrupt) if interruptible else None
     faulthandler.dump_traceback_later(2 * seconds + GRACE, exit=True, file=sys.__stderr__ or 2)
     try:
-        if interruptible:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
+        try:
+            if interruptible:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+            return call()
+        finally:  # the alarm may ring here still: then it has rung, and what follows is undisturbed
+            if interruptible:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         if interruptible:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()

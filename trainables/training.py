@@ -145,9 +145,7 @@ class Training:
             self._fill_seats(failed)
             if not self._seated:
                 return failed
-            with within(self._point_seconds and self._point_seconds * len(self._seated)):
-                self._train_epoch()
-                scores = self._scores()
+            scores = within(self._point_seconds and self._point_seconds * len(self._seated), self._train_epoch)
         except Exception as error:
             return failed + self._after_error(error)
         share = (time.perf_counter() - started) / len(self._seated)
@@ -234,7 +232,11 @@ class Training:
         self._smoothing = torch.tensor([point.regularizers.label_smoothing for point in points], device=self.device)
         self._augments = any(augments(point) for point in points)
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self) -> list[Score | None]:
+        self._update()
+        return self._scores()
+
+    def _update(self) -> None:
         members, engine, optimizer = self._seated, self._engine, self._optimizer
         assert engine is not None
         assert optimizer is not None
@@ -407,8 +409,7 @@ def _solved(point: TrialConfig, device: torch.device, seconds: float | None) -> 
     """The result of a point that is solved in closed form."""
     key = point.key()
     try:
-        with within(seconds):
-            outcome, row = solve_point(point, device)
+        outcome, row = within(seconds, lambda: solve_point(point, device))
     except Exception as error:
         return _failure(point, error)
     rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}
