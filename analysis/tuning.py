@@ -1,0 +1,231 @@
+"""What a search says: do the regularizers matter, which, and where.
+
+Optuna's trials lie in the study's journal, the comparison on fresh seeds in its records; ``tuning.json`` says which record
+belongs to which variant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.aggregate import over_seeds
+from analysis.compare import compare
+from analysis.errors import NothingToShow
+from analysis.load import load
+from study.records import open_store
+
+if TYPE_CHECKING:
+    import optuna
+    from matplotlib.figure import Figure
+
+TUNED, UNTUNED = "tuned", "untuned"
+Evaluator = Literal["ped_anova", "fanova"]
+BASELINE = "a random number"
+"""The parameter that cannot matter, beside those of a search."""
+
+
+def compared_runs(source: str) -> pa.Table:
+    """The records of a search's comparison on fresh seeds: the tuned point of each cell, the untuned one, and the ablations.
+
+    Args:
+        source: ``STORAGE/STUDY``.
+
+    Returns:
+        The records, with the columns ``variant`` ("tuned", "untuned", "without dropout", ...) and ``cell`` (its fields as
+        text, empty for a search without a grid) in front.
+
+    Raises:
+        NothingToShow: the search has not ended, or compares nothing (``search.ablation_seeds``).
+    """
+    filesystem, path = open_store(source)
+    try:
+        with filesystem.open_input_stream(f"{path}/tuning.json") as stream:
+            cells = json.loads(stream.read())
+    except FileNotFoundError:
+        raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
+    found = {
+        "key": [key for cell in cells for keys in cell["variants"].values() for key in keys],
+        "variant": [name for cell in cells for name, keys in cell["variants"].items() for _ in keys],
+        "cell": [_in_words(cell["cell"]) for cell in cells for keys in cell["variants"].values() for _ in keys],
+    }
+    wanted = pa.table(found, pa.schema([(name, pa.string()) for name in found]))
+    runs = wanted.join(load(source), "key", join_type="inner")
+    if not runs.num_rows:
+        raise NothingToShow(f"{source} has no record of its comparison yet")
+    return runs.sort_by([("cell", "ascending"), ("variant", "ascending"), ("seed", "ascending")])
+
+
+def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
+    """What tuning gains in each cell, and what each regularizer adds to it.
+
+    Args:
+        runs: from `compared_runs`; only completed ones count.
+        value: a numeric column.
+
+    Returns:
+        One row a cell and variant: ``cell``, ``variant``, ``seeds``, the mean of the value with ``.low`` and ``.high``
+        (Student t), and against the tuned point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and
+        ``p.holm`` (of a t test, corrected for the variants of the cell). The tuned point comes first.
+    """
+    tables = []
+    for cell in pc.unique(runs["cell"]).to_pylist():
+        mine = runs.filter(pc.field("cell") == cell)
+        means = over_seeds(mine.filter(pc.field("status") == "completed"), ["cell", "variant"], [value])
+        against = compare(mine, "variant", value=value, against=TUNED)
+        wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
+        differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
+        tables.append(means.join(differences, "variant", join_type="left outer"))
+    joined = pa.concat_tables(tables)
+    order = {name: place for place, name in enumerate((TUNED, UNTUNED))}
+    rank = pa.array(
+        [(order.get(name, 2), name) for name in joined["variant"].to_pylist()], pa.struct([("a", pa.int8()), ("b", pa.string())])
+    )
+    ranked = joined.append_column("place", rank.field("a")).sort_by(
+        [("cell", "ascending"), ("place", "ascending"), ("variant", "ascending")]
+    )
+    ends = ["difference", "difference.low", "difference.high", "p.holm"]
+    return ranked.select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
+
+
+def tuned_gap_vs_capacity(runs: pa.Table, *, capacity: str = "parameters_per_sample", title: str | None = None) -> Figure:
+    """The generalization gap against capacity, untuned beside tuned.
+
+    Args:
+        runs: from `compared_runs`.
+        capacity: as for `analysis.gap_vs_capacity`.
+        title: stands above the picture.
+    """
+    from analysis.capacity import gap_vs_capacity
+
+    two = runs.filter(pc.is_in(runs["variant"], pa.array([TUNED, UNTUNED])))
+    return gap_vs_capacity(two, capacity=capacity, panels="variant", title=title)
+
+
+def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:
+    """The Optuna studies of a search, one a cell, for reading.
+
+    Args:
+        source: ``STORAGE/STUDY``.
+        storage: ``search.storage`` of its spec: "journal", or the URL of a database.
+
+    Raises:
+        NothingToShow: there is no journal.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    opened: optuna.storages.BaseStorage | str = storage
+    if storage == "journal":
+        from pathlib import Path
+
+        path = Path(open_store(source)[1]) / "optuna.journal"
+        if not path.is_file():
+            raise NothingToShow(f"{source} holds no Optuna journal: it is not a search, or one that keeps its trials in a database")
+        opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    return [optuna.load_study(study_name=name, storage=opened) for name in optuna.get_all_study_names(opened)]
+
+
+def importance_table(
+    study: optuna.Study, *, evaluator: Evaluator = "ped_anova", objective: int = 0, repeats: int = 20, seed: int = 0
+) -> pa.Table:
+    """How much each parameter of a search matters, beside one that cannot.
+
+    A parameter without any effect has some importance by chance. So a random number is added to every trial, `repeats`
+    times anew: what does not beat it was not shown to matter.
+
+    Args:
+        study: one of `optuna_studies`.
+        evaluator: ``"ped_anova"`` (Watanabe et al. 2023: how the best tenth is distributed; knows conditional parameters), or
+            ``"fanova"`` (Hutter et al. 2014: shares of variance, by a random forest; parameters of every trial only).
+        objective: its place.
+        repeats: random baselines, at least 2.
+        seed: of these and of the forest.
+
+    Returns:
+        ``parameter``, ``importance`` (a share of 1; its mean over the repeats) and ``chance`` (the 95 % quantile of the baselines), the most
+        important first; the baseline's own mean stands among them as "a random number".
+
+    Raises:
+        NothingToShow: fewer than two trials completed.
+    """
+    import optuna
+
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(trials) < 2:
+        raise NothingToShow(f"{study.study_name} has {len(trials)} completed trials: importance needs at least two")
+    random = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        judged = _evaluator(evaluator, seed)
+        for name, importance in _importances(study, trials, random.random(len(trials)), judged, objective).items():
+            found.setdefault(name, []).append(importance)
+    chance = float(np.quantile(found[BASELINE], 0.95))
+    rows = sorted(((name, float(np.mean(values))) for name, values in found.items()), key=lambda row: -row[1])
+    return pa.table({"parameter": [name for name, _ in rows], "importance": [value for _, value in rows], "chance": [chance] * len(rows)})
+
+
+def _evaluator(name: Evaluator, seed: int) -> Any:
+    from optuna import importance
+
+    return importance.PedAnovaImportanceEvaluator() if name == "ped_anova" else importance.FanovaImportanceEvaluator(seed=seed)
+
+
+def _importances(
+    study: optuna.Study, trials: Sequence[optuna.trial.FrozenTrial], noise: np.ndarray, evaluator: Any, objective: int
+) -> dict[str, float]:
+    import optuna
+
+    unit = optuna.distributions.FloatDistribution(0, 1)
+    beside = optuna.create_study(directions=study.directions)
+    beside.add_trials(
+        [
+            optuna.trial.create_trial(
+                params=trial.params | {BASELINE: float(number)}, distributions=trial.distributions | {BASELINE: unit}, values=trial.values
+            )
+            for trial, number in zip(trials, noise, strict=True)
+        ]
+    )
+    return optuna.importance.get_param_importances(beside, evaluator=evaluator, target=_target(objective))
+
+
+def _target(objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
+    return lambda trial: trial.values[objective]
+
+
+def search_figures(study: optuna.Study) -> dict[str, Any]:
+    """Optuna's own plotly figures of a search, by title: history, parallel coordinates, slices, importance, and the Pareto front
+    of several objectives or the intermediate values of a pruned search.
+
+    Raises:
+        NothingToShow: no trial completed.
+    """
+    import optuna
+    from optuna import visualization
+
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        raise NothingToShow(f"{study.study_name} has no completed trial yet")
+    names = study.user_attrs.get("objectives") or [f"objective {place}" for place in range(len(study.directions))]
+    several = len(names) > 1
+    figures: dict[str, Any] = {}
+    for place, name in enumerate(names):
+        told = {"target": _target(place) if several else None, "target_name": name}
+        figures[f"History of the {name}"] = visualization.plot_optimization_history(study, **told)
+        figures[f"Importance for the {name}"] = visualization.plot_param_importances(study, **told)
+        figures[f"Parallel coordinates, {name}"] = visualization.plot_parallel_coordinate(study, **told)
+        figures[f"Slices, {name}"] = visualization.plot_slice(study, **told)
+    if several and len(names) <= 3:
+        figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
+    if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
+        figures["Intermediate values"] = visualization.plot_intermediate_values(study)
+    return figures
+
+
+def _in_words(cell: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in cell.items())
