@@ -6,8 +6,10 @@ belongs to which variant.
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -123,8 +125,6 @@ def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     opened: optuna.storages.BaseStorage | str = storage
     if storage == "journal":
-        from pathlib import Path
-
         path = Path(open_store(source)[1]) / "optuna.journal"
         if not path.is_file():
             raise NothingToShow(f"{source} holds no Optuna journal: it is not a search, or one that keeps its trials in a database")
@@ -149,8 +149,8 @@ def importance_table(
         seed: of these and of the forest.
 
     Returns:
-        ``parameter``, ``importance`` (a share of 1; its mean over the repeats) and ``chance`` (the 95 % quantile of the baselines), the most
-        important first; the baseline's own mean stands among them as "a random number".
+        ``parameter``, ``importance`` (a share of 1; its mean over the repeats) and ``chance`` (the 95 % quantile of the
+        baselines), the most important first; the baseline's own mean stands among them as "a random number".
 
     Raises:
         NothingToShow: fewer than two trials completed.
@@ -225,6 +225,21 @@ def search_figures(study: optuna.Study) -> dict[str, Any]:
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         figures["Intermediate values"] = visualization.plot_intermediate_values(study)
     return figures
+
+
+def write_page(figures: Mapping[str, Any], path: str | Path, title: str) -> Path:
+    """One HTML file with plotly figures under their titles; it holds all that it needs and works without a network."""
+    from plotly.offline import get_plotlyjs
+
+    parts = [f"<h2>{html.escape(name)}</h2>{figure.to_html(full_html=False, include_plotlyjs=False)}" for name, figure in figures.items()]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>body {{font-family: sans-serif; margin: 2em}}</style>'
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    body = f"<h1>{html.escape(title)}</h1>{''.join(parts)}"
+    target.write_text(
+        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{body}</body></html>", encoding="utf-8"
+    )
+    return target
 
 
 def _in_words(cell: dict[str, Any]) -> str:

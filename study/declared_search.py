@@ -63,6 +63,11 @@ class Declared:
         told = [self.objectives, [constraint.text for constraint in self.constraints], self.seeds, axes, self.text]
         return hashlib.sha256(json.dumps([flatten(trial), told], sort_keys=True).encode()).hexdigest()[:8]
 
+    def study_name(self, study: str, trial: TrialConfig, cell: Assignment) -> str:
+        """Of the Optuna study of a cell."""
+        where = ", ".join(f"{field}={value}" for field, value in cell.items())
+        return f"{study}{': ' if where else ''}{where} ({self.identity(trial)})"
+
     def untuned(self, trial: TrialConfig) -> dict[str, Any]:
         """The trial as written, as far as the space holds it: the first suggestion, so that tuning starts from there."""
         written = flatten(trial) | dict.fromkeys(self.space.switches, False)

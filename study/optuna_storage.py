@@ -97,6 +97,14 @@ class Storage:
             self._journal.flush()
 
 
+def for_reading(where: str, root: str) -> BaseStorage | None:
+    """The storage of a search as it is, also while that runs; None if there is none yet."""
+    if where != "journal":
+        return _database(where)
+    path = Path(open_store(root)[1]) / JOURNAL
+    return JournalStorage(JournalFileBackend(str(path))) if path.is_file() else None
+
+
 def _database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)

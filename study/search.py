@@ -145,10 +145,8 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         trial = with_fields(self._spec.trial, assignment)
-        identity = self.declared.identity(trial)
-        name = ", ".join(f"{field}={value}" for field, value in assignment.items())
         study = optuna.create_study(
-            study_name=f"{self._spec.study}{': ' if name else ''}{name} ({identity})",
+            study_name=self.declared.study_name(self._spec.study, trial, dict(assignment)),
             storage=self._storage.optuna,
             directions=["minimize"] * len(self.declared.objectives),
             load_if_exists=True,
