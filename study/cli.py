@@ -174,6 +174,11 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     from study.spec import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
+    if understood.search.kind == "optuna":
+        from study.search_view import progress_of
+
+        _print(progress_of(understood, storage))
+        return
     points, recorded = declared_and_recorded(understood, storage)
     keys = {point.key for point in points}
     counts: dict[str, int] = {}
@@ -228,7 +233,13 @@ def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
 
 
 def _describe(spec: Spec, storage: str) -> None:
-    """What a spec declares, in a table of capacities."""
+    """What a spec declares, in a table of capacities, or of what is searched."""
+    if spec.search.kind == "optuna":
+        from study.search_view import described
+
+        for part in described(spec, storage):
+            _print(part)
+        return
     from rich.table import Table as RichTable
 
     from study.launch import declared_and_recorded
@@ -270,9 +281,9 @@ def _conclude(summary: Summary, spec: Spec) -> None:
     if not summary.ran:
         _print(f"Nothing to run: all {summary.declared:,} points of {spec.study} are recorded.")
     try:
-        records = analysis.load(summary.root)
-        _print(_gap_table(analysis.gap_table(records), spec.study))
-        charts = analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), _charts(summary.root, spec) / "gap-vs-capacity")
+        tables, charts = _shown(summary.root, spec)
+        for table in tables:
+            _print(table)
     except analysis.NothingToShow as error:
         _print(f"No chart: {error}")
         charts = []
@@ -286,6 +297,20 @@ def _conclude(summary: Summary, spec: Spec) -> None:
         raise typer.Exit(1)
     if summary.missing:
         _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
+
+
+def _shown(root: str, spec: Spec) -> tuple[list[Table], list[Path]]:
+    """The tables to print and the charts written."""
+    import analysis
+
+    folder = _charts(root, spec)
+    if spec.search.kind == "optuna":
+        from study.search_view import concluded
+
+        return concluded(root, spec, folder)
+    records = analysis.load(root)
+    table = _gap_table(analysis.gap_table(records), spec.study)
+    return [table], analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), folder / "gap-vs-capacity")
 
 
 def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
