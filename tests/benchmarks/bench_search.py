@@ -1,0 +1,181 @@
+"""Searches: how good suggestions are when they come in packs, and trials a second against Ray's own OptunaSearch.
+
+Quality: a cheap objective with a known optimum of 0, told through the same `study.search.Search` (records and journal on
+disk, only the training left out). TPE one at a time, TPE eight at once, and random search have 96 trials each, over 24
+seeds. Differences are paired over seeds; intervals are Student's t, 95 %.
+
+Speed: 500 trials of digits, MLP 64, 30 epochs of 1,024 samples, batch 128, four axes, TPE. Plain Ray Tune with
+``OptunaSearch`` and ``reuse_actors`` (the training function of `bench_against_ray`, as many trials as take a minute or
+two), and gaplab from the spec to the last record. Starting Ray is left out for Tune and included for gaplab. Goal: 20 times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from math import log10
+from typing import Any
+
+import numpy as np
+
+SEEDS, TRIALS = 24, 96
+SPEED_TRIALS, TUNE_TRIALS = 500, 60
+QUALITY: dict[str, Any] = {
+    "study": "known-optimum",
+    "trial": {"data": {"name": "synthetic", "train_size": 50, "validation_size": 50}, "model": {"width": 4}},
+    "space": {"regularizers": ["weight_decay", "dropout", "label_smoothing", "learning_rate"]},
+}
+SPEED: dict[str, Any] = {
+    "study": "search-speed",
+    "trial": {
+        "data": {"name": "digits", "train_size": 1024, "validation_size": 200},
+        "model": {"name": "mlp", "depth": 1, "width": 64},
+        "optimizer": {"learning_rate": 0.1, "batch_size": 128},
+        "budget": {"epochs": 30, "stop_at_train_error": None},
+    },
+    "space": {
+        "optimizer.learning_rate": {"log_uniform": {"low": 0.003, "high": 0.3}},
+        "optimizer.momentum": {"uniform": {"low": 0.0, "high": 0.99}},
+        "regularizers.weight_decay": {"log_uniform": {"low": 1e-6, "high": 1e-2}},
+        "regularizers.label_smoothing": {"uniform": {"low": 0.0, "high": 0.5}},
+    },
+    "search": {"kind": "optuna", "trials": SPEED_TRIALS, "at_once": 32},
+    "tracking": {"mlflow": False},
+}
+
+
+def known(point: Any) -> float:
+    """An error in [0, 1] that is 0 at learning rate 0.1, weight decay 1e-3, dropout 0.3 and no label smoothing."""
+    regularizers = point.regularizers
+    decay = (log10(regularizers.weight_decay) + 3) ** 2 / 20 if regularizers.weight_decay else 0.2
+    dropout = 2 * (regularizers.dropout - 0.3) ** 2
+    return min(1.0, (log10(point.optimizer.learning_rate) + 1) ** 2 / 4 + decay + dropout + regularizers.label_smoothing / 4)
+
+
+def best_found(sampler: str, at_once: int, seed: int, trials: int = TRIALS) -> float:
+    """The best value of one search on the known objective."""
+    from study.records import FragmentWriter, Provenance
+    from study.search import Search
+    from study.spec import understand
+    from trainables.training import Result
+
+    search = {"kind": "optuna", "sampler": sampler, "at_once": at_once, "seed": seed, "trials": trials}
+    with tempfile.TemporaryDirectory() as root:
+        writer = FragmentWriter(root, Provenance("known-optimum", None, ""))
+        running = Search(understand(QUALITY | {"search": search}), root)
+        while not running.finished:
+            pack = running.next_pack() or []
+            outcomes = [{"validation_error": known(point.config), "train_error": 0.0} for point in pack]
+            writer(
+                [Result(point.config, point.key, "completed", "", outcome, []) for point, outcome in zip(pack, outcomes, strict=True)], None
+            )
+            running.collect()
+        return float(running.cells[0].study.best_value)
+
+
+def quality(seeds: int = SEEDS) -> dict[str, Any]:
+    ways = {"tpe_one_at_a_time": ("tpe", 1), "tpe_eight_at_once": ("tpe", 8), "random": ("random", 8)}
+    best = {way: np.array([best_found(*how, seed) for seed in range(seeds)]) for way, how in ways.items()}
+    measured: dict[str, Any] = {f"best_{way}": _mean(values) for way, values in best.items()}
+    measured["random_minus_tpe_eight_at_once"] = _mean(best["random"] - best["tpe_eight_at_once"])
+    measured["eight_at_once_minus_one"] = _mean(best["tpe_eight_at_once"] - best["tpe_one_at_a_time"])
+    return measured
+
+
+def _mean(values: np.ndarray) -> dict[str, float]:
+    """Mean and half of its 95 % interval."""
+    from scipy.special import stdtrit
+
+    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / len(values) ** 0.5
+    return {"mean": float(values.mean()), "half_interval": float(half)}
+
+
+def train(config: dict[str, Any]) -> None:
+    """The tutorial's training function of a search."""
+    import torch
+    from ray import tune
+    from sklearn.datasets import load_digits
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(0)
+    bundle = load_digits()
+    images, labels = torch.tensor(bundle.data / 16, dtype=torch.float32), torch.tensor(bundle.target)
+    loader = DataLoader(TensorDataset(images[:1024], labels[:1024]), batch_size=128, shuffle=True)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    rule = {"lr": config["learning_rate"], "momentum": config["momentum"], "weight_decay": config["weight_decay"]}
+    optimizer = torch.optim.SGD(model.parameters(), **rule)
+    loss = nn.CrossEntropyLoss(label_smoothing=config["label_smoothing"])
+    for _ in range(30):
+        for inputs, truth in loader:
+            optimizer.zero_grad()
+            loss(model(inputs), truth).backward()
+            optimizer.step()
+        with torch.no_grad():
+            error = (model(images[1024:1224]).argmax(1) != labels[1024:1224]).float().mean().item()
+        tune.report({"validation_error": error})
+
+
+def tune_trials_per_second() -> float:
+    import optuna
+    import ray
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    axes = {
+        "learning_rate": tune.loguniform(0.003, 0.3),
+        "momentum": tune.uniform(0.0, 0.99),
+        "weight_decay": tune.loguniform(1e-6, 1e-2),
+        "label_smoothing": tune.uniform(0.0, 0.5),
+    }
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            sampler = optuna.samplers.TPESampler(seed=0)
+            tuner = tune.Tuner(
+                train,
+                param_space=axes,
+                tune_config=tune.TuneConfig(
+                    search_alg=OptunaSearch(metric="validation_error", mode="min", sampler=sampler),
+                    num_samples=TUNE_TRIALS,
+                    reuse_actors=True,
+                    max_concurrent_trials=cores,
+                ),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+            )
+            start = time.perf_counter()
+            results = tuner.fit()
+            seconds = time.perf_counter() - start
+            assert len(results) == TUNE_TRIALS
+            assert not results.num_errors
+        finally:
+            ray.shutdown()
+    return TUNE_TRIALS / seconds
+
+
+def gaplab_trials_per_second() -> float:
+    import study
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        summary = study.run(study.understand(SPEED), storage=folder)
+        seconds = time.perf_counter() - start
+        assert summary.counts.total() == SPEED_TRIALS
+    return SPEED_TRIALS / seconds
+
+
+def measure() -> dict[str, Any]:
+    os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", None)  # plain Tune runs as it comes
+    measured: dict[str, Any] = {
+        "tune_optuna_trials_per_second": tune_trials_per_second(),
+        "gaplab_trials_per_second": gaplab_trials_per_second(),
+    }
+    measured["gaplab_over_tune"] = measured["gaplab_trials_per_second"] / measured["tune_optuna_trials_per_second"]
+    measured |= quality()
+    for name, value in measured.items():
+        shown = f"{value:10.2f}" if isinstance(value, float) else f"{value['mean']:10.4f} ± {value['half_interval']:.4f}"
+        print(f"{name:35} {shown}")
+    return measured
