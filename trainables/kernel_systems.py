@@ -168,7 +168,10 @@ class _System:
 
     def lower_row(self, block: slice, dtype: torch.dtype) -> Tensor:
         """Rows `block` of K + ridge I, columns up to its end."""
-        rows = self.kernel(self.points[block].to(dtype), self.points[: block.stop].to(dtype))
+        own = self.points[block].to(dtype)
+        rows = own.new_empty(len(own), block.stop)
+        for columns in self.blocks[: block.start // _ROWS + 1]:
+            rows[:, columns] = self.kernel(own, self.points[columns].to(dtype))
         rows[:, block].diagonal().add_(self.ridge)
         return rows
 
