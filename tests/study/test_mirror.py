@@ -29,16 +29,6 @@ def writer(tmp_path: Path) -> FragmentWriter:
     return FragmentWriter(str(tmp_path / STUDY), Provenance(STUDY, None, "0.1.0"))
 
 
-@pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: making one takes seconds, copying it none."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def uri(tmp_path: Path, fresh_database: Path) -> str:
     (tmp_path / "mlflow.db").write_bytes(fresh_database.read_bytes())

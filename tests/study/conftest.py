@@ -1,0 +1,55 @@
+"""What tests of studies share: one Ray, an empty MLflow database, the command line in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from study import cli
+from study.cluster import connected
+from study.spec import Resources
+
+
+@pytest.fixture(scope="session")
+def one_ray() -> Iterator[None]:
+    """Ray with two workers for every test that asks for it: a study joins a Ray that its process is connected to."""
+    with connected(Resources(workers=2), None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@dataclass
+class Answer:
+    """What a command printed and returned."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def gaplab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command `gaplab` as its entry point runs it, in this process."""
+
+    def run(*arguments: str) -> Answer:
+        monkeypatch.setattr("sys.argv", ["gaplab", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended, monkeypatch.context() as inner:
+            inner.setattr("warnings.showwarning", None)  # main replaces it for its process
+            cli.main()
+        out, err = capfd.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return run
