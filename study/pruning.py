@@ -1,14 +1,15 @@
-"""Pruning: which members leave their pack early, by Optuna's own pruners.
+"""Pruning: which suggestions are left off early, by Optuna's own pruners.
 
-A member reports its validation error at every evaluation, and leaves when the pruner says so; the seat goes to the next
-point. Optuna's pruners compare with all members that came before, in whatever pack, so packs of one are pruned as well.
-They are asynchronous (Li et al. 2020): who is first at a rung goes on, and the order in which packs run has a say. Members
-with different seeds are compared seed by seed; a suggestion is pruned as soon as one of its seeds is.
+The members of a pack report their validation error at every evaluation. Once all seeds of a suggestion have reported an
+epoch, the pruner sees their mean; if it says so, they leave, and their seats go to the next points. Optuna's pruners compare
+with all suggestions that came before, in whatever pack, so packs of one are pruned as well. They are asynchronous (Li et
+al. 2020): who is first at a rung goes on, and the order in which packs run has a say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +44,37 @@ def build_pruner(name: str, epochs: int, min_epochs: int) -> optuna.pruners.Base
     return pruners.MedianPruner(n_warmup_steps=min_epochs - 1)
 
 
+@dataclass
+class _Case:
+    """A suggestion in training: what each of its members has reported (epoch -> value), and who has ended."""
+
+    trial: optuna.Trial
+    reports: dict[str, dict[int, float]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    heard: set[int] = field(default_factory=set)
+    pruned: bool = False
+
+    def complete_epochs(self) -> list[int]:
+        """Epochs that every member has reported that has not ended, and that the pruner has not seen."""
+        going_on = [epochs for key, epochs in self.reports.items() if key not in self.ended]
+        return sorted(set.intersection(*(set(epochs) for epochs in going_on)) - self.heard) if going_on else []
+
+    def mean(self, epoch: int) -> float:
+        """Of the members' values at that epoch; one that ended counts with its last."""
+        values = [epochs[max(seen)] for epochs in self.reports.values() if (seen := [one for one in epochs if one <= epoch])]
+        return sum(values) / len(values)
+
+
 class Jury:
     """Decides who leaves. It lives in one process, for all workers, and forgets nothing while that lives.
 
     >>> jury = Jury("successive_halving", "validation_error", epochs=9, min_epochs=1)
-    >>> for number, error in enumerate((0.1, 0.2, 0.3)):
-    ...     jury.enter(str(number), ("study", number), 0)
+    >>> for number, error in enumerate((0.1, 0.2, 0.05)):
+    ...     jury.enter(("study", number), [str(number)])
     ...     print(jury.judge([(str(number), 1, {"validation_error": error, "train_error": 0.0})]))
     []
     ['1']
-    ['2']
+    []
     """
 
     def __init__(self, pruner: str, objective: str, epochs: int, min_epochs: int) -> None:
@@ -61,24 +83,19 @@ class Jury:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._objective = objective
         self._make = lambda: build_pruner(pruner, epochs, min_epochs)
-        self._studies: dict[tuple[str, int], optuna.Study] = {}
-        self._members: dict[str, tuple[Suggested, optuna.Trial]] = {}
-        self._latest: dict[str, float] = {}
-        self._out: set[Suggested] = set()
+        self._studies: dict[str, optuna.Study] = {}
+        self._cases: dict[Suggested, _Case] = {}
+        self._of: dict[str, Suggested] = {}
 
     @staticmethod
     def of(search: Search, objective: str, budget: Budget) -> tuple[str, str, int, int]:
         """The arguments for the jury of a search; by default nobody leaves before a ninth of the epochs."""
         return search.pruner, objective, budget.epochs, search.min_epochs or max(1, ceil(budget.epochs / REDUCTION**2))
 
-    def enter(self, key: str, suggestion: Suggested, seed: int) -> None:
-        """A member begins: its key, the suggestion that it is a seed of, and the place of that seed."""
-        import optuna
-
-        comparable = (suggestion[0], seed)
-        if comparable not in self._studies:
-            self._studies[comparable] = optuna.create_study(study_name=f"{comparable}", pruner=self._make())
-        self._members[key] = (suggestion, self._studies[comparable].ask())
+    def enter(self, suggestion: Suggested, keys: Sequence[str]) -> None:
+        """A suggestion begins, with the keys of its members, one a seed."""
+        self._cases[suggestion] = _Case(self._trial(suggestion[0]), {key: {} for key in keys})
+        self._of |= dict.fromkeys(keys, suggestion)
 
     def judge(self, reports: Sequence[tuple[str, int, Mapping[str, Any]]]) -> list[str]:
         """The keys of the members that leave now.
@@ -86,37 +103,51 @@ class Jury:
         Args:
             reports: a member's key, its epoch, and its train and validation error.
         """
-        leaving = []
         for key, epoch, row in reports:
-            suggestion = self._members[key][0]
-            leaves = self._report(key, epoch, measured({"status": "running", **row}, self._objective))
-            if leaves or suggestion in self._out:
-                self._out.add(suggestion)
-                self.close(key, pruned=True)
-                leaving.append(key)
-        return leaving
+            case = self._cases[self._of[key]]
+            case.reports[key][epoch] = measured({"status": "running", **row}, self._objective)
+            self._hear(case)
+        return [key for key, _, _ in reports if self._cases[self._of[key]].pruned]
 
-    def close(self, key: str, *, pruned: bool) -> None:
-        """A member has ended; nothing happens to one that never entered."""
+    def close(self, key: str) -> None:
+        """A member has ended by itself; nothing happens for one that never entered."""
         import optuna
 
-        if key in self._members:
-            trial = self._members[key][1]
-            state = optuna.trial.TrialState.PRUNED if pruned or key not in self._latest else optuna.trial.TrialState.COMPLETE
-            trial.study.tell(trial, None if state.name == "PRUNED" else self._latest[key], state=state, skip_if_finished=True)
+        if key not in self._of:
+            return
+        case = self._cases[self._of[key]]
+        case.ended.add(key)
+        self._hear(case)
+        if case.heard and not case.pruned and len(case.ended) == len(case.reports):
+            case.trial.study.tell(case.trial, case.mean(max(case.heard)), state=optuna.trial.TrialState.COMPLETE, skip_if_finished=True)
 
-    def remember(self, suggestion: Suggested, seeds: int, values: Mapping[int, float]) -> None:
-        """A suggestion of an earlier run, which reported these values (epoch -> mean over its seeds)."""
-        for seed in range(seeds):
-            key = f"{suggestion}, seed {seed}"
-            self.enter(key, suggestion, seed)
-            for epoch, value in sorted(values.items()):
-                self._report(key, epoch, value)
-            self.close(key, pruned=False)
+    def remember(self, study: str, values: Mapping[int, float], value: float | None) -> None:
+        """A suggestion of an earlier run: what it reported (epoch -> mean over seeds), and its final value if it was not pruned."""
+        import optuna
 
-    def _report(self, key: str, epoch: int, value: float) -> bool:
-        """Whether the pruner lets the member go."""
-        trial = self._members[key][1]
-        self._latest[key] = value
-        trial.report(value, epoch)
-        return trial.should_prune()
+        trial = self._trial(study)
+        for epoch, reported in sorted(values.items()):
+            trial.report(reported, epoch)
+            trial.should_prune()  # notes the rung
+        state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
+        trial.study.tell(trial, value, state=state)
+
+    def _trial(self, study: str) -> optuna.Trial:
+        import optuna
+
+        if study not in self._studies:
+            self._studies[study] = optuna.create_study(study_name=study, pruner=self._make())
+        return self._studies[study].ask()
+
+    def _hear(self, case: _Case) -> None:
+        """Show the pruner the epochs that are complete now."""
+        import optuna
+
+        for epoch in case.complete_epochs():
+            if case.pruned:
+                return
+            case.heard.add(epoch)
+            case.trial.report(case.mean(epoch), epoch)
+            if case.trial.should_prune():
+                case.pruned = True
+                case.trial.study.tell(case.trial, state=optuna.trial.TrialState.PRUNED)

@@ -103,7 +103,8 @@ class Search:
         self._jury = jury
         for cell in self.cells:
             for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
-                jury.remember((cell.study.study_name, trial.number), len(self.declared.seeds), trial.intermediate_values)
+                pruned = trial.state == _states().PRUNED
+                jury.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
 
     def next_pack(self) -> list[Point] | None:
         """Points of equal signature to be trained together; None if nothing can be asked for now.
@@ -117,9 +118,9 @@ class Search:
             self._ask(cell)
         pack = self._ready.popleft()
         if self._jury:
-            for point in pack:
-                suggestion = self._open[point.key][0]
-                self._jury.enter(point.key, (suggestion.cell.study.study_name, suggestion.trial.number), suggestion.points.index(point))
+            for suggestion in {id(one): one for one in (self._open[point.key][0] for point in pack)}.values():
+                keys = [point.key for point in suggestion.points if point in pack]
+                self._jury.enter((suggestion.cell.study.study_name, suggestion.trial.number), keys)
         return pack
 
     def collect(self) -> None:
@@ -219,8 +220,8 @@ class Search:
         study, trial, states = suggestion.cell.study, suggestion.trial, _states()
         if self._jury:
             self._report(suggestion)
-            for point, row in zip(suggestion.points, rows, strict=True):
-                self._jury.close(point.key, pruned=row["status"] == "pruned")
+            for point in suggestion.points:
+                self._jury.close(point.key)
         if "failed" in statuses:
             trial.set_user_attr("reason", next(row["reason"] for row in rows if row["status"] == "failed"))
             study.tell(trial, state=states.FAIL)

@@ -65,8 +65,8 @@ class RemoteJury(Jury):
     def enter(self, *arguments: Any) -> None:
         ray.get(self.actor.enter.remote(*arguments))
 
-    def close(self, key: str, *, pruned: bool) -> None:
-        self.actor.close.remote(key, pruned=pruned)
+    def close(self, key: str) -> None:
+        self.actor.close.remote(key)
 
     def remember(self, *arguments: Any) -> None:
         self.actor.remember.remote(*arguments)
