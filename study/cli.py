@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study import cli_analysis
+from study import cli_analysis, cli_cluster
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -294,6 +294,9 @@ def _conclude(summary: Summary, spec: Spec) -> None:
         _attach(summary.mirror, spec, charts)
     if summary.counts["failed"]:
         _print_failures(summary.root, None)
+    if summary.halted:
+        _fail(f"stopped: {summary.halted}. Mend that, and the same command goes on from here")
+    if summary.counts["failed"]:
         raise typer.Exit(1)
     if summary.missing:
         _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
@@ -384,3 +387,4 @@ def _fail(message: str) -> None:
 
 
 cli_analysis.register(app)
+cli_cluster.register(app)

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from study.cluster import connected
 from study.mirror import Mirror, check_reachable, default_tracking_uri
 from study.plan import Point, declared_points, expected_seconds, packs
-from study.records import FINAL, FragmentWriter, Provenance, open_store, statuses, study_root
+from study.records import FINAL, FragmentWriter, Provenance, open_store, probe_store, statuses, study_root
 from study.spec import Spec
 from trainables import own_models
 from trainables.config import ConfigError, Data
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ray import tune
     from ray.tune.search import Searcher
 
+    from study.breaker import Breaker
     from study.search import Search
 
 MOST_WORKER_LOSSES = 5
@@ -59,6 +61,8 @@ class Summary:
     counts: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
     mirror: Mirror | None = None
+    halted: str | None = None
+    """Why it was stopped before its end, if nobody asked for that (see `study.breaker`)."""
 
     @property
     def missing(self) -> int:
@@ -96,10 +100,10 @@ def run(
         missing = [point for point in points if recorded.get(point.key) not in FINAL]
         ran = len(missing) + (search.left if search else 0)
         mirror = _mirror(spec, storage, root, tracking_uri)
-        interrupted = False
+        interrupted, halted = False, None
         try:
             if ran:
-                interrupted = _train(spec, missing, search, sources, root, address, progress, mirror)
+                interrupted, halted = _train(spec, missing, search, sources, root, address, progress, mirror)
         finally:
             if mirror:
                 mirror.stop()
@@ -110,7 +114,7 @@ def run(
     if search:
         keys = search.keys() | {point.key for point in search.followed_by()}
     counts = Counter(recorded[key] for key in keys if key in recorded)
-    return Summary(root, len(keys), ran, counts, interrupted, mirror)
+    return Summary(root, len(keys), ran, counts, interrupted, mirror, halted)
 
 
 def _search(spec: Spec, root: str) -> Search | None:
@@ -237,34 +241,40 @@ def _train(
     address: str | None,
     progress: Progress,
     mirror: Mirror | None,
-) -> bool:
-    """Run the points, or what a search asks for, on Ray Tune; whether the user interrupted it."""
+) -> tuple[bool, str | None]:
+    """Run the points, or what a search asks for, on Ray Tune; whether the user interrupted it, and why it was halted, if it was."""
+    from study.breaker import Breaker
+
     writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
     with connected(spec.resources, address) as workers:
         _write_spec(root, spec)
         if mirror:
             mirror.start()
         try:
+            breaker = Breaker(partial(probe_store, root))
             if search and not search.finished:
-                _fit_search(spec, search, sources, writer, progress, workers)
+                _fit_search(spec, search, sources, writer, progress, breaker, workers)
+                if breaker.reason:
+                    return False, breaker.reason
                 recorded = statuses(root, spec.measures)
                 points = [point for point in search.followed_by() if recorded.get(point.key) not in FINAL]
-            lost = _fit(spec, packs(points, workers), sources, writer, progress) if points else []
+            lost = _fit(spec, packs(points, workers), sources, writer, progress, breaker) if points else []
             shared = [[point] for pack, _ in lost if len(pack) > 1 for point in pack]
-            if shared:  # one of them may have killed the worker of all: each tells its own story
+            if shared and not breaker.reason:  # one of them may have killed the worker of all: each tells its own story
                 recorded = statuses(root)
                 lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]
-                lost += _fit(spec, [pack for pack in shared if recorded.get(pack[0].key) not in FINAL], sources, writer, progress)
-            _record_lost(lost, writer)
+                lost += _fit(spec, [pack for pack in shared if recorded.get(pack[0].key) not in FINAL], sources, writer, progress, breaker)
+            if not breaker.reason:
+                _record_lost(lost, writer)
         except KeyboardInterrupt:
-            return True
+            return True, None
         finally:
             _forget_tune(root)
-    return False
+    return False, breaker.reason
 
 
 def _fit(
-    spec: Spec, plan: list[list[Point]], sources: dict[str, str], writer: FragmentWriter, progress: Progress
+    spec: Spec, plan: list[list[Point]], sources: dict[str, str], writer: FragmentWriter, progress: Progress, breaker: Breaker
 ) -> list[tuple[list[Point], str]]:
     """Train packs; those whose workers were lost again and again, and why."""
     import ray
@@ -273,12 +283,14 @@ def _fit(
     progress.started(sum(map(len, plan)), sum(seconds))
     references = [ray.put([point.config for point in pack]) for pack in plan]
     parameters = {"packs": references, "datasets": _placed_datasets([pack[0].config.data for pack in plan])}
-    grid = _tuner(spec, parameters, seconds, sources, writer, progress, packs=len(plan)).fit()
+    grid = _tuner(spec, parameters, seconds, sources, writer, progress, breaker, packs=len(plan)).fit()
     results = [grid[number] for number in range(len(grid))]
     return [(plan[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
 
 
-def _fit_search(spec: Spec, search: Search, sources: dict[str, str], writer: FragmentWriter, progress: Progress, workers: int) -> None:
+def _fit_search(
+    spec: Spec, search: Search, sources: dict[str, str], writer: FragmentWriter, progress: Progress, breaker: Breaker, workers: int
+) -> None:
     """Train what the search asks for, until it has asked for everything."""
     from study.pruning import Jury
     from study.searcher import PackSearcher, RemoteJury
@@ -294,7 +306,7 @@ def _fit_search(spec: Spec, search: Search, sources: dict[str, str], writer: Fra
     reason = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
     searcher = PackSearcher(search, seconds, lambda pack: _record_lost([(list(pack), reason)], writer))
     at_once = spec.resources.workers or workers + 1  # one waits, so that no worker does; by itself Tune would let one run
-    _tuner(spec, parameters, seconds, sources, writer, progress, searcher=searcher, at_once=at_once).fit()
+    _tuner(spec, parameters, seconds, sources, writer, progress, breaker, searcher=searcher, at_once=at_once).fit()
 
 
 def _in_a_sentence(error: Exception) -> str:
@@ -325,6 +337,7 @@ def _tuner(
     sources: dict[str, str],
     writer: FragmentWriter,
     progress: Progress,
+    breaker: Breaker,
     *,
     packs: int = 0,
     searcher: Searcher | None = None,
@@ -335,7 +348,8 @@ def _tuner(
 
     from trainables.tune import PackTrainable
 
-    trainable = tune.with_parameters(PackTrainable, sources=sources, measures=spec.measures, sink=writer, **parameters)
+    parameters = {"measures": spec.measures, "point_seconds": spec.resources.point_seconds, **parameters}
+    trainable = tune.with_parameters(PackTrainable, sources=sources, sink=writer, **parameters)
     resources = tune.PlacementGroupFactory([{"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}])
     filesystem, path = open_store(writer.root)
     return tune.Tuner(
@@ -352,7 +366,8 @@ def _tuner(
             storage_path=f"{path}/tune",
             storage_filesystem=filesystem,
             verbose=0,
-            callbacks=[_progress_callback(seconds, progress)],
+            stop=breaker,
+            callbacks=[_progress_callback(seconds, progress, breaker)],
             failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
         ),
@@ -369,7 +384,7 @@ def _placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if name != "synthetic"}
 
 
-def _progress_callback(seconds: list[float], progress: Progress) -> tune.Callback:
+def _progress_callback(seconds: list[float], progress: Progress, breaker: Breaker) -> tune.Callback:
     """Tells `progress` of every report: the points that ended, and what is newly done of the pack's expected seconds."""
     from ray import tune
 
@@ -380,6 +395,12 @@ def _progress_callback(seconds: list[float], progress: Progress) -> tune.Callbac
             pack, share = trial.config["pack"], result["share"]
             progress.advanced(Counter(result["points"]), seconds[pack] * (share - behind[pack]))
             behind[pack] = share
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            breaker.lost(trial.trial_id, for_good=True)
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            breaker.lost(trial.trial_id, for_good=False)
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does

@@ -148,6 +148,22 @@ def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return filesystem, path.rstrip("/")
 
 
+def probe_store(root: str) -> None:
+    """Write about as much as a fragment, and take it away.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    filesystem, path = open_store(root)
+    probe = f"{path}/.probe-{uuid.uuid4().hex[:12]}"
+    try:
+        with filesystem.open_output_stream(probe) as stream:
+            stream.write(bytes(2**16))
+    finally:
+        with suppress(OSError):
+            filesystem.delete_file(probe)
+
+
 @dataclass(frozen=True)
 class FragmentWriter:
     """Writes results under ``root`` (``STORAGE/STUDY``), a fragment a call; it travels to the workers.
