@@ -233,6 +233,7 @@ class TrialConfig:
             (data.digest or data.name, data.train_size, data.validation_size, data.preprocessing),
             (data.dimension, data.classes, data.separation) if data.name == "synthetic" else None,
             replace(self.model, parameters_per_sample=None, hold="train_size"),
+            self.model.digest is not None and self.regularizers.dropout > 0,  # an own builder may leave the layer out at rate 0
             (optimizer.name, optimizer.nesterov, optimizer.batch_size, optimizer.loss),
             (budget.epochs, budget.evaluate_every),
             self.precision,
