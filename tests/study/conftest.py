@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,9 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
 
     def run(*arguments: str) -> Answer:
         monkeypatch.setattr("sys.argv", ["gaplab", *arguments])
+        monkeypatch.setattr("warnings.showwarning", warnings.showwarning)  # main replaces it for its process
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended, monkeypatch.context() as inner:
-            inner.setattr("warnings.showwarning", None)  # main replaces it for its process
+        with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capfd.readouterr()
         return Answer(int(ended.value.code or 0), out, err)

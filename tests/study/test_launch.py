@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -318,7 +319,7 @@ def test_a_second_driver_of_a_study_refuses(storage):
     with FileLock(storage / "tiny" / ".lock"):
         before = everything_in(storage)
         for attempt in (study.run, study.sync):
-            with pytest.raises(ConfigError, match="another gaplab is at work on .*tiny"):
+            with pytest.raises(ConfigError, match=r"another gaplab is at work on .*tiny"):
                 attempt(spec(), storage=str(storage))
         assert everything_in(storage) == before
     assert study.run(spec(), storage=str(storage)).ran == 0
@@ -327,7 +328,7 @@ def test_a_second_driver_of_a_study_refuses(storage):
 # Ctrl-C
 
 LONGER: Mapping[str, Any] = WRITTEN | {
-    "trial": {"data": DATA | {"train_size": 500}, "model": {"width": 16}, "budget": {"epochs": 400, "stop_at_train_error": None}},
+    "trial": {"data": DATA | {"train_size": 500}, "model": {"width": 16}, "budget": {"epochs": 150, "stop_at_train_error": None}},
     "space": {"corruption.level": {"values": [0.0, 0.5, 1.0]}, "seed": {"range": 4}},
 }
 """Twelve points of one shape, in six packs for one worker."""
@@ -344,14 +345,11 @@ def until(happened: Callable[[], bool], seconds: float = 120) -> bool:
 
 def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_path):
     """A real command, interrupted as a terminal does: the whole process group is told."""
-    import json
-
     undisturbed = study.run(study.understand(LONGER), storage=str(tmp_path / "undisturbed"))
     assert undisturbed.counts == {"completed": 12}
     path = tmp_path / "tiny.yaml"
     path.write_text(json.dumps(LONGER))
-    command = [sys.executable, "-m", "study.cli", "run", str(path), "--storage", str(tmp_path / "interrupted")]
-    command = [str(Path(sys.executable).with_name("gaplab")), *command[3:]]
+    command = [str(Path(sys.executable).with_name("gaplab")), "run", str(path), "--storage", str(tmp_path / "interrupted")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         root = str(tmp_path / "interrupted" / "tiny")
         assert until(lambda: bool(fragments(root)) or process.poll() is not None)
