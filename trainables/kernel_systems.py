@@ -5,7 +5,7 @@ preconditioners; which one is a question of memory:
 
 - `float64`: the Cholesky factor of K + ridge I, its lower triangle alone, in block rows: n^2/2 numbers, so that 60,000 points take
   14.4 GB instead of the 28.8 GB of K. The answer is exact at once; the iterations only confirm it.
-- `float32`: the same factor in single precision: 7.2 GB for 60,000 points, and half the time. Each iteration adds the digits that single
+- `float32`: the same factor in single precision, 7.2 GB for 60,000 points. Each iteration adds the digits that single
   precision lost; a few reach float64 accuracy.
 - `low_rank`: K ~ F F^T from `rank` columns chosen by randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022, arXiv
   2207.06503, in blocks), and (F F^T + mu I)^-1 by the Woodbury identity (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv
