@@ -1,0 +1,105 @@
+"""Jobs of a Ray cluster: mistakes are sentences; a real job, where Ray's dashboard is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+SPEC = """
+study: sent
+trial: {data: {name: synthetic, dimension: 4, classes: 3, train_size: 60}, model: {name: mine}, budget: {epochs: 2}}
+space: {seed: {range: 3}}
+imports: [models/mine.py]
+tracking: {mlflow: false}
+"""
+MINE = """
+from torch import nn
+from trainables.models import model_family
+
+@model_family("mine", default_width=4)
+def mine(model, dropout, image_shape, classes):
+    inputs = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, model.width), nn.ReLU(), nn.Linear(model.width, classes))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.py").write_text(MINE)
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    return tmp_path
+
+
+def gaplab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from study.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--address", "ray://head:10001", "--storage", "/shared"], "give the dashboard's address"),
+        (["--address", "http://127.0.0.1:9", "--storage", "results"], "--storage: results is relative"),
+        (["--address", "http://127.0.0.1:9", "--storage", "/shared"], "no Ray cluster takes jobs at http://127.0.0.1:9"),
+    ],
+)
+def test_a_mistake_is_one_sentence(folder: Path, arguments: list[str], sentence: str) -> None:
+    done = gaplab(folder, "submit", "spec.yaml", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.xdist_group("ray")
+@pytest.mark.skipif(importlib.util.find_spec("aiohttp_cors") is None, reason="needs gaplab[cluster]: Ray's dashboard")
+def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
+    address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    options = ["--head", "--block", "--num-cpus=1", "--include-dashboard=true", *(f"--{name}={port}" for name, port in ports.items())]
+    head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", *options], stdout=subprocess.DEVNULL)
+    try:
+        until_it_answers(f"{address}/api/version")
+        for _ in range(30):  # the node's agent, which starts jobs, comes later than the dashboard
+            sent = gaplab(folder, "submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+            if "No available agent" not in sent.stderr:
+                break
+            time.sleep(2)
+        assert sent.returncode == 0, sent.stderr
+        job = sent.stdout.split()[1]
+        followed = gaplab(folder, "logs", job, "--address", address, "--follow")
+        assert followed.stdout.rstrip().endswith(f"{job}: succeeded")
+        assert list((folder / "results" / "sent" / "records").glob("*.parquet"))
+        assert "had ended already" in gaplab(folder, "stop", job, "--address", address).stdout
+        missing = gaplab(folder, "logs", "nothing", "--address", address)
+        assert (missing.returncode, "nothing does not exist" in missing.stderr) == (2, True)
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def until_it_answers(url: str) -> None:
+    for _ in range(300):
+        try:
+            with urlopen(url, timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"nothing answers at {url}")
