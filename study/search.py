@@ -128,8 +128,7 @@ class Search:
         self.outcomes.refresh()
         done = [key for key in self._open if key in self.outcomes]
         for suggestion in {id(one): one for key in done for one in self._open[key]}.values():
-            if all(point.key in self.outcomes for point in suggestion.points):
-                self._tell(suggestion)
+            self._told(suggestion)
         for key in done:
             del self._open[key]
         self._storage.flush()
@@ -173,7 +172,7 @@ class Search:
 
         running = cell.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         opened = [self._suggestion(cell, optuna.Trial(cell.study, trial._trial_id)) for trial in running]
-        self._pack([suggestion for suggestion in opened if suggestion])
+        self._pack([suggestion for suggestion in opened if suggestion and not self._told(suggestion)])
 
     def _ask(self, cell: Cell) -> None:
         """Ask for as many suggestions as make up a pack, and queue their points."""
@@ -181,11 +180,7 @@ class Search:
         while cell.left and len(opened) < self._spec.search.at_once:
             cell.left -= 1
             suggestion = self._suggestion(cell, cell.study.ask())
-            if suggestion is None:
-                continue
-            if all(point.key in self.outcomes for point in suggestion.points):
-                self._tell(suggestion)
-            else:
+            if suggestion and not self._told(suggestion):
                 opened.append(suggestion)
         self._pack(opened)
         self._storage.flush()
@@ -213,6 +208,13 @@ class Search:
                     groups[point.config.signature()].append(point)
                 self._open[point.key].append(suggestion)
         self._ready.extend(groups.values())
+
+    def _told(self, suggestion: Suggestion) -> bool:
+        """Whether all its points are recorded; then Optuna is told."""
+        if any(point.key not in self.outcomes for point in suggestion.points):
+            return False
+        self._tell(suggestion)
+        return True
 
     def _tell(self, suggestion: Suggestion) -> None:
         rows = [self.outcomes[point.key] for point in suggestion.points]
