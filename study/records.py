@@ -206,7 +206,7 @@ def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
 def _write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table) -> None:
     """A Parquet file that is there whole or not at all."""
     buffer = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    pyarrow.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         with filesystem.open_output_stream(path) as stream:  # one PUT: it appears when the stream is closed
             stream.write(buffer.getvalue())
@@ -240,10 +240,26 @@ def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = 
     tables = [pa.table({name: pa.array([], RECORDS.field(name).type) for name in columns or RECORDS.names})]
     for path in paths:
         try:
-            tables.append(pyarrow.parquet.read_table(path, columns=columns, filesystem=filesystem, partitioning=None))
-        except (pa.ArrowException, OSError) as error:
+            tables.append(_checked(_read(path, columns, filesystem)))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             warnings.warn(f"{path} is no complete Parquet file and was skipped: {str(error).splitlines()[0]}", stacklevel=2)
     return pa.concat_tables(tables, promote_options="default")
+
+
+def _read(path: str, columns: list[str] | None, filesystem: pyarrow.fs.FileSystem) -> pa.Table:
+    return pyarrow.parquet.read_table(path, columns=columns, filesystem=filesystem, partitioning=None, page_checksum_verification=True)
+
+
+def _checked(table: pa.Table) -> pa.Table:
+    """The table, if it is one of records: a footer has no checksum, and may say anything."""
+    if "key" not in table.schema.names:
+        raise pa.ArrowInvalid("it has no column key")
+    for field in table.schema:
+        right = RECORDS.field(field.name).type if field.name in RECORDS.names else pa.float64()
+        if field.type != right:
+            raise pa.ArrowInvalid(f"its column {field.name} is {field.type}, not {right}")
+    table.validate(full=True)
+    return table
 
 
 def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
@@ -267,7 +283,7 @@ def _without(root: str, paths: Iterable[str], columns: set[str]) -> set[str]:
     filesystem, _ = open_store(root)
     lacking = set()
     for path in paths:
-        with suppress(pa.ArrowException, OSError):  # a damaged file is named by whoever reads it
+        with suppress(pa.ArrowException, OSError, UnicodeDecodeError):  # a damaged file is named by whoever reads it
             if not columns <= set(pyarrow.parquet.read_schema(path, filesystem=filesystem).names):
                 lacking.add(path)
     return lacking
