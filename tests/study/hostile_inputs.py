@@ -1,0 +1,90 @@
+"""Inputs that nobody means well with: specs bent out of shape, and record files with bytes changed."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from study.records import fragments, read_fragments, statuses
+from study.spec import PRESETS, preset_names, read_spec
+from trainables.config import ConfigError, field_types
+
+WORDS = [
+    *("study", "trial", "space", "search", "resources", "replicates", "measures", "tracking", "imports", "published", "scales", "values"),
+    *("range", "lin_grid", "log_grid", "low", "high", "points", "uniform", "choice", "when", "zip", "add", "exclude", "kind", "samples"),
+    *(
+        "data",
+        "model",
+        "name",
+        "width",
+        "digits",
+        "mlp",
+        "optuna",
+        "grid",
+        "random",
+        "regularizers",
+        "switches",
+        "<<",
+        "!!python/name:os.system",
+    ),
+    *field_types(),
+]
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(WORDS),
+    st.sampled_from(["1e999", ".nan", "0x1F", "2026-13-45", "1_000", "~", "*a", "&a [*a]", "{", "\x00", "1e-3", "${HOME}", "\ud800"]),
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=8), inner, max_size=5),
+    max_leaves=20,
+)
+PIECES = st.lists(
+    st.sampled_from([*WORDS, ": ", "- ", "\n", "\n  ", "{", "}", "[", "]", "&a ", "*a", "? ", "| ", "'", '"', "#", "\t", ","]), max_size=40
+)
+LINES = sorted({line for name in preset_names() for line in (PRESETS / f"{name}.yaml").read_text().splitlines()})
+SPECS = st.one_of(
+    st.dictionaries(st.sampled_from(WORDS[:10]), TREES, max_size=6).map(lambda tree: {"study": "hostile"} | tree).map(repr),
+    PIECES.map("".join),
+    st.lists(st.sampled_from(LINES), max_size=25).map("\n".join),
+    st.text(max_size=200),
+)
+CHANGES = st.lists(st.tuples(st.sampled_from(WORDS) | st.text(max_size=8), TREES).map(lambda pair: f"{pair[0]}={pair[1]!r}"), max_size=2)
+DAMAGE = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6)
+"""Bytes to put in a file: where, as a fraction of its length, and what."""
+
+
+def load_hostile_spec(folder: Path, text: str, changes: list[str]) -> bool:
+    """Whether the spec was understood; anything but that or a ConfigError is a defect, and is raised."""
+    path = folder / "hostile.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        read_spec(path, tuple(changes))
+    except ConfigError as error:
+        if not str(error).startswith(str(path)):
+            raise AssertionError(f"the sentence does not name the file: {error}") from error
+        return False
+    return True
+
+
+def read_damaged(root: str, whole: bytes, damage: list[tuple[float, int]], cut: float) -> int:
+    """Rows read from a study whose one record file was damaged; readers warn, and raise nothing."""
+    (path,) = fragments(root)
+    broken = bytearray(whole[: int(len(whole) * cut)])
+    for place, value in damage:
+        if broken:
+            broken[int(place * len(broken))] = value
+    Path(path).write_bytes(broken)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table: Any = read_fragments(root, [path])
+        statuses(root)
+    return int(table.num_rows)
