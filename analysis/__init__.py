@@ -13,9 +13,11 @@ from analysis.compare import compare
 from analysis.corruption_charts import capacity_corruption_map, error_vs_corruption, time_to_fit
 from analysis.descent import double_descent
 from analysis.errors import AnalysisError, NothingToShow
+from analysis.export import export
 from analysis.fits import PowerLaw, fit_power_law, power_law_table
 from analysis.load import load, load_curves
 from analysis.moments import at_moment
+from analysis.report import write_report
 from analysis.run_charts import parallel_coordinates, train_vs_test
 from analysis.style import write_chart
 from analysis.thresholds import interpolation_thresholds, threshold_location
@@ -32,6 +34,7 @@ __all__ = [
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
+    "export",
     "fit_power_law",
     "gap_columns",
     "gap_table",
@@ -48,4 +51,5 @@ __all__ = [
     "time_to_fit",
     "train_vs_test",
     "write_chart",
+    "write_report",
 ]

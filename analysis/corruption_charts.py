@@ -47,7 +47,7 @@ def time_to_fit(
     if not cells.num_rows:
         raise NothingToShow("no completed record reached its train target: there is no time to fit to show")
     if relative:
-        cells = _relative(cells, by)
+        cells = relative_to_true_labels(cells, by)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
         lines, of = split(cells, by)
@@ -119,8 +119,8 @@ def capacity_corruption_map(
     cells = cells.filter(pc.is_valid(cells[value]))
     if not cells.num_rows:
         raise NothingToShow(f"no completed record has a {words(value)}: nothing can be shown")
-    columns, levels, grid = _grid(cells, capacity, value)
-    fit = _grid(cells, capacity, "fit")[2]
+    columns, levels, grid = grid_of(cells, capacity, value)
+    fit = grid_of(cells, capacity, "fit")[2]
     with drawing():
         figure, panel = bare_figure(1.8 + 0.62 * min(max(len(columns), 6), 14), 1.9 + 0.42 * min(max(len(levels), 4), 10))
         mesh = panel.pcolormesh(np.ma.masked_invalid(grid), cmap="cividis", rasterized=grid.size > 5000)
@@ -147,7 +147,7 @@ def _runs(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str
     return runs, [name for name in varying_fields(runs) if not name.startswith("corruption.")] if by is None else list(by)
 
 
-def _relative(cells: pa.Table, by: Sequence[str]) -> pa.Table:
+def relative_to_true_labels(cells: pa.Table, by: Sequence[str]) -> pa.Table:
     """Epochs to fit over those without corruption of the same line; lines without that are left out."""
     rows = cells.to_pylist()
     units = {tuple(row[name] for name in by): row["fit_epoch"] for row in rows if row["corruption.level"] == 0}
@@ -161,7 +161,7 @@ def _relative(cells: pa.Table, by: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist(kept, cells.schema)
 
 
-def _grid(cells: pa.Table, capacity: str, value: str) -> tuple[list[Any], list[Any], NDArray[np.float64]]:
+def grid_of(cells: pa.Table, capacity: str, value: str) -> tuple[list[Any], list[Any], NDArray[np.float64]]:
     """The distinct capacities and levels, ascending, and the values as an array (levels, capacities), NaN where not run."""
     columns, levels = (sorted(set(cells[name].drop_null().to_pylist())) for name in (capacity, "corruption.level"))
     grid = np.full((len(levels), len(columns)), np.nan)

@@ -40,15 +40,19 @@ def words(column: str) -> str:
     return _WORDS.get(column) or column.rpartition(".")[2].replace("_", " ")
 
 
-def colours(values: Sequence[Any]) -> list[Any]:
-    """One colour a line: along viridis, dark to light, for numbers; Okabe and Ito's for names. Both survive a grey print with markers."""
+def colours(values: Sequence[Any], *, dark: bool = False) -> list[Any]:
+    """One colour a line: along viridis for numbers, Okabe and Ito's for names. Both survive a grey print with markers.
+
+    On a dark page viridis starts lighter, and black is white.
+    """
     from matplotlib import colormaps
 
     ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if ordered or len(values) > len(OKABE_ITO):
+        low, high = (0.3, 1.0) if dark else (0.0, 0.88)
         count = max(len(values) - 1, 1)
-        return [colormaps["viridis"](0.88 * place / count) for place in range(len(values))]
-    return list(OKABE_ITO[: len(values)])
+        return [colormaps["viridis"](low + (high - low) * place / count) for place in range(len(values))]
+    return ["#FFFFFF" if dark and colour == "#000000" else colour for colour in OKABE_ITO[: len(values)]]
 
 
 @contextmanager

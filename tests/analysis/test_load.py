@@ -8,10 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import analysis
+from analysis.parquet_source import _all_different
 from study.records import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 
@@ -107,6 +111,59 @@ def test_files_compacted_while_they_are_read(write_study, monkeypatch):
     assert by_key(analysis.load(str(folder.parent))).equals(by_key(records(rows)))
 
 
+def test_damaged_data_is_named_and_skipped(write_study):
+    rows = gap_study()
+    folder = write_study(rows, fragments=2)
+    path = folder / "records" / "part-0.parquet"
+    whole = bytearray(path.read_bytes())
+    data_end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    whole[4:data_end] = bytes(data_end - 4)
+    path.write_bytes(whole)
+    with pytest.warns(UserWarning, match=r"part-0\.parquet is damaged and was skipped"):
+        table = analysis.load(str(folder))
+    assert by_key(table).equals(by_key(records(rows[1::2])))
+
+
+def test_a_filter_that_cannot_be_applied_is_a_sentence(write_study):
+    folder = str(write_study(gap_study()))
+    with pytest.raises(analysis.AnalysisError, match="cannot be read as asked"):
+        analysis.load(folder, filter=pc.field("corruption.lvl") == 0.5)
+
+
+def test_only_row_groups_that_can_hold_a_key_are_read(write_study, monkeypatch):
+    rows = sorted(gap_study(), key=lambda row: row["key"])
+    folder = write_study(rows, fragments=1)
+    points = pa.Table.from_pylist([point for row in rows for point in curve(row)], CURVES)
+    pq.write_table(points, folder / "curves" / "part-0.parquet", row_group_size=12)
+    read = []
+    make = ds.ParquetFileFormat.make_fragment
+
+    class Format(ds.ParquetFileFormat):
+        def make_fragment(self, *arguments, row_groups=None, **more):
+            read.extend(row_groups)
+            return make(self, *arguments, row_groups=row_groups, **more)
+
+    monkeypatch.setattr(ds, "ParquetFileFormat", Format)
+    keys = [rows[3]["key"], rows[17]["key"], "0" * 32]
+    assert set(analysis.load_curves(str(folder), keys=keys)["key"].to_pylist()) == set(keys[:2])
+    assert read == [3, 17]
+
+
+def test_the_columns_that_the_gap_needs(write_study):
+    folder = str(write_study(gap_study()))
+    columns = analysis.gap_columns(folder)
+    assert {"corruption.level", "model.width", "generalization_gap"} < set(columns)
+    assert not {"model.depth", "data.name", "optimizer.momentum", "model.parameters_per_sample", "test_loss"} & set(columns)
+    some, every = (analysis.gap_vs_capacity(analysis.load(folder, columns=names)) for names in (columns, None))
+    assert some.get_supxlabel() == every.get_supxlabel()
+    assert analysis.gap_columns("mlflow:any") is None
+
+
+@given(st.lists(st.sampled_from([f"{number:032x}" for number in (0, 1, 2**64, 2**127)] + ["short", ""]), max_size=6))
+def test_repeats_are_found(keys):
+    assert _all_different(pa.chunked_array([keys[:2], keys[2:]], pa.string())) == (len(set(keys)) == len(keys))
+
+
 def test_no_study_is_a_sentence(tmp_path):
     with pytest.raises(analysis.NothingToShow, match="there is no study at"):
         analysis.load(str(tmp_path / "missing"))
@@ -118,23 +175,13 @@ def test_a_study_without_records_is_an_empty_table(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
+def tracking(mlflow_uri):
     rows = gap_study(capacities=(1, 10), seeds=2)
-    rows.append(
-        record(
-            seed=7,
-            status="diverged",
-            train_loss=math.nan,
-            test_loss=math.inf,
-            fit_epoch=None,
-            interpolated=False,
-            **{"model.batch_norm": True},
-        )
-    )
+    diverged = {"status": "diverged", "train_loss": math.nan, "test_loss": math.inf, "fit_epoch": None, "interpolated": False}
+    rows.append(record(seed=7, **diverged, **{"model.batch_norm": True}))
     rows.append(record(seed=8, **{"measure.path_norm": 1 / 3, "measure.spectral_norm": 2.5}))
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    mirror(rows, uri)
-    return uri, rows
+    mirror(rows, mlflow_uri)
+    return mlflow_uri, rows
 
 
 @pytest.fixture(params=["api", "sql"])
