@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+from trainables import models, own_models
 
 settings.register_profile("gaplab", derandomize=True, database=None, deadline=None)
 settings.load_profile("gaplab")
@@ -35,3 +37,12 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("data") / "blobs.npz"
     np.savez(path, x_train=images(train), y_train=train, x_test=images(test), y_test=test)
     return f"npz:{path}"
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[str, str], None]]:
+    """Register sources, and forget their families afterwards."""
+    before = models.families()
+    yield own_models.register
+    for name in set(models.families()) - set(before):
+        del models._FAMILIES[name]

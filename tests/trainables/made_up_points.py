@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -33,6 +34,20 @@ def finish(training: Training) -> dict[str, Result]:
 def train(points: Iterable[TrialConfig], seats: int | None = None) -> dict[str, Result]:
     """The results of the points as one pack."""
     return finish(Training(list(points), CPU, seats=seats))
+
+
+def only(fields: dict[str, Any]) -> Result:
+    """The result of the point with these dotted fields."""
+    (result,) = train([point(fields)]).values()
+    return result
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as it comes back from a file that need not be trusted."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def told(result: Result) -> tuple[Any, ...]:
