@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import analysis
@@ -124,8 +124,11 @@ def test_a_fragment_cut_short_counts_as_not_there(writer, kept):
         assert statuses(writer.root) == {result(seed=1).key: "completed"}
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(written=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(STATUSES)), max_size=8), split=st.integers(1, 3))
+@example(written=[(0, "failed"), (0, "completed")], split=1)
+@example(written=[(0, "completed"), (0, "failed")], split=1)
+@example(written=[(0, "diverged"), (0, "failed"), (0, "failed")], split=3)
 def test_each_point_counts_once_and_an_outcome_stands_before_a_failure(tmp_path_factory, written, split):
     """Whatever was written how often, in whatever fragments: promise 2."""
     root = str(tmp_path_factory.mktemp("study") / "made-up")
