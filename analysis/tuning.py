@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,7 +193,9 @@ def _importances(
             for trial, number in zip(trials, noise, strict=True)
         ]
     )
-    return optuna.importance.get_param_importances(beside, evaluator=evaluator, target=_target(objective))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # low is good here; and the baseline says how few trials are too few
+        return optuna.importance.get_param_importances(beside, evaluator=evaluator, target=_target(objective))
 
 
 def _target(objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
@@ -217,7 +220,9 @@ def search_figures(study: optuna.Study) -> dict[str, Any]:
     for place, name in enumerate(names):
         told = {"target": _target(place) if several else None, "target_name": name}
         figures[f"History of the {name}"] = visualization.plot_optimization_history(study, **told)
-        figures[f"Importance for the {name}"] = visualization.plot_param_importances(study, **told)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            figures[f"Importance for the {name}"] = visualization.plot_param_importances(study, **told)
         figures[f"Parallel coordinates, {name}"] = visualization.plot_parallel_coordinate(study, **told)
         figures[f"Slices, {name}"] = visualization.plot_slice(study, **told)
     if several and len(names) <= 3:

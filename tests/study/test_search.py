@@ -403,7 +403,7 @@ def test_members_that_leave_do_not_change_those_that_stay() -> None:
         return [key for key, epoch, _ in reports if leaving.get(key) == epoch]
 
     def results(training: Training) -> dict[str, Result]:
-        found = {}
+        found: dict[str, Result] = {}
         while not training.finished:
             found |= {result.key: result for result in training.epoch()}
         return found
