@@ -10,70 +10,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from trainables.augmentation import augment, augments, soft_targets
 from trainables.config import TrialConfig
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.evaluation import Score, evaluate
-from trainables.inputs import PointData, point_data, stacked_inputs
+from trainables.inputs import point_data, stacked_inputs
 from trainables.limits import within
-from trainables.models import build, parameter_count
+from trainables.members import PROGRESS, Member, Result, failure, is_out_of_memory, judged, measured, result_of, solved
+from trainables.models import build
 from trainables.optimizers import StackedOptimizer, rate_at
 from trainables.resolution import sizes_only
-from trainables.solving import solve_point
 from trainables.streams import derive, generator
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one point.
-
-    Attributes:
-        status: "completed", "diverged" (its loss is not finite), "pruned" (a jury let it go) or "failed" (it raised, or does
-            not fit the memory).
-        reason: why it ended, in words.
-        outcome: the record's outcome columns by name; those that do not apply are None.
-        curve: one row per evaluated epoch, by the curves' column names.
-    """
-
-    point: TrialConfig
-    key: str
-    status: str
-    reason: str
-    outcome: dict[str, Any]
-    curve: list[dict[str, Any]]
-
 
 Jury = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
 """Decides which members leave early: ``[(key, epoch, errors), ...] -> keys`` (see `Training`)."""
-
-
-@dataclass(eq=False)
-class Member:
-    """A point in training."""
-
-    point: TrialConfig
-    key: str
-    data: PointData
-    module: nn.Module
-    epoch: int = 0
-    steps: int = 0
-    moments: list[Tensor] | None = None
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    fit_epoch: int | None = None
-    seconds: float = 0.0
-
-    def progress(self) -> dict[str, Any]:
-        """Everything of a checkpoint but tensors that the engine and optimizer hold."""
-        return {"key": self.key} | {name: getattr(self, name) for name in _PROGRESS}
-
-
-_PROGRESS = ("epoch", "steps", "curve", "fit_epoch", "seconds")
 
 
 class Training:
@@ -138,7 +92,7 @@ class Training:
     def epoch(self) -> list[Result]:
         """Train all seated members for one epoch; the results of those that ended with it."""
         if self._waiting and self._waiting[-1].optimizer.name == "closed_form":
-            return [_solved(self._waiting.pop(), self.device, self._point_seconds)]
+            return [solved(self._waiting.pop(), self.device, self._point_seconds)]
         failed: list[Result] = []
         started = time.perf_counter()
         try:
@@ -151,10 +105,10 @@ class Training:
         share = (time.perf_counter() - started) / len(self._seated)
         for member in self._seated:
             member.seconds += share
-        results = [self._judge(member, score) or self._overdue(member) for member, score in zip(self._seated, scores, strict=True)]
+        results = [judged(member, score) or self._overdue(member) for member, score in zip(self._seated, scores, strict=True)]
         if self._jury:
             results = self._after_verdict(self._jury, results, scores)
-        ended = [self._measured(place, result) if self._measures else result for place, result in enumerate(results) if result]
+        ended = [self._measured(place, result) for place, result in enumerate(results) if result]
         keys = {result.key for result in ended}
         self._keep = [place for place, member in enumerate(self._seated) if member.key not in keys]
         self._seated = [self._seated[place] for place in self._keep]
@@ -192,7 +146,7 @@ class Training:
                 try:
                     new.append(self._member(point))
                 except Exception as error:
-                    failed.append(_failure(point, error))
+                    failed.append(failure(point, error))
                     continue
             if self._seats is None:
                 inputs = math.prod(new[0].data.image_shape)
@@ -209,7 +163,7 @@ class Training:
         member = Member(point, point.key(), data, module.to(self.device))
         if saved is not None:
             member.module.load_state_dict(saved["state"])
-            for name in (*_PROGRESS, "moments"):
+            for name in (*PROGRESS, "moments"):
                 setattr(member, name, saved[name])
         return member
 
@@ -280,65 +234,20 @@ class Training:
                 scores[place] = score
         return scores
 
-    def _judge(self, member: Member, score: Score | None) -> Result | None:
-        """Note the score; the result if the member ends here."""
-        if score is None:
-            return None
-        budget, epoch = member.point.budget, member.epoch
-        if not math.isfinite(score.train_loss):
-            return _result(member, "diverged", f"the train loss is {score.train_loss} after epoch {epoch}", None)
-        rate = rate_at(member.point, max(0, epoch - 1))
-        member.curve.append({"key": member.key, "epoch": epoch, "learning_rate": rate} | score.as_columns())
-        if budget.stop_at_train_loss is not None:
-            reached, stops = score.train_loss <= budget.stop_at_train_loss, True
-        else:
-            target = budget.stop_at_train_error
-            reached, stops = score.train_error <= (target or 0.0), target is not None
-        if reached and member.fit_epoch is None:
-            member.fit_epoch = epoch
-        if reached and stops:
-            return _result(member, "completed", "reached the train target", score)
-        if _out_of_patience(member):
-            return _result(member, "completed", "stopped early: no lower validation error", score)
-        if epoch >= budget.epochs:
-            return _result(member, "completed", "spent its epochs", score)
-        return None
-
     def _overdue(self, member: Member) -> Result | None:
         """The failure of a member that spent more than its time."""
         if self._point_seconds is None or member.seconds <= self._point_seconds:
             return None
-        return _failure(
-            member.point, TimeoutError(f"not done after {member.epoch} epochs and the limit of {self._point_seconds:g} seconds")
-        )
+        late = TimeoutError(f"not done after {member.epoch} epochs and the limit of {self._point_seconds:g} seconds")
+        return failure(member.point, late)
 
     def _measured(self, place: int, result: Result) -> Result:
-        """The result of the seated member with its measures; one that cannot be computed is null, and the reason says why."""
-        if result.status != "completed":
+        """The result of the seated member with the measures that were asked for."""
+        if not self._measures:
             return result
-        from trainables.measures import Subject, measure_all
-
         assert self._engine is not None
         member = self._seated[place]
-        member.module.load_state_dict(self._engine.state(place))
-        train = member.data.train
-        subject = Subject(
-            module=member.module,
-            initial=self._member(member.point).module,
-            inputs=train.inputs.gather(train.index).reshape(-1, *member.data.image_shape),
-            labels=train.labels,
-            classes=member.data.classes,
-            seed=derive(member.point.seed, "measures"),
-            curve=member.curve,
-        )
-        outcome, reason = dict(result.outcome), result.reason
-        for name in self._measures:
-            try:
-                outcome[f"measure.{name}"] = measure_all([name], subject)[name]
-            except Exception as error:
-                outcome[f"measure.{name}"] = None
-                reason += f"; measure {name}: {type(error).__name__}: {error}"
-        return replace(result, outcome=outcome, reason=reason)
+        return measured(member, self._engine.state(place), self._member(member.point).module, self._measures, result)
 
     def _after_verdict(self, jury: Jury, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
         """The results, with those of the members that leave now."""
@@ -349,7 +258,7 @@ class Training:
         ]
         leaving = set(jury(reports)) if reports else set()
         return [
-            _result(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result
+            result_of(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result
             for member, score, result in zip(self._seated, scores, results, strict=True)
         ]
 
@@ -360,62 +269,10 @@ class Training:
         """
         seated, self._seated, self._keep, self._engine, self._optimizer = self._seated, [], [], None, None
         if len(seated) == 1:
-            return [_failure(seated[0].point, error)]
-        if _is_out_of_memory(error):
+            return [failure(seated[0].point, error)]
+        if is_out_of_memory(error):
             self._seats = max(1, len(seated) // 2)
             self._waiting += [member.point for member in reversed(seated)]
         else:
             self._alone = [self._member(member.point) for member in reversed(seated)]
         return []
-
-
-def _out_of_patience(member: Member) -> bool:
-    patience = member.point.regularizers.early_stopping
-    if patience is None:
-        return False
-    errors = [row["validation_error"] for row in member.curve]
-    return len(errors) - 1 - errors.index(min(errors)) >= patience
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _result(member: Member, status: str, reason: str, score: Score | None) -> Result:
-    point, data = member.point, member.data
-    parameters = parameter_count(sizes_only(point.model), data.image_shape, data.classes)
-    outcome: dict[str, Any] = {
-        "parameters": parameters,
-        "parameters_per_sample": parameters / len(data.train.index),
-        "wrong_label_rate": data.train.wrong.double().mean().item(),
-        "epochs": member.epoch,
-        "fit_epoch": member.fit_epoch,
-        "interpolated": member.fit_epoch is not None,
-        "seconds": member.seconds,
-    }
-    if score is not None:
-        outcome |= {
-            "train_error": score.train_error,
-            "train_loss": score.train_loss,
-            "validation_error": score.validation_error,
-            "test_error": score.test_error,
-            "test_loss": score.test_loss,
-            "generalization_gap": score.test_error - score.train_error,
-        }
-    return Result(point, member.key, status, reason, outcome, member.curve)
-
-
-def _solved(point: TrialConfig, device: torch.device, seconds: float | None) -> Result:
-    """The result of a point that is solved in closed form."""
-    key = point.key()
-    try:
-        outcome, row = within(seconds, lambda: solve_point(point, device))
-    except Exception as error:
-        return _failure(point, error)
-    rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}
-    return Result(point, key, "completed", "solved in closed form", outcome, [rate | row])
-
-
-def _failure(point: TrialConfig, error: Exception) -> Result:
-    reason = "out of memory, even alone" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}"
-    return Result(point, point.key(), "failed", reason, {}, [])
