@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TUNED, UNTUNED = "tuned", "untuned"
 Evaluator = Literal["ped_anova", "fanova"]
+_PLACE = "place in tuning.json"
 BASELINE = "a random number"
 """The parameter that cannot matter, beside those of a search."""
 
@@ -41,7 +42,7 @@ def compared_runs(source: str) -> pa.Table:
 
     Returns:
         The records, with the columns ``variant`` ("tuned", "untuned", "without dropout", ...) and ``cell`` (its fields as
-        text, empty for a search without a grid) in front.
+        text, empty for a search without a grid) in front; in the order of the grid, the tuned point first.
 
     Raises:
         NothingToShow: the search has not ended, or compares nothing (``search.ablation_seeds``).
@@ -52,16 +53,18 @@ def compared_runs(source: str) -> pa.Table:
             cells = json.loads(stream.read())
     except FileNotFoundError:
         raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
-    found = {
-        "key": [key for cell in cells for keys in cell["variants"].values() for key in keys],
-        "variant": [name for cell in cells for name, keys in cell["variants"].items() for _ in keys],
-        "cell": [_in_words(cell["cell"]) for cell in cells for keys in cell["variants"].values() for _ in keys],
-    }
-    wanted = pa.table(found, pa.schema([(name, pa.string()) for name in found]))
-    runs = wanted.join(load(source), "key", join_type="inner")
+    rows = [
+        {"key": key, "variant": name, "cell": _in_words(cell["cell"])}
+        for cell in cells
+        for name, keys in cell["variants"].items()
+        for key in keys
+    ]
+    wanted = pa.Table.from_pylist(rows, pa.schema([("key", pa.string()), ("variant", pa.string()), ("cell", pa.string())]))
+    placed = wanted.append_column(_PLACE, pa.array(range(len(rows)), pa.int64()))
+    runs = placed.join(load(source), "key", join_type="inner").sort_by(_PLACE).drop_columns([_PLACE])
     if not runs.num_rows:
         raise NothingToShow(f"{source} has no record of its comparison yet")
-    return runs.sort_by([("cell", "ascending"), ("variant", "ascending"), ("seed", "ascending")])
+    return runs
 
 
 def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
@@ -74,26 +77,20 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
     Returns:
         One row a cell and variant: ``cell``, ``variant``, ``seeds``, the mean of the value with ``.low`` and ``.high``
         (Student t), and against the tuned point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and
-        ``p.holm`` (of a t test, corrected for the variants of the cell). The tuned point comes first.
+        ``p.holm`` (of a t test, corrected for the variants of the cell).
     """
     tables = []
     for cell in pc.unique(runs["cell"]).to_pylist():
         mine = runs.filter(pc.field("cell") == cell)
+        order = pa.table({"variant": pc.unique(mine["variant"])})
+        order = order.append_column(_PLACE, pa.array(range(order.num_rows), pa.int64()))
         means = over_seeds(mine.filter(pc.field("status") == "completed"), ["cell", "variant"], [value])
         against = compare(mine, "variant", value=value, against=TUNED)
         wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
         differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
-        tables.append(means.join(differences, "variant", join_type="left outer"))
-    joined = pa.concat_tables(tables)
-    order = {name: place for place, name in enumerate((TUNED, UNTUNED))}
-    rank = pa.array(
-        [(order.get(name, 2), name) for name in joined["variant"].to_pylist()], pa.struct([("a", pa.int8()), ("b", pa.string())])
-    )
-    ranked = joined.append_column("place", rank.field("a")).sort_by(
-        [("cell", "ascending"), ("place", "ascending"), ("variant", "ascending")]
-    )
+        tables.append(means.join(differences, "variant", join_type="left outer").join(order, "variant").sort_by(_PLACE))
     ends = ["difference", "difference.low", "difference.high", "p.holm"]
-    return ranked.select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
+    return pa.concat_tables(tables).select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
 
 
 def tuned_gap_vs_capacity(runs: pa.Table, *, capacity: str = "parameters_per_sample", title: str | None = None) -> Figure:
