@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.aggregate import LEVEL, Interval, outcomes
-from analysis.lines import Line
+from analysis.lines import FEW_LINES, Line
 from analysis.moments import moment_of
 from analysis.style import words
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW_LINES = 6
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
 _INTERVALS = {
@@ -54,7 +53,7 @@ def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **lo
 
 def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look: Any) -> None:
     xs, low, high = (line.numbers(column, rows) for column in (x, f"{y}.low", f"{y}.high"))
-    panel.fill_between(xs, low, high, color=line.colour, alpha=0.16, linewidth=0, gid="bands")
+    panel.fill_between(xs, low, high, color=line.colour, alpha=line.band, linewidth=0, gid="bands")
     look = {"color": line.colour, "marker": line.marker, "markeredgewidth": 1.3, "gid": "means"} | look
     panel.plot(xs, line.numbers(y, rows), **look)
 

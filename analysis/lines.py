@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.aggregate import sorted_by
 from analysis.style import MARKERS, colours, words
 
+FEW_LINES = 6
 MOST_LINES = 12
 """More lines than this cannot be told apart: a picture shows so many, spread evenly over all, and says so."""
 
@@ -38,6 +39,8 @@ class Line:
     colour: Any
     marker: str
     rows: pa.Table
+    band: float = 0.16
+    """How opaque its band is: less where many lie over each other."""
 
     def among(self, table: pa.Table) -> pa.Table:
         """The rows of a table that belong to this line."""
@@ -58,10 +61,11 @@ def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
         return [Line((), (), "", colours([""])[0], MARKERS[0], table)], 1
     combinations, of = shown_combinations(table, by)
     looks = colours([values[0] if len(by) == 1 else str(values) for values in combinations])
+    band = 0.16 if len(combinations) <= FEW_LINES else 0.06
     lines = []
     for place, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
         rows = table.filter(_agreeing(by, values))
-        lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows))
+        lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows, band))
     return lines, of
 
 

@@ -152,9 +152,7 @@ def _gap_rows(table: pa.Table) -> dict[str, Any] | None:
         where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit, cell["seeds"]]
         rows.append([*where, cell["generalization_gap"], half, cell["train_error"], cell["test_error"]])
     head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "\N{PLUS-MINUS SIGN} 95 %", "train error", "test error"]
-    caption = (
-        "Means over seeds; half widths of Student t intervals. Seeds that reached their train target and others are two rows."
-    )
+    caption = "Means over seeds; half widths of Student t intervals. Seeds that reached their train target and others are two rows."
     return _part("Gap by capacity and corruption", caption, head, rows)
 
 

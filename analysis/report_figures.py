@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -243,7 +244,11 @@ def _mean_trace(
         "y": means[y].to_pylist(),
         "mode": "lines+markers" if markers else "lines",
         "line": {"dash": "solid" if filled else "dash", "width": 2},
-        "marker": {"symbol": _SYMBOLS[line.marker] + ("" if filled else "-open"), "size": [8] * rows.num_rows + [0]},
+        "marker": {
+            "symbol": _SYMBOLS[line.marker] + ("" if filled else "-open"),
+            "size": [8] * rows.num_rows + [0],
+            "line": {"width": 0 if filled else 1.5},
+        },
         "name": escape(line.label) or "mean",
         "text": [_mean_text(row, line, x, y) for row in means.to_pylist()],
         "hovertemplate": "%{text}<extra></extra>",
@@ -301,7 +306,14 @@ def _plain(column: str) -> str:
 
 
 def _plot(traces: list[dict[str, Any]], x: str, y: str, *, logarithmic: bool = False) -> dict[str, Any]:
+    """A plot whose vertical axis holds the means and the runs: intervals of two or three seeds may lie far outside."""
     across: dict[str, Any] = {"title": {"text": escape(x.replace("$", ""))}}
     if logarithmic:
         across |= {"type": "log", "dtick": 1}
-    return {"data": traces, "layout": {"xaxis": across, "yaxis": {"title": {"text": escape(y.replace("$", ""))}}}}
+    up: dict[str, Any] = {"title": {"text": escape(y.replace("$", ""))}}
+    heights = [one for trace in traces if trace.get("meta", {}).get("role") in ("mean", "run") for one in trace["y"] if one is not None]
+    heights = [one for one in heights if isfinite(one)]
+    if heights:
+        low, high = min(0.0, *heights), max(0.02, *heights)
+        up["range"] = [low - 0.03 * (high - low), high + 0.06 * (high - low)]
+    return {"data": traces, "layout": {"xaxis": across, "yaxis": up}}

@@ -19,6 +19,8 @@ from analysis.parquet_source import _all_different
 from study.records import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 
+pytestmark = pytest.mark.xdist_group("analysis")  # one MLflow database
+
 
 def by_key(table: pa.Table) -> pa.Table:
     return table.sort_by([(name, "ascending") for name in ("key", "epoch") if name in table.column_names])

@@ -18,6 +18,7 @@ import pytest
 import analysis
 from tests.analysis.made_up_study import gap_study, mirror, record, records
 
+pytestmark = pytest.mark.xdist_group("analysis")  # one browser, one MLflow database
 NASTY = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned=2'> & \"quoted\" 'too' {{ 7191 * 7 }} $x_1$"
 SPEC = f"# what it shows: {NASTY}\nstudy: made-up\nspace:\n  seed: {{range: 3}}\n"
 
