@@ -1,10 +1,12 @@
 """What a study says: load its records, aggregate them, draw them.
 
-import analysis
+    import analysis
 
-records = analysis.load("results/gap-vs-capacity")
-figure = analysis.gap_vs_capacity(records)
-analysis.write_chart(figure, "gap")
+    records = analysis.load("results/gap-vs-capacity")
+    figure = analysis.gap_vs_capacity(records)
+    analysis.write_chart(figure, "gap")
+
+Tables are Arrow's: ``table.to_pandas(types_mapper=pandas.ArrowDtype)`` and ``polars.from_arrow(table)`` copy only where they must.
 """
 
 from analysis.aggregate import gap_table, over_seeds
