@@ -21,6 +21,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     Raises:
         ConfigError: the data set cannot be had, the sizes do not fit it, or no width reaches `parameters_per_sample`.
     """
+    if point.optimizer.name == "closed_form":
+        solving.check(point)
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
     shape = input_shape(dataset, data.preprocessing)
@@ -28,9 +30,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if model.parameters_per_sample is not None:
         model, data = _solve(model, data, shape, dataset)
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
-    if resolved.optimizer.name == "closed_form":
-        solving.check(resolved)
-    else:
+    if resolved.optimizer.name != "closed_form":
         parameter_count(sizes_only(model), shape, dataset.classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)
     return resolved

@@ -77,6 +77,8 @@ def check(point: TrialConfig) -> None:
     regularizers = point.regularizers
     if point.model.name not in _METHODS:
         raise ConfigError(f"optimizer.name is closed_form, which does not solve model {point.model.name}: it solves {', '.join(_METHODS)}")
+    if point.model.parameters_per_sample is not None and point.model.name != "random_features":
+        raise ConfigError(f"model.parameters_per_sample is solved for a width, but what closed_form solves for {point.model.name} has none")
     others = ("dropout", "crop", "flip", "label_smoothing", "mixup", "gradient_clip", "early_stopping")
     if used := [name for name in others if getattr(regularizers, name)]:
         raise ConfigError(f"regularizers.{used[0]} belongs to training; closed_form takes weight_decay, its ridge, alone")

@@ -76,7 +76,7 @@ class Training:
         self._engine: Engine | None = None
         self._optimizer: StackedOptimizer | None = None
         self._restored: list[Member] = []
-        self._alone: list[Member] = []  # restarted after an error among several: each tells its own story
+        self._alone: list[TrialConfig] = []  # restarted after an error among several: each tells its own story
 
     @property
     def finished(self) -> bool:
@@ -124,8 +124,7 @@ class Training:
             tensors = {"state": self._engine.state(place), "moments": self._optimizer.state(place)}
             members.append(member.progress() | tensors)
         members += [m.progress() | {"state": m.module.state_dict(), "moments": m.moments} for m in reversed(self._restored)]
-        unstarted = [*self._waiting, *(member.point for member in self._alone)]
-        return {"members": members, "waiting": [point.key() for point in unstarted]}
+        return {"members": members, "waiting": [point.key() for point in (*self._waiting, *self._alone)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of a Training of the same points."""
@@ -136,16 +135,21 @@ class Training:
     def _fill_seats(self, failed: list[Result]) -> None:
         """Seat waiting points; those that cannot even be built join `failed`."""
         new: list[Member] = []
-        if self._alone and not self._seated:
-            new.append(self._alone.pop())
-        while not self._alone and (self._restored or self._waiting) and len(self._seated) + len(new) < (self._seats or 1):
-            if self._restored:
+        while len(self._seated) + len(new) < (1 if self._alone else self._seats or 1):
+            queue = self._alone or self._waiting
+            if self._restored and not self._alone:
                 new.append(self._restored.pop())
+            elif not queue:
+                break
             else:
-                point = self._waiting.pop()
+                point = queue.pop()
                 try:
                     new.append(self._member(point))
                 except Exception as error:
+                    if is_out_of_memory(error) and (self._seated or new):  # what is missing is what the others hold
+                        queue.append(point)
+                        self._seats = len(self._seated) + len(new)
+                        break
                     failed.append(failure(point, error))
                     continue
             if self._seats is None:
@@ -181,7 +185,7 @@ class Training:
             shape = self._seated[0].data.image_shape
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
             self._optimizer = StackedOptimizer(first.optimizer)
-        self._engine.seat(stayed, [member.module for member in new], [point.regularizers.dropout for point in points])
+        self._engine.seat(stayed, [member.module for member in new])
         self._optimizer.seat(stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new])
         self._smoothing = torch.tensor([point.regularizers.label_smoothing for point in points], device=self.device)
         self._augments = any(augments(point) for point in points)
@@ -274,5 +278,5 @@ class Training:
             self._seats = max(1, len(seated) // 2)
             self._waiting += [member.point for member in reversed(seated)]
         else:
-            self._alone = [self._member(member.point) for member in reversed(seated)]
+            self._alone = [member.point for member in reversed(seated)]
         return []

@@ -45,8 +45,8 @@ class Engine(Protocol):
         """(len(members), classes, B) of those members in evaluation mode, for inputs (len(members), B, D)."""
         ...
 
-    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
-        """Go on with the members `keep` (their places now), followed by new ones; `dropouts` are of all of them."""
+    def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
+        """Go on with the members `keep` (their places now), followed by new ones, each with its own module's dropout rate."""
         ...
 
     def state(self, member: int) -> State:

@@ -17,8 +17,8 @@ class ModuleEngine:
         self._modules: list[nn.Module] = []
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
 
-    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
-        self._modules = [self._modules[place] for place in keep] + modules  # a module has its own dropout rate
+    def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
+        self._modules = [self._modules[place] for place in keep] + modules
         device = next(self._modules[0].parameters()).device.type
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
         trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in self._modules]

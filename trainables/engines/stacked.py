@@ -25,18 +25,21 @@ _MOST_MEMBERS = 64
 
 
 def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable."""
-    if not isinstance(module, nn.Sequential):
+    """The named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable.
+
+    Only these very classes, all trained: a subclass, a parametrization or a frozen layer computes something else.
+    """
+    if type(module) is not nn.Sequential or not all(parameter.requires_grad for parameter in module.parameters()):
         return None
     named = list(module.named_children())
-    if not named or not isinstance(named[0][1], nn.Flatten) or not isinstance(named[-1][1], nn.Linear):
+    if not named or type(named[0][1]) is not nn.Flatten or type(named[-1][1]) is not nn.Linear:
         return None
     found: list[tuple[str, nn.Module]] = []
     expected: tuple[type, ...] = (nn.Linear, FourierFeatures)
     for name, layer in named[1:]:
         if isinstance(layer, nn.Dropout) and found and expected == (nn.Linear,):
             continue
-        if not isinstance(layer, expected):
+        if type(layer) not in expected:
             return None
         if isinstance(layer, FourierFeatures):
             found.append((name, layer))
@@ -47,6 +50,17 @@ def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
         else:
             expected = (nn.Linear,)
     return found
+
+
+def _rates_of(module: nn.Module) -> list[float]:
+    """The dropout rate of each hidden layer of a stackable module: that of the dropout layers after it, 0 without."""
+    rates: list[float] = []
+    for layer in list(module.children())[1:-1]:
+        if isinstance(layer, nn.Linear | FourierFeatures):
+            rates.append(0.0)
+        elif isinstance(layer, nn.Dropout):
+            rates[-1] = layer.p
+    return rates
 
 
 def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
@@ -70,10 +84,11 @@ class StackedDense:
         self._features = [(name, layer.amplitude) for name, layer in layers if isinstance(layer, FourierFeatures)]
         self._trainable = [f"{name}.{part}" for name, biased in self._linear for part in (("weight", "bias") if biased else ("weight",))]
         self._stacked: State = {}
+        self._rates: list[list[float]] = []
         self._loss = loss
         self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def seat(self, keep: list[int], modules: list[nn.Module], dropouts: list[float]) -> None:
+    def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
         kept = {name: tensor[keep] for name, tensor in self._stacked.items()} if keep else {}
         states = [module.state_dict() for module in modules]
         fixed = [f"{name}.{part}" for name, _ in self._features for part in ("frequencies", "phases")]
@@ -88,7 +103,7 @@ class StackedDense:
         self._biases = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
         self._weight_gradients = [gradients[f"{name}.weight"] for name, _ in self._linear]
         self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
-        self._dropouts = dropouts
+        self._rates = [self._rates[place] for place in keep] + [_rates_of(module) for module in modules]
         self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
@@ -152,19 +167,19 @@ class StackedDense:
         if self._type != torch.float32:
             return out.copy_(torch.bmm(left.to(self._type), right.to(self._type)))
         if len(left) == 1 and 1 in (left.shape[1], left.shape[2], right.shape[2]):
-            return out.copy_(torch.bmm(left.expand(2, -1, -1).contiguous(), right.expand(2, -1, -1).contiguous())[:1])
+            return out.copy_(torch.bmm(_twice(left), _twice(right))[:1])
         return torch.bmm(left, right, out=out)
 
     def _dropout_masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor] | None:
         """For each hidden layer 0 or 1/(1 - rate), (K, B, size); None when no member drops."""
-        if not any(self._dropouts):
+        if not any(map(any, self._rates)):
             return None
         sizes = [weight.shape[2] for weight in (self._weights if self._features else self._weights[1:])]
         masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
-        for member, (rate, stream) in enumerate(zip(self._dropouts, streams, strict=True)):
-            if rate:
-                draw = generator(*stream)
-                for mask in masks:
+        for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
+            draw = generator(*stream)
+            for rate, mask in zip(rates, masks, strict=True):
+                if rate:
                     mask[member] = torch.rand(mask.shape[1:], generator=draw).ge_(rate).mul_(1 / (1 - rate))
         return [mask.to(inputs.device) for mask in masks]
 
@@ -174,3 +189,8 @@ class StackedDense:
         if key not in self._buffers:
             self._buffers[key] = torch.empty(shape, device=self.parameters[0].device)
         return self._buffers[key]
+
+
+def _twice(one: Tensor) -> Tensor:
+    """(1, rows, columns) to (2, rows, columns) with the same strides inside, for they choose the kernel."""
+    return torch.empty_strided((2, *one.shape[1:]), (one[0].numel(), *one.stride()[1:]), dtype=one.dtype, device=one.device).copy_(one)
