@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.dataset
+import pyarrow as pa
+import pyarrow.parquet
+from pyarrow.fs import FileSelector
 
 from study.objectives import NEEDED
 from study.records import FINAL, fragments, open_store, read_fragments, statuses
 
 _COLUMNS = ["key", "status", "reason", *NEEDED]
+_CURVE = ["key", "epoch", "train_error", "validation_error"]
 
 
 class Outcomes:
@@ -24,6 +27,8 @@ class Outcomes:
         self._root = root
         self._seen: set[str] = set()
         self._rows: dict[str, dict[str, Any]] = {}
+        self._seen_curves: set[str] = set()
+        self._curves: dict[str, dict[int, dict[str, Any]]] = {}
         self.refresh()
         final = {key for key, status in statuses(root, measures).items() if status in FINAL}
         self._rows = {key: row for key, row in self._rows.items() if key in final}
@@ -44,13 +49,18 @@ class Outcomes:
                 self._rows[row["key"]] = row
         self._seen.update(new)
 
-    def curves(self, keys: Iterable[str]) -> dict[str, dict[int, dict[str, Any]]]:
-        """key -> epoch -> the row of its curve, with train and validation error."""
-        wanted = list(keys)
+    def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
+        """epoch -> train and validation error of a recorded point; curves are written before records, so it is there."""
+        if key not in self._curves:
+            self._read_curves()
+        return self._curves.get(key, {})
+
+    def _read_curves(self) -> None:
         filesystem, path = open_store(self._root)
-        curves = pyarrow.dataset.dataset(f"{path}/curves", filesystem=filesystem, format="parquet", exclude_invalid_files=True)
-        table = curves.to_table(columns=["key", "epoch", "train_error", "validation_error"], filter=pc.field("key").isin(wanted))
-        found: dict[str, dict[int, dict[str, Any]]] = {key: {} for key in wanted}
-        for row in table.to_pylist():
-            found[row["key"]][row["epoch"]] = row
-        return found
+        listed = filesystem.get_file_info(FileSelector(f"{path}/curves", allow_not_found=True))
+        names = {info.path for info in listed if info.base_name.endswith(".parquet") and not info.base_name.startswith(".")}
+        for name in sorted(names - self._seen_curves):
+            with suppress(pa.ArrowException, OSError):  # a damaged file is named by whoever shows curves
+                for row in pyarrow.parquet.read_table(name, columns=_CURVE, filesystem=filesystem, partitioning=None).to_pylist():
+                    self._curves.setdefault(row["key"], {})[row["epoch"]] = row
+        self._seen_curves |= names

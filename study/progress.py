@@ -44,7 +44,7 @@ def drawn() -> Iterator[Told]:
             bars.update(bar, completed=done)
 
         def started(points: int, seconds: float) -> None:
-            eta.began, eta.total = time.monotonic(), seconds
+            eta.began, eta.total, eta.done = time.monotonic(), seconds, 0.0
             bars.update(bar, description="training", completed=0, total=points, note=str(eta))
             if not console.is_terminal:
                 console.print(f"training {points:,} points")

@@ -236,10 +236,10 @@ class Search:
 
     def _report(self, suggestion: Suggestion) -> None:
         """Intermediate values: the mean over the seeds at every epoch that all of them reached."""
-        curves = list(self.outcomes.curves([point.key for point in suggestion.points]).values())
+        curves = [self.outcomes.curve(point.key) for point in suggestion.points]
         objective = self.declared.objectives[0]
         for epoch in sorted(set.intersection(*(set(curve) for curve in curves))):
-            rows = [curve[epoch] | {"status": "running"} for curve in curves]
+            rows = [{"status": "running", **curve[epoch]} for curve in curves]
             suggestion.trial.report(mean(rows, objective), epoch)
 
 
