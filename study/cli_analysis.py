@@ -62,8 +62,8 @@ def plot(
     import analysis
 
     table = _load(source, tracking_uri, mapping, sql)
-    lines = {"by": by} if by else {}
-    axis = {"capacity": capacity} if capacity else {}
+    lines: dict[str, Any] = {"by": by} if by else {}
+    axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
 
     def curves() -> pa.Table:
         return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, keys=table["key"])
