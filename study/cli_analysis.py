@@ -1,4 +1,4 @@
-"""The analysing commands of ``gaplab``: plot, fit, compare, rank, export. Each prints a table or writes files, and runs nothing."""
+"""The analysing commands of ``gaplab``: plot, fit, compare, rank, export, report. Each prints a table or writes files, and runs nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Picture(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export):
+    for command in (plot, fit, compare, rank, export, report):
         app.command()(command)
 
 
@@ -151,21 +151,36 @@ def export(
     sql: Sql = False,
 ) -> None:
     """Write the records, or the curves, as one Parquet or CSV file."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
     import analysis
 
-    if output.suffix not in (".parquet", ".csv"):
-        raise ConfigError(f"{output}: give a file that ends in .parquet or .csv")
     load = analysis.load_curves if curves else analysis.load
     table = load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        (pyarrow.parquet.write_table if output.suffix == ".parquet" else pyarrow.csv.write_csv)(table, output)
+        path = analysis.export(table, output)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error}") from None
-    print(f"wrote {output}: {table.num_rows:,} rows")
+    print(f"wrote {path}: {table.num_rows:,} rows")
+
+
+def report(
+    source: Source,
+    output: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the study's folder by default.")] = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
+    import analysis
+
+    local = "://" not in source and not source.startswith("mlflow:")
+    path = output or (Path(source) / "report.html" if local else Path("report.html"))
+    try:
+        print(f"wrote {analysis.write_report(source, path, tracking_uri=tracking_uri)}")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from None
+    beside = Path(source).resolve().parent / "mlflow.db"
+    if local and beside.is_file():
+        from study.mirror import Mirror
+
+        Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
 
 
 def _load(source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False) -> pa.Table:
