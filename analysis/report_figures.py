@@ -26,6 +26,10 @@ from analysis.training_charts import over_training
 
 MOST_MARKS = 3000
 """Runs that are drawn one by one."""
+_DRAWN = (
+    *("key", "status", "seed", "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
+    *("interpolated", "fit_epoch", "wrong_label_rate", *ERRORS),
+)
 _SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -67,6 +71,7 @@ def pictures(table: pa.Table, curves: Callable[[pa.Table], pa.Table]) -> Iterato
         table: records.
         curves: loads the curves of some records.
     """
+    table = table.select(list(dict.fromkeys([*_DRAWN, *varying_fields(table)])))  # filtering all columns of many runs takes long
     drawers = (_gap, _map, _error_vs_corruption, _time_to_fit, _train_vs_test)
     for draw in drawers:
         try:
