@@ -74,9 +74,7 @@ def test_sign_error_weighs_pairs_by_hand() -> None:
 
     weights = {pair: weight(*pair) for pair in wrong}
     total = sum(weights.values())
-    (found,) = (
-        row for row in sign_errors(records(rows), test_size=1000, minimum_effective_size=0).to_pylist() if row["measure"] == "mine"
-    )
+    (found,) = (row for row in sign_errors(records(rows), test_size=1000, minimum_effective_size=0).to_pylist() if row["measure"] == "mine")
     assert found["sign_error"] == pytest.approx(sum(weights[pair] * wrong[pair] for pair in wrong) / total)
     assert found["effective_size"] == pytest.approx(total**2 / sum(each**2 for each in weights.values()))
     assert found["hyperparameter"] == "model.width"

@@ -17,7 +17,7 @@ from trainables.config import ConfigError
 
 TWELVE_DIGITS = 1e-11
 """Grid values are rounded to twelve significant digits."""
-finite = st.floats(-1e9, 1e9)
+finite = st.integers(-(10**9), 10**9).map(lambda number: number / 1000)
 positive = st.floats(1e-9, 1e9)
 quantiles = st.floats(0, 1, exclude_max=True)
 

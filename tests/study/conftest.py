@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import pytest
 from study import cli
 from study.cluster import connected
 from study.spec import Resources
+from tests.study.worker_processes import MARK
+
+os.environ[MARK] = f"tests of {os.getpid()}"
 
 
 @pytest.fixture(scope="session")

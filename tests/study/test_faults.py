@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 
 OWN_RUN = ("seconds", "finished", "host", "git_commit")
 """Columns that tell of the run, not of the point."""
-OWNER = f"test_faults of {os.getpid()}"
+OWNER = os.environ[MARK]  # set by conftest, before any Ray of this process starts
 DATA = {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 500}
 WRITTEN: dict[str, Any] = {
     "study": "endures",
@@ -64,7 +64,6 @@ def faulty(model, dropout, image_shape, classes):
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
     """One Ray for all tests here but the one that kills its driver."""
-    os.environ[MARK] = OWNER
     with connected(Resources(workers=2), None):
         yield
 

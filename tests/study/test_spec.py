@@ -86,9 +86,9 @@ def test_presets_are_valid_and_say_what_they_show_and_cost(name):
     spec = read_spec(name)
     assert spec.search.kind == "optuna" or spec.assignments()
     head = (PRESETS / f"{name}.yaml").read_text().split("study:")[0]
-    assert f"gaplab run {name}" in head or f"gaplab reproduce {name}" in head
-    assert "# Expect:" in head
+    assert f"# Run: gaplab run {name}" in head or f"# Run: gaplab reproduce {name}" in head
     assert "# Cost:" in head
+    assert "# Expect:" in head or "not run yet" in head
 
 
 # --set
