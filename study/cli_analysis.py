@@ -61,9 +61,10 @@ def plot(
     """Draw one of the field's pictures."""
     import analysis
 
-    table = _load(source, tracking_uri, mapping, sql)
     lines: dict[str, Any] = {"by": by} if by else {}
     axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
+    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
+    table = _load(source, tracking_uri, mapping, sql, only)
 
     def curves() -> pa.Table:
         return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, keys=table["key"])
@@ -183,13 +184,15 @@ def report(
         Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
 
 
-def _load(source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False) -> pa.Table:
+def _load(
+    source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False, columns: list[str] | None = None
+) -> pa.Table:
     import analysis
     from study.mirror import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)
-    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
+    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
 
 
 def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
