@@ -24,14 +24,17 @@ from analysis.run_charts import parallel_coordinates, train_vs_test
 from analysis.style import write_chart
 from analysis.thresholds import interpolation_thresholds, threshold_location
 from analysis.training_charts import early_stopping, epoch_double_descent, learning_curves, memorisation
+from analysis.tuning import ablation_table, compared_runs, importance_table, optuna_studies, search_figures, tuned_gap_vs_capacity
 
 __all__ = [
     "AnalysisError",
     "NothingToShow",
     "PowerLaw",
+    "ablation_table",
     "at_moment",
     "capacity_corruption_map",
     "compare",
+    "compared_runs",
     "double_descent",
     "early_stopping",
     "epoch_double_descent",
@@ -41,17 +44,21 @@ __all__ = [
     "gap_columns",
     "gap_table",
     "gap_vs_capacity",
+    "importance_table",
     "interpolation_thresholds",
     "learning_curves",
     "load",
     "load_curves",
     "memorisation",
+    "optuna_studies",
     "over_seeds",
     "parallel_coordinates",
     "power_law_table",
+    "search_figures",
     "threshold_location",
     "time_to_fit",
     "train_vs_test",
+    "tuned_gap_vs_capacity",
     "write_chart",
     "write_report",
 ]
