@@ -95,13 +95,14 @@ async def _print_tail(client: JobSubmissionClient, job: str) -> None:
 
 
 def _pack(spec: Spec, folder: Path) -> None:
-    """The spec and its own models, as the job will find them."""
+    """The spec, its own models and its own search space, as the job will find them."""
     assert spec.source is not None
     shutil.copy(spec.source, folder / "spec.yaml")
     home = spec.source.parent.resolve()
-    for path in spec.imports:
+    space = [spec.source.parent / spec.search.function.rpartition(":")[0]] if spec.search.function else []
+    for path in (*spec.imports, *space):
         if not path.resolve().is_relative_to(home):
-            raise ConfigError(f"imports: {path} does not lie beside or below {spec.source}, from where it could be sent to the cluster")
+            raise ConfigError(f"{path} does not lie beside or below {spec.source}, from where it could be sent to the cluster")
         target = folder / path.resolve().relative_to(home)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

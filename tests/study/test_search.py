@@ -349,6 +349,32 @@ def test_every_sampler_searches_a_conditional_space(name: str, trained: Trained)
     assert type(search.cells[0].study.sampler) is type(build(name, 0))
 
 
+# On the command line
+
+
+def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) -> None:
+    from rich.console import Console
+
+    from study.search_view import concluded, described, progress_of
+
+    spec = spec_of(SPACE | {"model.width": {"values": [2, 4]}}, sampler="auto", replicates=3)
+    console = Console(width=160, record=True)
+    for part in (*described(spec, str(trained.root)), progress_of(spec, str(trained.root))):
+        console.print(part)
+    text = console.export_text()
+    assert "2 cells x 20 suggestions x 3 seeds = 120 points" in text
+    assert "GP: numbers only, up to 100 trials" in text
+    assert "0.001 to 1, logarithmic" in text
+    assert "40 suggestions declared; none asked for yet" in text
+    assert not list(trained.root.rglob("*"))
+    root = trained.root / spec.study
+    Trained(root).run(spec_of(SPACE | {"model.width": {"values": [2, 4]}}, replicates=3))
+    assert "40 suggestions declared; 40 complete" in str(progress_of(spec, str(trained.root)))
+    tables, files = concluded(str(root), spec, root / "charts")
+    assert len(tables) == 1
+    assert [file.name for file in files] == ["search.html"]
+
+
 # Pruning
 
 
