@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 SEEDS, TRIALS = 24, 96
-SPEED_TRIALS, TUNE_TRIALS = 500, 200
+SPEED_TRIALS, TUNE_TRIALS = 500, 100
 QUALITY: dict[str, Any] = {
     "study": "known-optimum",
     "trial": {"data": {"name": "synthetic", "train_size": 50, "validation_size": 50}, "model": {"width": 4}},
