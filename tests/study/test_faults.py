@@ -99,7 +99,7 @@ def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str,
     command = [sys.executable, "-c", "from study.cli import main; main()", "run", "spec.yaml"]
     driver = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        waited = time.monotonic() + 100
+        waited = time.monotonic() + 300
         while not fragments(root) and time.monotonic() < waited:
             time.sleep(0.05)
         with pytest.raises(ConfigError, match="another gaplab is at work"):

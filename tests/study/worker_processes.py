@@ -13,7 +13,8 @@ def workers(owner: str) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            trains = (process / "cmdline").read_bytes().startswith(b"ray::ResourceTrainable")
+            title = (process / "cmdline").read_bytes()  # another one between two calls than within one
+            trains = title.startswith((b"ray::ResourceTrainable", b"ray::PackTrainable"))
             ours = f"{MARK}={owner}".encode() in (process / "environ").read_bytes().split(b"\0")
         except OSError:  # it has ended
             continue
