@@ -10,6 +10,7 @@ import html
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -200,8 +201,8 @@ def _target(objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
 
 
 def search_figures(study: optuna.Study) -> dict[str, Any]:
-    """Optuna's own plotly figures of a search, by title: history, parallel coordinates, slices, importance, and the Pareto front
-    of several objectives or the intermediate values of a pruned search.
+    """Plotly figures of a search, by title: importance (PED-ANOVA) beside chance, and Optuna's own history, parallel coordinates,
+    slices, and Pareto front of several objectives or intermediate values of a pruned search.
 
     Raises:
         NothingToShow: no trial completed.
@@ -217,9 +218,8 @@ def search_figures(study: optuna.Study) -> dict[str, Any]:
     for place, name in enumerate(names):
         told = {"target": _target(place) if several else None, "target_name": name}
         figures[f"History of the {name}"] = visualization.plot_optimization_history(study, **told)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            figures[f"Importance for the {name}"] = visualization.plot_param_importances(study, **told)
+        with suppress(NothingToShow):
+            figures[f"Importance for the {name}"] = importance_figure(importance_table(study, objective=place))
         figures[f"Parallel coordinates, {name}"] = visualization.plot_parallel_coordinate(study, **told)
         figures[f"Slices, {name}"] = visualization.plot_slice(study, **told)
     if several and len(names) <= 3:
@@ -227,6 +227,19 @@ def search_figures(study: optuna.Study) -> dict[str, Any]:
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):
         figures["Intermediate values"] = visualization.plot_intermediate_values(study)
     return figures
+
+
+def importance_figure(table: pa.Table) -> Any:
+    """A plotly figure of `importance_table`: bars, the random number's in grey, and a line at the 95 % quantile of chance."""
+    from plotly import graph_objects
+
+    names = table["parameter"].to_pylist()[::-1]
+    colours = ["#999999" if name == BASELINE else "#0072B2" for name in names]
+    bars = graph_objects.Bar(x=table["importance"].to_pylist()[::-1], y=names, orientation="h", marker_color=colours)
+    figure = graph_objects.Figure(bars)
+    figure.add_vline(table["chance"][0].as_py(), line_dash="dash", annotation_text="95 % of random numbers lie below")
+    figure.update_layout(xaxis_title="importance (share)", height=120 + 24 * len(names))
+    return figure
 
 
 def write_page(figures: Mapping[str, Any], path: str | Path, title: str) -> Path:
