@@ -136,8 +136,8 @@ def importance_table(
 ) -> pa.Table:
     """How much each parameter of a search matters, beside one that cannot.
 
-    A parameter without any effect has some importance by chance. So a random number is added to every trial, `repeats`
-    times anew: what does not beat it was not shown to matter.
+    A parameter without any effect has some importance by chance. So random numbers are added to every trial, `repeats` of
+    them: what does not beat them was not shown to matter.
 
     Args:
         study: one of `optuna_studies`.
@@ -160,11 +160,16 @@ def importance_table(
     if len(trials) < 2:
         raise NothingToShow(f"{study.study_name} has {len(trials)} completed trials: importance needs at least two")
     random = np.random.default_rng(seed)
+    evaluations, columns = (1, repeats) if evaluator == "ped_anova" else (repeats, 1)  # a forest would drown in random numbers
     found: dict[str, list[float]] = {}
-    for _ in range(repeats):
-        judged = _evaluator(evaluator, seed)
-        for name, importance in _importances(study, trials, random.random(len(trials)), judged, objective).items():
-            found.setdefault(name, []).append(importance)
+    for _ in range(evaluations):
+        noise = random.random((columns, len(trials)))
+        importances = _importances(study, trials, noise, _evaluator(evaluator, seed), objective)
+        chances = [importances.pop(f"{BASELINE} {column}") for column in range(columns)]
+        whole = sum(importances.values()) + sum(chances) / columns or 1.0
+        for name, importance in importances.items():
+            found.setdefault(name, []).append(importance / whole)
+        found.setdefault(BASELINE, []).extend(chance / whole for chance in chances)
     chance = float(np.quantile(found[BASELINE], 0.95))
     rows = sorted(((name, float(np.mean(values))) for name, values in found.items()), key=lambda row: -row[1])
     return pa.table({"parameter": [name for name, _ in rows], "importance": [value for _, value in rows], "chance": [chance] * len(rows)})
@@ -179,21 +184,23 @@ def _evaluator(name: Evaluator, seed: int) -> Any:
 def _importances(
     study: optuna.Study, trials: Sequence[optuna.trial.FrozenTrial], noise: np.ndarray, evaluator: Any, objective: int
 ) -> dict[str, float]:
+    """Of every parameter, and of the random numbers (columns, trials) beside them."""
     import optuna
 
-    unit = optuna.distributions.FloatDistribution(0, 1)
+    names = [f"{BASELINE} {column}" for column in range(len(noise))]
+    units = dict.fromkeys(names, optuna.distributions.FloatDistribution(0, 1))
     beside = optuna.create_study(directions=study.directions)
     beside.add_trials(
         [
             optuna.trial.create_trial(
-                params=trial.params | {BASELINE: float(number)}, distributions=trial.distributions | {BASELINE: unit}, values=trial.values
+                params=trial.params | dict(zip(names, numbers, strict=True)), distributions=trial.distributions | units, values=trial.values
             )
-            for trial, number in zip(trials, noise, strict=True)
+            for trial, numbers in zip(trials, noise.T.tolist(), strict=True)
         ]
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # low is good here; and the baseline says how few trials are too few
-        return optuna.importance.get_param_importances(beside, evaluator=evaluator, target=_target(objective))
+        return dict(evaluator.evaluate(beside, target=_target(objective)))
 
 
 def _target(objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
