@@ -105,6 +105,7 @@ def run(
             if ran:
                 interrupted, halted = _train(spec, missing, search, sources, root, address, progress, mirror)
         finally:
+            _forget_tune(root)  # now that its processes are gone, which may write there to the last
             if mirror:
                 mirror.stop()
         if mirror:
@@ -268,8 +269,6 @@ def _train(
                 _record_lost(lost, writer)
         except KeyboardInterrupt:
             return True, None
-        finally:
-            _forget_tune(root)
     return False, breaker.reason
 
 
