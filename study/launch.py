@@ -5,22 +5,18 @@ Resume is set difference: only points without a final record are planned. Nothin
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.fs
-from filelock import FileLock, Timeout
-
 from study.cluster import connected
+from study.folder import claimed, read_statuses, write_spec
 from study.mirror import Mirror, check_reachable, default_tracking_uri
 from study.plan import Point, declared_points, expected_seconds, packs
 from study.records import FINAL, FragmentWriter, Provenance, open_store, probe_store, statuses, study_root
@@ -92,8 +88,8 @@ def run(
     sources = read_sources(spec)
     points = [] if spec.search.kind == "optuna" else declared_points(spec, progress.planned)
     root = study_root(storage, spec.study)
-    with _claimed(root):
-        recorded = _read_statuses(root, spec.measures)
+    with claimed(root):
+        recorded = read_statuses(root, spec.measures)
         search = _search(spec, root)
         if search:
             points = search.followed_by()
@@ -137,9 +133,9 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
         ConfigError: there is no such study, or no tracking server.
     """
     root = study_root(storage, spec.study)
-    if not _read_statuses(root):
+    if not read_statuses(root):
         raise ConfigError(f"there is nothing to copy: {root} holds no records")
-    with _claimed(root):
+    with claimed(root):
         mirror = _mirror(spec, storage, root, tracking_uri)
         if mirror:
             mirror.finish((progress or Progress()).mirrored)
@@ -149,7 +145,7 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
 def declared_and_recorded(spec: Spec, storage: str) -> tuple[list[Point], dict[str, str]]:
     """The points of a spec, and the status of every recorded key; nothing is started or written."""
     read_sources(spec)
-    return declared_points(spec), _read_statuses(study_root(storage, spec.study), spec.measures)
+    return declared_points(spec), read_statuses(study_root(storage, spec.study), spec.measures)
 
 
 def read_sources(spec: Spec) -> dict[str, str]:
@@ -169,53 +165,6 @@ def read_sources(spec: Spec) -> dict[str, str]:
     for name in spec.measures:
         find_measure(name)
     return sources
-
-
-@contextmanager
-def _claimed(root: str) -> Iterator[None]:
-    """The study's folder, made, and locked against another run on the same machine or file system.
-
-    If what follows raises ConfigError, nothing was started: what was made here is removed.
-    """
-    filesystem, path = open_store(root)
-    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
-    folder = Path(path)
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()] if local else []
-    with ExitStack() as held:
-        try:
-            try:
-                filesystem.create_dir(path, recursive=True)
-                if local:
-                    held.enter_context(FileLock(folder / ".lock", timeout=0))
-            except Timeout:
-                raise ConfigError(f"another gaplab is at work on {root}: wait until it ends, or stop it") from None
-            except OSError as error:
-                raise _unwritable(root, error) from None
-            yield
-        except ConfigError:
-            if made:
-                shutil.rmtree(made[-1], ignore_errors=True)
-            raise
-
-
-def _write_spec(root: str, spec: Spec) -> None:
-    filesystem, path = open_store(root)
-    try:
-        with filesystem.open_output_stream(f"{path}/spec.yaml") as stream:
-            stream.write(spec.text.encode())
-    except OSError as error:
-        raise _unwritable(root, error) from None
-
-
-def _unwritable(root: str, error: Exception) -> ConfigError:
-    return ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can")
-
-
-def _read_statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
-    try:
-        return statuses(root, measures)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise ConfigError(f"--storage: {root} cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def _mirror(spec: Spec, storage: str, root: str, tracking_uri: str | None) -> Mirror | None:
@@ -248,7 +197,7 @@ def _train(
 
     writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
     with connected(spec.resources, address) as workers:
-        _write_spec(root, spec)
+        write_spec(root, spec)
         if mirror:
             mirror.start()
         try:
