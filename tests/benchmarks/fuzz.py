@@ -1,11 +1,12 @@
 """Hostile specs and damaged record files, as many as wanted: no traceback but a defect's, and no hang.
 
-python -m tests.benchmarks.fuzz --inputs 100000
+python -m tests.benchmarks.fuzz --inputs 100000 --output tests/benchmarks/results/fuzz.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +27,13 @@ def main() -> None:
     """Half of the inputs for the loader of specs, half for the reader of records; counts and times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     asked = parser.parse_args()
     at_length = settings(
         max_examples=asked.inputs // 2, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    counts = {"specs": 0, "understood": 0, "files": 0, "read": 0}
-    slowest = {"specs": 0.0, "files": 0.0}
+    counts = {"specs": 0, "specs understood": 0, "damaged files": 0, "damaged files read": 0}
+    slowest = {"specs": 0.0, "damaged files": 0.0}
     with TemporaryDirectory(prefix="gaplab-fuzz-") as name:
         folder = Path(name)
         root = str(folder / "damaged")
@@ -43,7 +44,7 @@ def main() -> None:
         @given(text=SPECS, changes=CHANGES)
         def spec(text: str, changes: list[str]) -> None:
             started = time.perf_counter()
-            counts["understood"] += within(LONGEST, lambda: load_hostile_spec(folder, text, changes))
+            counts["specs understood"] += within(LONGEST, lambda: load_hostile_spec(folder, text, changes))
             counts["specs"] += 1
             slowest["specs"] = max(slowest["specs"], time.perf_counter() - started)
 
@@ -51,16 +52,18 @@ def main() -> None:
         @given(damage=DAMAGE, cut=st.just(1.0) | st.floats(0, 1))
         def file(damage: list[tuple[float, int]], cut: float) -> None:
             started = time.perf_counter()
-            counts["read"] += within(LONGEST, lambda: read_damaged(root, whole, damage, cut)) > 0
-            counts["files"] += 1
-            slowest["files"] = max(slowest["files"], time.perf_counter() - started)
+            counts["damaged files read"] += within(LONGEST, lambda: read_damaged(root, whole, damage, cut)) > 0
+            counts["damaged files"] += 1
+            slowest["damaged files"] = max(slowest["damaged files"], time.perf_counter() - started)
 
         for fuzz in (spec, file):
             started = time.perf_counter()
             fuzz()
             print(f"{fuzz.__name__}: {time.perf_counter() - started:.0f} s", flush=True)
-    print(f"{counts['specs']:,} specs, of which {counts['understood']:,} are understood, the slowest in {slowest['specs']:.2f} s")
-    print(f"{counts['files']:,} damaged files, of which {counts['read']:,} could be read, the slowest in {slowest['files']:.2f} s")
+    figures = counts | {f"slowest of {name}, seconds": round(longest, 2) for name, longest in slowest.items()}
+    print(json.dumps(figures, indent=2))
+    if asked.output:
+        asked.output.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
