@@ -1,9 +1,10 @@
-"""A study under random kills of its driver and workers and a tracking server that comes and goes; then compared with calm.
+"""A study under random kills of drivers, workers and nodes and a tracking server that comes and goes; then compared with calm.
 
-    python -m tests.benchmarks.soak --points 2000 --faults 40 --output tests/benchmarks/results/soak.json
+    python -m tests.benchmarks.soak --points 2000 --faults 80 --output tests/benchmarks/results/soak.json
 
-Every fault is real: SIGKILL for drivers and workers, an `mlflow server` on loopback that is killed and started again.
-What is compared: every column of every record but those that tell of the run, and every run of MLflow with its record.
+Every fault is real: SIGKILL for drivers, workers and raylets (a new node joins for each that goes), an `mlflow server` on
+loopback that is killed and started again. What is compared: every column of every record but those that tell of the run,
+and every run of MLflow with its record.
 """
 
 from __future__ import annotations
@@ -19,23 +20,28 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ray.cluster_utils import Cluster
+
 import analysis
 import study
+from study.plan import declared_points
 from study.records import fragments, read_fragments
 from tests.study.worker_processes import MARK, workers
-from trainables.config import flatten
 
 OWNER = f"soak {os.getpid()}"
 OWN_RUN = ("seconds", "finished", "host", "git_commit")
 WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24)
+FAULTS = {"driver": 3, "worker": 3, "node": 2, "server": 2}
+"""What happens, and how often in proportion."""
 RUN = "import sys; from study.cli import main; sys.argv[0] = 'gaplab'; main()"
 
 
-def spec_text(points: int, workers: int) -> str:
+def spec_text(points: int, nodes: int) -> str:
     """A study of so many small points: widths times two corruption levels times seeds."""
     seeds = -(-points // (2 * len(WIDTHS)))
     return json.dumps(
@@ -43,12 +49,30 @@ def spec_text(points: int, workers: int) -> str:
             "study": "soak",
             "trial": {
                 "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 300},
-                "budget": {"epochs": 10, "evaluate_every": 10, "stop_at_train_error": None},
+                "budget": {"epochs": 1000, "evaluate_every": 100, "stop_at_train_error": None},
             },
             "space": {"model.width": {"values": list(WIDTHS)}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": seeds}},
-            "resources": {"workers": workers},
+            "resources": {"workers": nodes},
         }
     )
+
+
+class Nodes:
+    """A Ray cluster on this machine: a head that trains nothing, and nodes of one CPU, which can be killed and replaced."""
+
+    def __init__(self, count: int) -> None:
+        patience = {"health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000}  # a busy machine is not a dead one
+        self._cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": patience})
+        for _ in range(count):
+            self._cluster.add_node(num_cpus=1)
+        self.address = self._cluster.address
+
+    def replace_one(self, dice: random.Random) -> None:
+        self._cluster.remove_node(dice.choice(sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)), allow_graceful=False)
+        self._cluster.add_node(num_cpus=1)
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()
 
 
 class Server:
@@ -68,7 +92,7 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
 
     def wait(self) -> None:
         import requests
@@ -100,50 +124,57 @@ class Server:
         self.wait()
 
 
-def run_to_the_end(folder: Path, storage: str, uri: str, deadline: float) -> float:
-    """Run the study undisturbed, or what is left of it; seconds."""
-    started = time.monotonic()
-    with (folder / "driver.log").open("ab") as log:
-        subprocess.run(_command(folder, storage, uri), stdout=log, stderr=log, check=True, timeout=deadline)
-    return time.monotonic() - started
+@dataclass(frozen=True)
+class Driver:
+    """The command that runs the study of a folder, as a process that can be killed."""
+
+    folder: Path
+    address: str
+
+    def start(self, storage: str, uri: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", RUN, "run", str(self.folder / "spec.yaml"), "--address", self.address]
+        command += ["--storage", f"{self.folder}/{storage}", "--tracking-uri", uri]
+        with (self.folder / "driver.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+
+    def run_to_the_end(self, storage: str, uri: str, deadline: float) -> float:
+        """Run the study undisturbed, or what is left of it; seconds."""
+        started = time.monotonic()
+        driver = self.start(storage, uri)
+        if driver.wait(timeout=deadline):
+            raise RuntimeError(f"the driver ended with {driver.returncode}: {(self.folder / 'driver.log').read_text()[-2000:]}")
+        return time.monotonic() - started
 
 
-def _command(folder: Path, storage: str, uri: str) -> list[str]:
-    return [sys.executable, "-c", RUN, "run", str(folder / "spec.yaml"), "--storage", storage, "--tracking-uri", uri]
-
-
-def torture(folder: Path, storage: str, server: Server, faults: int, points: int, dice: random.Random) -> tuple[Counter[str], float]:
+def torture(driver: Driver, server: Server, nodes: Nodes, faults: int, points: int, dice: random.Random) -> tuple[Counter[str], float]:
     """Keep a driver running and inject faults at random moments until they are used up; their counts, and seconds."""
     injected: Counter[str] = Counter()
-    driver: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | None = None
     started = time.monotonic()
-    root = f"{storage}/soak"
-    while sum(injected.values()) < faults and _recorded(root) < points:
-        if driver is None or driver.poll() is not None:
-            if driver is not None and driver.returncode == 0:
-                break
+    root = f"{driver.folder}/disturbed/soak"
+    while injected.total() < faults and _recorded(root) < points:
+        if process is None or process.poll() is not None:
             server.settle()  # a driver refuses to start without the server that it was given
-            with (folder / "driver.log").open("ab") as log:
-                driver = subprocess.Popen(_command(folder, storage, server.uri), stdout=log, stderr=log, start_new_session=True)
-            _await_workers(driver)
-        time.sleep(dice.uniform(0.5, 3.0))
-        fault = dice.choices(("driver", "worker", "server"), weights=(2, 5, 3))[0]
+            process = driver.start("disturbed", server.uri)
+            _await_workers(process)
+        time.sleep(dice.uniform(0.2, 4.0))
+        fault = dice.choices(list(FAULTS), weights=list(FAULTS.values()))[0]
         if fault == "server":
             server.flap()
-        elif fault == "worker":
-            victims = workers(OWNER)
-            if not victims:
+        elif fault == "node":
+            nodes.replace_one(dice)
+        else:
+            victims = [process.pid] if fault == "driver" else workers(OWNER)
+            if not victims or process.poll() is not None:
                 continue
             with suppress(ProcessLookupError):
                 os.kill(dice.choice(victims), signal.SIGKILL)
-        else:
-            with suppress(ProcessLookupError):
-                os.kill(driver.pid, signal.SIGKILL)
-            driver.wait()
+            if fault == "driver":
+                process.wait()
         injected[fault] += 1
-    if driver and driver.poll() is None:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
+    if process and process.poll() is None:
+        process.kill()
+        process.wait()
         injected["driver"] += 1
     return injected, time.monotonic() - started
 
@@ -154,14 +185,15 @@ def _recorded(root: str) -> int:
 
 
 def _await_workers(driver: subprocess.Popen[bytes]) -> None:
+    """Until the study trains, or its driver has ended; a kill in the second before is a fault as well, but a rarer one."""
     for _ in range(600):
         if workers(OWNER) or driver.poll() is not None:
             return
         time.sleep(0.2)
 
 
-def table(root: str) -> list[dict[str, Any]]:
-    return analysis.load(root).drop_columns(OWN_RUN).sort_by("key").to_pylist()
+def table(root: str, **options: Any) -> list[dict[str, Any]]:
+    return analysis.load(root, **options).drop_columns(OWN_RUN).sort_by("key").to_pylist()
 
 
 def rows_written(root: str) -> Counter[str]:
@@ -171,26 +203,22 @@ def rows_written(root: str) -> Counter[str]:
 
 
 def mirror_differences(uri: str, rows: list[dict[str, Any]]) -> int:
-    """Records without exactly one finished run of MLflow that has their errors."""
+    """Records that MLflow tells otherwise in any column, or in no run, or in several."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("soak")
-    runs: dict[str, list[Any]] = {}
+    experiment = client.get_experiment_by_name("soak").experiment_id
+    runs: Counter[str] = Counter()
     token = None
     while True:
-        page = client.search_runs([experiment.experiment_id], "tags.`gaplab.kind` = 'point'", max_results=1000, page_token=token)
-        for one in page:
-            runs.setdefault(one.data.tags["gaplab.key"], []).append(one)
+        page = client.search_runs([experiment], "tags.`gaplab.kind` = 'point'", max_results=1000, page_token=token)
+        runs.update(run.data.tags["gaplab.key"] for run in page)
         token = page.token
         if not token:
             break
-    wrong = len(runs.keys() - {row["key"] for row in rows})
-    for row in rows:
-        found = runs.get(row["key"], [])
-        same = len(found) == 1 and all(found[0].data.metrics.get(name) == row[name] for name in ("train_error", "test_error", "train_loss"))
-        wrong += not same
-    return wrong
+    mirrored = {row["key"]: row for row in table("mlflow:soak", tracking_uri=uri)}
+    wrong = sum(runs[row["key"]] != 1 or mirrored.get(row["key"]) != row for row in rows)
+    return wrong + len(runs.keys() - {row["key"] for row in rows})
 
 
 def main() -> None:
@@ -198,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=2000)
     parser.add_argument("--faults", type=int, default=40)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for a run without faults")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
@@ -206,21 +234,29 @@ def main() -> None:
     os.environ[MARK] = OWNER
     with TemporaryDirectory(prefix="gaplab-soak-") as name:
         folder = Path(name)
-        (folder / "spec.yaml").write_text(spec_text(asked.points, asked.workers))
-        points = len({json.dumps(flatten(point), sort_keys=True) for point in _declared(folder)})
-        server = Server(folder)
+        (folder / "spec.yaml").write_text(spec_text(asked.points, asked.nodes))
+        points = len(declared_points(study.read_spec(folder / "spec.yaml")))
+        server, nodes = Server(folder), Nodes(asked.nodes)
+        driver = Driver(folder, nodes.address)
         try:
-            calm = run_to_the_end(folder, f"{folder}/calm", f"sqlite:///{folder}/calm.db", asked.timeout)
-            injected, disturbed = torture(folder, f"{folder}/soak", server, asked.faults, points, random.Random(asked.seed))
+            calm = driver.run_to_the_end("calm", f"sqlite:///{folder}/calm.db", asked.timeout)
+            injected, disturbed = torture(driver, server, nodes, asked.faults, points, random.Random(asked.seed))
+            left = points - len(rows_written(f"{folder}/disturbed/soak"))
             server.settle()
-            last = run_to_the_end(folder, f"{folder}/soak", server.uri, asked.timeout)
-            expected, found = table(f"{folder}/calm/soak"), table(f"{folder}/soak/soak")
-            written = rows_written(f"{folder}/soak/soak")
+            last = driver.run_to_the_end("disturbed", server.uri, asked.timeout)
+            expected, found = table(f"{folder}/calm/soak"), table(f"{folder}/disturbed/soak")
+            written = rows_written(f"{folder}/disturbed/soak")
             figures = {
                 "points": points,
-                "faults": dict(injected),
+                "nodes": asked.nodes,
+                "faults": injected.total(),
+                "drivers killed": injected["driver"],
+                "workers killed": injected["worker"],
+                "nodes killed": injected["node"],
+                "server killed or started again": injected["server"],
+                "points left after the last fault": left,
                 "points lost": len({row["key"] for row in expected} - {row["key"] for row in found}),
-                "points recorded twice": sum(count - 1 for count in written.values()),
+                "points written twice, read once": sum(count - 1 for count in written.values()),
                 "rows that differ": sum(a != b for a, b in zip(expected, found, strict=False)) + abs(len(expected) - len(found)),
                 "records unlike MLflow": mirror_differences(server.uri, found),
                 "seconds undisturbed": round(calm, 1),
@@ -228,17 +264,12 @@ def main() -> None:
             }
         finally:
             server.kill()
+            nodes.shutdown()
     print(json.dumps(figures, indent=2))
     if asked.output:
         asked.output.write_text(json.dumps(figures, indent=2) + "\n")
     bad = ("points lost", "rows that differ", "records unlike MLflow")
     sys.exit(any(figures[name] for name in bad))
-
-
-def _declared(folder: Path) -> list[Any]:
-    from study.plan import declared_points
-
-    return [point.config for point in declared_points(study.read_spec(folder / "spec.yaml"))]
 
 
 if __name__ == "__main__":
