@@ -79,14 +79,15 @@ def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
     return mean, None if high is None else high - mean
 
 
-def as_markdown(title: str, comparisons: Sequence[Comparison], source: str, ours: Sequence[str]) -> str:
-    """The comparison as a page: its source, the table, and what of the protocol is our choice."""
+def as_markdown(title: str, comparisons: Sequence[Comparison], source: str, ours: Sequence[str] = (), differs: Sequence[str] = ()) -> str:
+    """The comparison as a page: its source, the table, what of the protocol the paper leaves open, and where we differ from it."""
     heads = ("", "published", "measured", "difference", "tolerance", "seeds", "verdict")
     lines = [f"# {title}", "", f"Published: {source}. Measured: mean ± 95 % interval (Student) over seeds.", ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for one in comparisons:
         cells = (one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    if ours:
-        lines += ["", "Where the paper does not say, or we differ:", "", *(f"- {choice}" for choice in ours)]
+    for words, choices in (("What differs from the paper's protocol:", differs), ("What the paper leaves open, and we chose:", ours)):
+        if choices:
+            lines += ["", words, "", *(f"- {choice}" for choice in choices)]
     return "\n".join(lines) + "\n"

@@ -139,7 +139,7 @@ def _compare(root: str, spec: Spec) -> str:
     for one in found:
         drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
     _print(drawn)
-    page = as_markdown(spec.study, found, published.source, published.ours)
+    page = as_markdown(spec.study, found, published.source, published.ours, published.differs)
     path = (Path(root) if "://" not in root else Path()) / "reproduction.md"
     path.write_text(page)
     _print(f"wrote {path}")

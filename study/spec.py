@@ -66,12 +66,13 @@ class PublishedOrder(_Section):
 
 
 class Published(_Section):
-    """What a preset reproduces: numbers and orders with their source, and where our protocol is our choice."""
+    """What a preset reproduces: numbers and orders with their source; what the paper leaves open (`ours`), and where we differ from it."""
 
     source: str
     rows: list[PublishedRow] = []
     orders: list[PublishedOrder] = []
     ours: list[str] = []
+    differs: list[str] = []
 
 
 class _Written(_Section):
