@@ -1,4 +1,4 @@
-"""A study's folder: made, locked against a second run, and left as it was if nothing could be started."""
+"""A study's folder: made, kept from a second driver, and left as it was if nothing could be started."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.fs
 from filelock import FileLock, Timeout
 
+from study.lease import AlreadyLeasedError, leased
 from study.records import open_store, statuses
 from study.spec import Spec
 from trainables.config import ConfigError
@@ -17,7 +18,7 @@ from trainables.config import ConfigError
 
 @contextmanager
 def claimed(root: str) -> Iterator[None]:
-    """The study's folder, made, and locked against another run on the same machine or file system.
+    """The study's folder, made, and kept from any other driver: by a lock on a file system, by a lease on an object store.
 
     If what follows raises ConfigError, nothing was started: what was made here is removed.
     """
@@ -29,9 +30,8 @@ def claimed(root: str) -> Iterator[None]:
         try:
             try:
                 filesystem.create_dir(path, recursive=True)
-                if local:
-                    held.enter_context(FileLock(folder / ".lock", timeout=0))
-            except Timeout:
+                held.enter_context(FileLock(folder / ".lock", timeout=0) if local else leased(filesystem, path))
+            except (Timeout, AlreadyLeasedError):
                 raise ConfigError(f"another gaplab is at work on {root}: wait until it ends, or stop it") from None
             except OSError as error:
                 raise _unwritable(root, error) from None

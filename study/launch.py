@@ -272,7 +272,10 @@ def _record_lost(lost: list[tuple[list[Point], str]], writer: FragmentWriter) ->
 
 
 def _forget_tune(root: str) -> None:
-    """Tune's own files (state, checkpoints of packs) serve a running study only: records are what stays."""
+    """Tune's own files (state, checkpoints of packs) serve a running study only: records are what stays.
+
+    Those of drivers that were killed go too: this one has the study for itself.
+    """
     filesystem, path = open_store(root)
     with suppress(OSError):
         filesystem.delete_dir(f"{path}/tune")
@@ -349,6 +352,7 @@ def _progress_callback(seconds: list[float], progress: Progress, breaker: Breake
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             breaker.lost(trial.trial_id, for_good=False)
+            trial.set_config(trial.config | {"restarted": True})
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does

@@ -14,7 +14,7 @@ import types
 import typing
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -185,6 +185,15 @@ class FragmentWriter:
             _write_whole(filesystem, f"{path}/curves/{name}", curves)
         _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
 
+    def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
+        """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.
+
+        Only fragments that begin with one of the keys are read, which are few of a large study's.
+        """
+        paths = [path for path in fragments(self.root) if path.rpartition("/")[2].partition("-")[0] in keys]
+        found = _statuses(self.root, paths, measures)
+        return {key for key, status in found.items() if key in keys and status in FINAL}
+
     def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
         provenance = self.provenance.columns(device)
         rows = [
@@ -267,8 +276,11 @@ def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
 
     A completed point that was recorded without one of the `measures` counts as not there.
     """
+    return _statuses(root, fragments(root), measures)
+
+
+def _statuses(root: str, paths: Sequence[str], measures: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    paths = fragments(root)
     bare = _without(root, paths, {f"measure.{name}" for name in measures}) if measures else set()
     for part, measured in (([path for path in paths if path not in bare], True), (sorted(bare), False)):
         table = read_fragments(root, part, ["key", "status"])

@@ -174,4 +174,6 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
 def failure(point: TrialConfig, error: Exception) -> Result:
     """The result of a point that raised."""
     reason = "out of memory, even alone" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+    if (point.data.train_size or 0) % point.optimizer.batch_size == 1 and "Expected more than 1 value per channel" in reason:
+        reason += " (batch normalization, and a last batch of one sample: change optimizer.batch_size or data.train_size)"
     return Result(point, point.key(), "failed", reason, {}, [])

@@ -115,6 +115,10 @@ class Training:
         self._left = bool(ended)
         return failed + ended
 
+    def leave_out(self, keys: Collection[str]) -> None:
+        """Do not train waiting points with these keys: they have their results."""
+        self._waiting = [point for point in self._waiting if point.key() not in keys]
+
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
         members = []
@@ -127,10 +131,11 @@ class Training:
         return {"members": members, "waiting": [point.key() for point in (*self._waiting, *self._alone)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of a Training of the same points."""
+        """Go on from a checkpoint of a Training of the same points, of which some may be left out now."""
         points = {point.key(): point for point in self._waiting}
-        self._waiting = [points[key] for key in state["waiting"]]
-        self._restored = [self._member(points[saved["key"]], saved) for saved in reversed(state["members"])]
+        self._waiting = [points[key] for key in state["waiting"] if key in points]
+        members = [saved for saved in reversed(state["members"]) if saved["key"] in points]
+        self._restored = [self._member(points[saved["key"]], saved) for saved in members]
 
     def _fill_seats(self, failed: list[Result]) -> None:
         """Seat waiting points; those that cannot even be built join `failed`."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import torch
@@ -28,8 +28,15 @@ SLICE_SECONDS = 2.0
 CHECKPOINT_SECONDS = 60.0
 """Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
 
-Sink = Callable[[Sequence[Result], str], None]
-"""Takes finished points and the name of the device; when it returns, they are recorded."""
+
+class Sink(Protocol):
+    """Where results go."""
+
+    def __call__(self, results: Sequence[Result], device: str) -> None:
+        """Take finished points and the name of the device; when this returns, they are recorded."""
+
+    def recorded(self, keys: Collection[str], measures: Sequence[str]) -> set[str]:
+        """Those of the keys that were taken before, with these measures, and need no training."""
 
 
 def written(points: Sequence[TrialConfig]) -> str:
@@ -49,6 +56,8 @@ def read(text: str) -> list[TrialConfig]:
 
 class PackTrainable(tune.Trainable):
     """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
+
+    With ``config["restarted"]`` its worker was lost: what that had recorded since its last checkpoint is not trained again.
 
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
@@ -90,6 +99,8 @@ class PackTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         points = read(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
         self._training = Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
+        if config.get("restarted"):
+            self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
         self._checkpointed = time.monotonic()
 
     def step(self) -> dict[str, Any]:

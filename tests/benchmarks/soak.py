@@ -35,7 +35,7 @@ from tests.study.worker_processes import MARK, workers
 
 OWNER = f"soak {os.getpid()}"
 OWN_RUN = ("seconds", "finished", "host", "git_commit")
-WIDTHS = (2, 3, 4, 6, 8, 12, 16, 24)
+WIDTHS = tuple(range(2, 42))
 FAULTS = {"driver": 3, "worker": 3, "node": 2, "server": 2}
 """What happens, and how often in proportion."""
 RUN = "import sys; from study.cli import main; sys.argv[0] = 'gaplab'; main()"
@@ -157,7 +157,7 @@ def torture(driver: Driver, server: Server, nodes: Nodes, faults: int, points: i
             server.settle()  # a driver refuses to start without the server that it was given
             process = driver.start("disturbed", server.uri)
             _await_workers(process)
-        time.sleep(dice.uniform(0.2, 4.0))
+        time.sleep(dice.uniform(0.2, 8.0))
         fault = dice.choices(list(FAULTS), weights=list(FAULTS.values()))[0]
         if fault == "server":
             server.flap()

@@ -180,3 +180,13 @@ def test_nothing_is_lost_when_a_run_is_resumed_after_an_error(blobs: str, regist
         resumed = Training(points, CPU, seats=4)
         resumed.load_state_dict(saved_and_loaded(training.state_dict()))
         assert {key: told(result) for key, result in (results | finish(resumed)).items()} == whole
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_last_batch_of_one_sample_tells_who_normalizes_batches_what_to_change(blobs: str, members: int) -> None:
+    shared = {"data.name": blobs, "budget.epochs": 1, "model.width": 5, "optimizer.batch_size": 89}  # of 90 samples
+    points = [point(shared | {"model.batch_norm": True, "seed": seed}) for seed in range(members)]
+    for result in train(points, seats=2).values():
+        assert result.status == "failed"
+        assert "a last batch of one sample: change optimizer.batch_size or data.train_size" in result.reason
+    assert {result.status for result in train([point(shared)], seats=1).values()} == {"completed"}, "nobody else minds"
