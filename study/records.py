@@ -75,6 +75,24 @@ _CURVE: dict[str, tuple[pa.DataType, str]] = {
     ),
 }
 
+    "clean_train_loss": (pa.float64(), "train loss on the samples whose label is true; null if there are none"),
+    "wrong_train_loss": (pa.float64(), "train loss, against the wrong label, on the samples whose label is wrong; null if there are none"),
+}
+_SAMPLES: dict[str, tuple[pa.DataType, str]] = {
+    "key": (pa.string(), "the point"),
+    "index": (
+        pa.list_(pa.int32()),
+        "which samples of the data set's training split the lists are of: all, but only those trained on under pixel corruption",
+    ),
+    "label": (pa.list_(pa.int16()), "the label trained on, or that would have been"),
+    "trained": (pa.list_(pa.bool_()), "whether the point was trained on it"),
+    "correct": (pa.list_(pa.bool_()), "whether the trained network predicts that label"),
+    "loss": (pa.list_(pa.float32()), "the trained network's cross-entropy of that label, in nats"),
+    "forgotten": (pa.list_(pa.float32()), "forgetting events over the evaluated epochs (Toneva et al. 2019); NaN if not trained on"),
+    "learning_speed": (pa.list_(pa.float32()), "share of the evaluated epochs at which it was right; NaN if not trained on"),
+    "learned": (pa.list_(pa.float32()), "first evaluated epoch from which on it stayed right; NaN if none, or not trained on"),
+    "test_correct": (pa.list_(pa.bool_()), "of each test sample: whether its prediction is the true label"),
+    "test_loss": (pa.list_(pa.float32()), "of each test sample: the cross-entropy of the true label, in nats"),
 
 def _arrow_type(hint: Any) -> pa.DataType:
     options = [kind for kind in typing.get_args(hint) if kind is not type(None)] if isinstance(hint, types.UnionType) else [hint]
@@ -97,6 +115,8 @@ CURVES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind,
 """One row a point and evaluated epoch."""
 OUTCOMES = tuple(_DOCS)
 
+SAMPLES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _SAMPLES.items()])
+"""One row a point of a study that names the measure `forgetting_events`: an entry a sample in each list."""
 
 @dataclass(frozen=True)
 class Provenance:
@@ -182,8 +202,11 @@ class FragmentWriter:
         name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
         curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
         if curves.num_rows:
-            _write_whole(filesystem, f"{path}/curves/{name}", curves)
-        _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+            write_whole(filesystem, f"{path}/curves/{name}", curves)
+        samples = [result.samples for result in results if result.samples is not None]
+        if samples:
+            write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
+        write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
 
     def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
         """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.

@@ -20,8 +20,8 @@ from typing import Any, Literal, get_type_hints
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
 
-CorruptionKind = Literal["redraw", "flip", "random_labels", "shuffled_pixels", "random_pixels", "gaussian"]
-LABEL_KINDS = ("redraw", "flip", "random_labels")
+CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian"]
+LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 WIDEST = 10_000_000
 """Largest width: beyond any memory, yet small enough that no parameter count overflows."""
@@ -101,6 +101,11 @@ class Data(_Group):
     dimension: int = _knob(32, "`synthetic` only: input dimension", low=1)
     classes: int = _knob(10, "`synthetic` only: number of classes", low=2)
     separation: float = _knob(4.0, "`synthetic` only: distance of two class means, in standard deviations of a class", low=0)
+    replaced: int | None = _knob(
+        None,
+        "place, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
+        low=0,
+    )
     digest: str | None = _knob(None, "content hash of an npz file, filled in by gaplab: data is identified by content, not by path")
 
 
@@ -112,6 +117,8 @@ class Corruption(_Group):
         "redraw",
         "`redraw`: a label is drawn anew, uniformly over all C classes (Zhang et al. 2017: wrong-label rate level*(C-1)/C); "
         "`flip`: a label becomes a different class (Nakkiran et al. 2019: wrong-label rate = level); `random_labels`: redraw at level 1; "
+        "`random_signs`: two classes, the even labels against the odd, and a label drawn anew is -1 or +1 by a fair coin "
+        "(Rademacher complexity); "
         "`shuffled_pixels`: one permutation for all images; `random_pixels`: a permutation per image; "
         "`gaussian`: pixels drawn with the training set's mean and variance",
     )
@@ -231,6 +238,7 @@ class TrialConfig:
         data, optimizer, budget = self.data, self.optimizer, self.budget
         return (
             (data.digest or data.name, data.train_size, data.validation_size, data.preprocessing),
+            self.corruption.kind == "random_signs",  # two outputs
             (data.dimension, data.classes, data.separation) if data.name == "synthetic" else None,
             replace(self.model, parameters_per_sample=None, hold="train_size"),
             self.model.digest is not None and self.regularizers.dropout > 0,  # an own builder may leave the layer out at rate 0
@@ -252,10 +260,12 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if data.name != "synthetic":
         for unused in ("dimension", "classes", "separation"):
             del counts["data"][unused]
+    if data.replaced is None:
+        del counts["data"]["replaced"]
     for unused in ("parameters_per_sample", "hold", *_unused_fields(model)):
         del counts["model"][unused]
     if corruption.level == 0:
-        counts["corruption"] = None
+        counts["corruption"] = corruption.kind if corruption.kind == "random_signs" else None
     elif corruption.kind == "random_labels":
         counts["corruption"]["kind"] = "redraw"
     if point.regularizers.weight_decay == 0:

@@ -9,15 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.config import Corruption
+from trainables.config import LABEL_KINDS, Corruption
 from trainables.streams import generator
+
+
+def classes_of(classes: int, corruption: Corruption) -> int:
+    """Classes of a task whose data set has `classes`: a label is taken modulo this number.
+
+    `random_signs` makes a two-class task of any set, the odd labels (+1) against the even ones (-1).
+    """
+    return 2 if corruption.kind == "random_signs" else classes
 
 
 def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption) -> Tensor:
     """The labels trained on.
 
     `redraw` and `random_labels` draw a corrupted label uniformly over all classes, so that it is wrong with probability
-    level*(C-1)/C; `flip` draws it uniformly over the other classes, so that it is wrong with probability level.
+    level*(C-1)/C; `flip` draws it uniformly over the other classes, so that it is wrong with probability level. `random_signs`
+    is `redraw` of the two classes that `classes_of` leaves.
 
     Args:
         labels: true labels, (n,) int64 in [0, classes).
@@ -27,7 +36,7 @@ def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption) -> Tens
     >>> bool((corrupt_labels(labels, 10, Corruption("flip", 1.0, seed=0)) == labels).any())
     False
     """
-    if corruption.kind not in ("redraw", "flip", "random_labels"):
+    if corruption.kind not in LABEL_KINDS:
         return labels
     assert corruption.level is not None
     assert corruption.seed is not None

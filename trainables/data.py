@@ -235,14 +235,15 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     """Indices of the training subset and of the validation split: disjoint, seeded, each balanced over the classes.
 
     Balanced: every class has size//C samples or one more; a class that has fewer gives all, the others share the rest.
-    The training subset does not depend on `validation_size`, and a smaller one is part of a larger one.
+    The training subset does not depend on `validation_size`, and a smaller one is part of a larger one. With `data.replaced` one of its
+    samples, counted in ascending order, gives its place to the first of those left out by both.
 
     Args:
         labels: true labels, (n,) int64.
         data: resolved (`train_size` and `seed` filled in), with train_size + validation_size <= n.
 
     Returns:
-        (train_size,) and (validation_size,) int64, ascending.
+        (train_size,) and (validation_size,) int64, ascending but for a replaced sample.
     """
     assert data.train_size is not None
     assert data.seed is not None
@@ -253,7 +254,11 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     left = order.flip(0)
     left = left[~taken[left]]
     validation = _balanced(left, labels, classes, data.validation_size)
-    return train.sort().values, validation.sort().values
+    train = train.sort().values
+    if data.replaced is not None:
+        taken[validation] = True
+        train[data.replaced] = left[~taken[left]][0]
+    return train, validation.sort().values
 
 
 def _balanced(order: Tensor, labels: Tensor, classes: int, size: int) -> Tensor:

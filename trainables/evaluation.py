@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -26,9 +26,13 @@ class Score:
     test_error: float
     clean_train_error: float | None
     wrong_train_error: float | None
+    clean_train_loss: float | None
+    wrong_train_loss: float | None
+    train_mistakes: Tensor
 
     def as_columns(self) -> dict[str, Any]:
-        return asdict(self)
+        """All but `train_mistakes`, (n,) bool."""
+        return {column.name: getattr(self, column.name) for column in fields(self)[:-1]}
 
 
 def evaluate(engine: Engine, members: list[int], data: list[PointData], loss: str) -> list[Score]:
@@ -50,6 +54,9 @@ def evaluate(engine: Engine, members: list[int], data: list[PointData], loss: st
             _mean(test_wrong),
             _mean_where(train_wrong, ~corrupted),
             _mean_where(train_wrong, corrupted),
+            _mean_where(train_loss, ~corrupted),
+            _mean_where(train_loss, corrupted),
+            train_wrong,
             strict=True,
         )
     ]
@@ -81,5 +88,5 @@ def _mean(values: Tensor) -> list[float]:
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> list[float | None]:
-    counts, totals = chosen.sum(1).tolist(), (values & chosen).sum(1).tolist()
+    counts, totals = chosen.sum(1).tolist(), torch.where(chosen, values, 0).double().sum(1).tolist()
     return [total / count if count else None for total, count in zip(totals, counts, strict=True)]

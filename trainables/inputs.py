@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Corruption, Data, TrialConfig
-from trainables.corruption import corrupt_labels, corrupt_pixels
+from trainables.corruption import classes_of, corrupt_labels, corrupt_pixels
 from trainables.data import Dataset, load, split
 from trainables.models import ImageShape
 
@@ -101,9 +101,10 @@ def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
 @lru_cache(maxsize=8)
 def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
     dataset = load(data)
+    classes = classes_of(dataset.classes, corruption)
     train_index, validation_index = split(dataset.train_labels, dataset.classes, data)
-    true = dataset.train_labels
-    labels = corrupt_labels(true, dataset.classes, corruption)[train_index]
+    true = dataset.train_labels % classes
+    labels = corrupt_labels(true, classes, corruption)[train_index]
     wrong = labels != true[train_index]
     clean = true[validation_index]
     if corruption.level and corruption.kind in ("shuffled_pixels", "random_pixels", "gaussian"):
@@ -111,10 +112,10 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device) -> Poi
         train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
         train_index, validation_index = torch.arange(len(used)).split([len(train_index), len(validation_index)])
     else:
-        train_inputs, test = _shared_images(dataset, data.preprocessing, device)
+        train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
     train = Samples(train_inputs, train_index.to(device), labels.to(device), wrong.to(device))
     validation = _clean_samples(train_inputs, validation_index, clean, device) if len(clean) else None
-    return PointData(train, validation, test, dataset.classes)
+    return PointData(train, validation, test, classes)
 
 
 def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor, device: torch.device) -> Samples:
@@ -122,14 +123,14 @@ def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor, device: torch.
 
 
 @lru_cache(maxsize=8)
-def _shared_images(dataset: Dataset, preprocessing: str, device: torch.device) -> tuple[Inputs, Samples]:
+def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: torch.device) -> tuple[Inputs, Samples]:
     """All training images as inputs, and the test samples: one copy for all points of a process."""
     statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
     train, test = (
         _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, _full_range(dataset), device)
         for images in (dataset.train_images, dataset.test_images)
     )
-    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
+    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels % classes, device)
 
 
 def _corrupted_images(

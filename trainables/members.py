@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.engines import State
 from trainables.evaluation import Score
 from trainables.inputs import PointData
 from trainables.limits import within
 from trainables.models import parameter_count
 from trainables.optimizers import rate_at
 from trainables.resolution import sizes_only
+from trainables.samples import sample_row
 from trainables.solving import solve_point
 from trainables.streams import derive
 
@@ -32,6 +32,7 @@ class Result:
         reason: why it ended, in words.
         outcome: the record's outcome columns by name; those that do not apply are None.
         curve: one row per evaluated epoch, by the curves' column names.
+        samples: what the network does on each sample, if that was asked for (see `trainables.samples`).
     """
 
     point: TrialConfig
@@ -40,6 +41,7 @@ class Result:
     reason: str
     outcome: dict[str, Any]
     curve: list[dict[str, Any]]
+    samples: dict[str, Any] | None = None
 
 
 @dataclass(eq=False)
@@ -56,13 +58,15 @@ class Member:
     curve: list[dict[str, Any]] = field(default_factory=list)
     fit_epoch: int | None = None
     seconds: float = 0.0
+    right: list[Tensor] | None = None
+    """Whether each training sample was right, (n,) bool, at each evaluation; None where nobody asks."""
 
     def progress(self) -> dict[str, Any]:
         """Everything of a checkpoint but tensors that the engine and optimizer hold."""
         return {"key": self.key} | {name: getattr(self, name) for name in PROGRESS}
 
 
-PROGRESS = ("epoch", "steps", "curve", "fit_epoch", "seconds")
+PROGRESS = ("epoch", "steps", "curve", "fit_epoch", "seconds", "right")
 
 
 def judged(member: Member, score: Score | None) -> Result | None:
@@ -74,6 +78,8 @@ def judged(member: Member, score: Score | None) -> Result | None:
         return result_of(member, "diverged", f"the train loss is {score.train_loss} after epoch {epoch}", None)
     rate = rate_at(member.point, max(0, epoch - 1))
     member.curve.append({"key": member.key, "epoch": epoch, "learning_rate": rate} | score.as_columns())
+    if member.right is not None:
+        member.right.append(~score.train_mistakes)
     if budget.stop_at_train_loss is not None:
         reached, stops = score.train_loss <= budget.stop_at_train_loss, True
     else:
@@ -98,18 +104,19 @@ def _out_of_patience(member: Member) -> bool:
     return len(errors) - 1 - errors.index(min(errors)) >= patience
 
 
-def measured(member: Member, state: State, initial: nn.Module, names: Sequence[str], result: Result) -> Result:
-    """The result with the measures of the trained network; one that cannot be computed is null, and the reason says why.
+def measured(
+    member: Member, initial: nn.Module, after_first_epoch: Callable[[TrialConfig], nn.Module], names: Sequence[str], result: Result
+) -> Result:
+    """The result with the measures of the trained module; one that cannot be computed is null, and the reason says why.
+
+    Where it was noted which training samples were right, the result says what the module does on each sample.
 
     Args:
-        state: the trained parameters and buffers.
         initial: the same network at initialization.
+        after_first_epoch: makes it as it was after one epoch.
     """
-    if result.status != "completed" or not names:
-        return result
     from trainables.measures import Subject, measure_all
 
-    member.module.load_state_dict(state)
     train = member.data.train
     subject = Subject(
         module=member.module,
@@ -119,6 +126,8 @@ def measured(member: Member, state: State, initial: nn.Module, names: Sequence[s
         classes=member.data.classes,
         seed=derive(member.point.seed, "measures"),
         curve=member.curve,
+        after_first_epoch=lambda: after_first_epoch(member.point),
+        right=member.right or (),
     )
     outcome, reason = dict(result.outcome), result.reason
     for name in names:
@@ -127,7 +136,11 @@ def measured(member: Member, state: State, initial: nn.Module, names: Sequence[s
         except Exception as error:
             outcome[f"measure.{name}"] = None
             reason += f"; measure {name}: {type(error).__name__}: {error}"
-    return replace(result, outcome=outcome, reason=reason)
+    samples = None
+    if member.right is not None:
+        epochs = [row["epoch"] for row in member.curve]
+        samples = {"key": member.key} | sample_row(member.point, member.data, member.module, member.right, epochs)
+    return replace(result, outcome=outcome, reason=reason, samples=samples)
 
 
 def is_out_of_memory(error: Exception) -> bool:

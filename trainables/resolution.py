@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from trainables import solving
-from trainables.config import LABEL_KINDS, WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
+from trainables.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
+from trainables.corruption import classes_of
 from trainables.data import Dataset, load
 from trainables.inputs import input_shape
 from trainables.models import ImageShape, family, multiply_adds, parameter_count
@@ -25,24 +26,25 @@ def resolve(point: TrialConfig) -> TrialConfig:
         solving.check(point)
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
-    shape = input_shape(dataset, data.preprocessing)
+    shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
     model = family(point.model.name).complete(point.model)
     if model.parameters_per_sample is not None:
-        model, data = _solve(model, data, shape, dataset)
+        model, data = _solve(model, data, shape, classes, len(dataset.train_labels))
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
     if resolved.optimizer.name != "closed_form":
-        parameter_count(sizes_only(model), shape, dataset.classes)  # says now if the family cannot take these images
+        parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)
+    _check_replaced(data, len(dataset.train_labels))
     return resolved
 
 
 def capacity(point: TrialConfig) -> int:
     """Trainable parameters p of a resolved point."""
     dataset = load(point.data)
-    shape = input_shape(dataset, point.data.preprocessing)
+    shape, classes = input_shape(dataset, point.data.preprocessing), classes_of(dataset.classes, point.corruption)
     if point.optimizer.name == "closed_form":
-        return solving.expected_parameters(point, shape, dataset.classes)
-    return parameter_count(sizes_only(point.model), shape, dataset.classes)
+        return solving.expected_parameters(point, shape, classes)
+    return parameter_count(sizes_only(point.model), shape, classes)
 
 
 def work(point: TrialConfig) -> float:
@@ -51,7 +53,7 @@ def work(point: TrialConfig) -> float:
     shape = input_shape(dataset, point.data.preprocessing)
     if point.optimizer.name == "closed_form":
         return solving.expected_multiply_adds(point, shape)
-    forward = multiply_adds(sizes_only(point.model), shape, dataset.classes)
+    forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
     return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
 
 
@@ -76,23 +78,23 @@ def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:
     if corruption.kind == "random_labels" and level not in (None, 1):
         raise ConfigError(f"corruption.level is {level}, but random_labels redraws every label: use kind redraw for a level")
     if level is None:
-        level = 0.0 if corruption.kind in LABEL_KINDS and corruption.kind != "random_labels" else 1.0
+        level = 0.0 if corruption.kind in ("redraw", "flip") else 1.0
     return replace(corruption, level=level, seed=seed if corruption.seed is None else corruption.seed)
 
 
-def _solve(model: Model, data: Data, shape: ImageShape, dataset: Dataset) -> tuple[Model, Data]:
-    """The width, or the number of samples, that comes closest to the p/n asked for."""
+def _solve(model: Model, data: Data, shape: ImageShape, classes: int, available: int) -> tuple[Model, Data]:
+    """The width, or the number of samples out of the available ones, that comes closest to the p/n asked for."""
     wanted = model.parameters_per_sample
     assert wanted is not None
     assert data.train_size is not None
     if model.hold == "train_size":
-        width = _closest_width(replace(sizes_only(model), width=1), shape, dataset.classes, wanted * data.train_size)
+        width = _closest_width(replace(sizes_only(model), width=1), shape, classes, wanted * data.train_size)
         model = replace(model, width=width)
     else:
-        parameters = parameter_count(sizes_only(model), shape, dataset.classes)
-        most = len(dataset.train_labels) - data.validation_size
+        parameters = parameter_count(sizes_only(model), shape, classes)
+        most = available - data.validation_size
         data = replace(data, train_size=min(most, max(1, round(parameters / wanted))))
-    reached = parameter_count(sizes_only(model), shape, dataset.classes) / (data.train_size or 1)
+    reached = parameter_count(sizes_only(model), shape, classes) / (data.train_size or 1)
     if not wanted / REACH <= reached <= wanted * REACH:
         changed = "width" if model.hold == "train_size" else "data.train_size"
         raise ConfigError(
@@ -118,6 +120,19 @@ def _closest_width(model: Model, shape: ImageShape, classes: int, parameters: fl
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < parameters else (low, middle)
     return min((low, high), key=lambda width: abs(count(width) - parameters))
+
+
+def _check_replaced(data: Data, available: int) -> None:
+    assert data.train_size is not None
+    if data.replaced is None:
+        return
+    if data.replaced >= data.train_size:
+        raise ConfigError(f"data.replaced is {data.replaced}: it must be less than the {data.train_size:,} training samples used")
+    if data.train_size + data.validation_size >= available:
+        raise ConfigError(
+            f"data.replaced takes a sample that is left out, but all {available:,} training samples of {data.name} are used: "
+            "set data.train_size to fewer"
+        )
 
 
 def _check_together(point: TrialConfig, shape: ImageShape) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainables.augmentation import augment, augments, soft_targets
 from trainables.config import TrialConfig
@@ -24,6 +26,7 @@ from trainables.members import PROGRESS, Member, Result, failure, is_out_of_memo
 from trainables.models import build
 from trainables.optimizers import StackedOptimizer, rate_at
 from trainables.resolution import sizes_only
+from trainables.samples import PER_SAMPLE
 from trainables.streams import derive, generator
 
 Jury = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
@@ -37,7 +40,8 @@ class Training:
         points: what to train, in this order.
         device: where.
         seats: how many train side by side; what measures fastest by default. Results do not depend on it.
-        measures: names of complexity measures to compute on each trained network (see `trainables.measures`).
+        measures: names of complexity measures to compute on each trained network (see `trainables.measures`); with
+            `forgetting_events` results also say what the network does on each sample (see `trainables.samples`).
         jury: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
         point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.limits.within`).
@@ -68,6 +72,7 @@ class Training:
         self._waiting = list(points)[::-1]
         self._seats = seats
         self._measures = tuple(measures)
+        self._per_sample = PER_SAMPLE in measures
         self._jury = jury
         self._point_seconds = point_seconds
         self._seated: list[Member] = []
@@ -169,7 +174,7 @@ class Training:
         module = build(
             sizes_only(point.model), point.regularizers.dropout, data.image_shape, data.classes, seed=derive(point.seed, "initialization")
         )
-        member = Member(point, point.key(), data, module.to(self.device))
+        member = Member(point, point.key(), data, module.to(self.device), right=[] if self._per_sample else None)
         if saved is not None:
             member.module.load_state_dict(saved["state"])
             for name in (*PROGRESS, "moments"):
@@ -252,11 +257,21 @@ class Training:
 
     def _measured(self, place: int, result: Result) -> Result:
         """The result of the seated member with the measures that were asked for."""
-        if not self._measures:
+        if result.status != "completed" or not self._measures:
             return result
         assert self._engine is not None
         member = self._seated[place]
-        return measured(member, self._engine.state(place), self._member(member.point).module, self._measures, result)
+        member.module.load_state_dict(self._engine.state(place))
+        return measured(member, self._member(member.point).module, self._after_first_epoch, self._measures, result)
+
+    def _after_first_epoch(self, point: TrialConfig) -> nn.Module:
+        """The network after one epoch, trained once more: the same draws make the same weights, so nobody has to keep them."""
+        again = Training([replace(point, budget=replace(point.budget, epochs=1))], self.device, seats=1)
+        again.epoch()
+        assert again._engine is not None
+        module = again._member(point).module
+        module.load_state_dict(again._engine.state(0))
+        return module
 
     def _after_verdict(self, jury: Jury, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
         """The results, with those of the members that leave now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,9 +31,9 @@ def finish(training: Training) -> dict[str, Result]:
     return results
 
 
-def train(points: Iterable[TrialConfig], seats: int | None = None) -> dict[str, Result]:
+def train(points: Iterable[TrialConfig], seats: int | None = None, measures: Sequence[str] = ()) -> dict[str, Result]:
     """The results of the points as one pack."""
-    return finish(Training(list(points), CPU, seats=seats))
+    return finish(Training(list(points), CPU, seats=seats, measures=measures))
 
 
 def only(fields: dict[str, Any]) -> Result:

@@ -9,12 +9,15 @@ import torch
 from scipy.stats import norm as gaussian
 from torch import nn
 
+from tests.trainables.made_up_points import point, train
 from tests.trainables.made_up_subject import dense, linear, trained
 from trainables.measures import Subject, measure_all
 from trainables.measures.fitting import epochs_to
 from trainables.measures.margins import margin
 from trainables.measures.pacbayes import magnitude_aware_sigma, sigma
 from trainables.measures.sharpness import alpha, magnitude_aware_alpha
+
+GRADIENT_NOISE = ("gradient_noise", "gradient_noise_first_epoch")
 
 
 def value(name: str, subject: Subject) -> float:
@@ -82,6 +85,15 @@ def test_gradient_noise_of_softmax_regression_is_its_closed_form() -> None:
     expected = gradients.var(axis=0).sum()
     subject = linear(torch.tensor(weight), torch.tensor(inputs, dtype=torch.float32)[:, :, None, None], torch.tensor(labels))
     assert value("gradient_noise", subject) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradient_noise_after_the_first_epoch_is_that_of_a_run_of_one_epoch() -> None:
+    fields = {"data.train_size": 60, "model.width": 8, "model.batch_norm": True, "budget.stop_at_train_error": None, "seed": 4}
+    short, long = (point(fields | {"budget.epochs": epochs, "optimizer.schedule": "cosine"}) for epochs in (1, 5))
+    of_short, of_long = (train([one], measures=GRADIENT_NOISE)[one.key()].outcome for one in (short, long))
+    assert of_long["measure.gradient_noise_first_epoch"] == of_short["measure.gradient_noise"]
+    assert of_long["measure.gradient_noise"] != of_short["measure.gradient_noise"]
+    assert math.isnan(value("gradient_noise_first_epoch", scores_as_inputs(np.eye(4), np.arange(4))))
 
 
 def two_class_problem(scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

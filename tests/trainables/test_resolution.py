@@ -38,7 +38,7 @@ def test_all_that_is_left_to_a_default_is_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "level"), [("redraw", 0), ("flip", 0), ("random_labels", 1), ("shuffled_pixels", 1), ("random_pixels", 1), ("gaussian", 1)]
+    ("kind", "level"), [("redraw", 0), ("flip", 0), ("random_labels", 1), ("random_signs", 1), ("shuffled_pixels", 1), ("gaussian", 1)]
 )
 def test_a_corruption_named_alone_has_its_level(kind: str, level: float) -> None:
     assert point({"corruption.kind": kind}).corruption.level == level
@@ -166,6 +166,8 @@ def test_a_solved_point_is_the_point_of_that_width() -> None:
         ({"data.train_size": 1000, "data.validation_size": 438}, "data.train_size 1000 and data.validation_size 438 ask for more"),
         ({"data.validation_size": 1437}, "data.train_size null and data.validation_size 1437 ask for more"),
         ({"corruption.kind": "random_labels", "corruption.level": 0.5}, "corruption.level is 0.5, but random_labels redraws every label"),
+        ({"data.train_size": 9, "data.replaced": 9}, "data.replaced is 9: it must be less than the 9 training samples used"),
+        ({"data.replaced": 9}, "data.replaced takes a sample that is left out, but all 1,437 training samples of digits are used"),
         ({"regularizers.early_stopping": 3}, "regularizers.early_stopping needs a validation split: set data.validation_size"),
         ({"data.name": "synthetic", "regularizers.flip": True}, "regularizers.crop and flip need images, but synthetic has none"),
         ({"data.name": "synthetic", "regularizers.crop": 2}, "regularizers.crop and flip need images, but synthetic has none"),

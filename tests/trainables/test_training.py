@@ -206,6 +206,9 @@ def test_errors_and_losses_are_counted_sample_by_sample(blobs: str, register: Ca
     assert row["test_error"] == pytest.approx(error("test"), abs=1e-12)
     assert row["clean_train_error"] == pytest.approx(error("train", (False,)), abs=1e-12)
     assert row["wrong_train_error"] == pytest.approx(error("train", (True,)), abs=1e-12)
+    for name, kind in (("clean", False), ("wrong", True)):
+        losses = [lost for _, lost, wrong in found["train"] if wrong == kind]
+        assert row[f"{name}_train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
     for name in ("train", "test"):
         mean = sum(lost for _, lost, _ in found[name]) / len(found[name])
         assert row[f"{name}_loss"] == pytest.approx(mean, rel=1e-6)
@@ -222,7 +225,7 @@ def test_a_network_that_says_nothing_is_always_wrong(blobs: str, register: Calla
 def test_clean_and_wrong_labels_are_told_apart_only_where_there_are_both(blobs: str) -> None:
     fields = {"data.name": blobs, "model.width": 4, "budget.epochs": 1}
     clean, wrong = only(fields), only(fields | {"corruption.kind": "flip", "corruption.level": 1.0})
-    assert clean.curve[0]["wrong_train_error"] is None
+    assert clean.curve[0]["wrong_train_error"] is clean.curve[0]["wrong_train_loss"] is None
     assert clean.curve[0]["clean_train_error"] == clean.curve[0]["train_error"]
     assert wrong.curve[0]["clean_train_error"] is None
     assert wrong.curve[0]["wrong_train_error"] == wrong.curve[0]["train_error"]

@@ -49,6 +49,8 @@ class Subject:
         classes: number of classes.
         seed: of Monte Carlo draws.
         curve: rows with `epoch`, `train_loss` and `train_error`; empty if there is none.
+        after_first_epoch: makes the network as it was after one epoch of training; None where nobody can.
+        right: whether each training sample was right, (n,) bool, at each evaluation; empty where that was not noted.
     """
 
     module: nn.Module
@@ -58,6 +60,8 @@ class Subject:
     classes: int
     seed: int = 0
     curve: Sequence[Mapping[str, Any]] = ()
+    after_first_epoch: Callable[[], nn.Module] | None = None
+    right: Sequence[Tensor] = ()
     _found: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -114,7 +118,7 @@ class Measure:
 
 
 _MEASURES: dict[str, Measure] = {}
-_BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting")
+_BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting", "memorisation")
 
 
 def measure(name: str, *, cost: str, cheap: bool) -> Callable[[Function], Function]:

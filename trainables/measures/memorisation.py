@@ -1,10 +1,23 @@
-"""Which samples are memorised: pure functions of what was recorded during and over trainings."""
+"""Which samples are memorised: functions of what was recorded during and over trainings."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+
+from trainables.measures import Subject, measure
+
+
+@measure("forgetting_events", cost="one forward pass of all samples of the data set; keeps a table of them", cheap=True)
+def mean_forgetting_events(subject: Subject) -> float:
+    """Mean over training samples of `forgetting_events`. Naming it also keeps what the network does on each sample.
+
+    That table, ``STORAGE/STUDY/samples``, has a row a point; `study.records.SAMPLES` says what of. NaN without the history of training.
+    """
+    if not subject.right:
+        return float("nan")
+    return float(forgetting_events(np.stack([one.cpu().numpy() for one in subject.right])).mean())
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
