@@ -202,11 +202,11 @@ class FragmentWriter:
         name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
         curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
         if curves.num_rows:
-            write_whole(filesystem, f"{path}/curves/{name}", curves)
+            _write_whole(filesystem, f"{path}/curves/{name}", curves)
         samples = [result.samples for result in results if result.samples is not None]
         if samples:
-            write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
-        write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+            _write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
+        _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
 
     def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
         """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.
