@@ -1,7 +1,7 @@
 """The Parquet files of a study as one dataset, while it runs or after.
 
-Files may appear, and be compacted into larger ones, while they are read: a listing that went stale is made anew. Damaged files
-are named in a warning and skipped.
+Files may appear, and be merged into larger ones (`study.compaction`), while they are read: a listing that went stale is made anew.
+Damaged files are named in a warning and skipped.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from analysis.errors import AnalysisError, NothingToShow
-from study.records import open_store
+from study.records import finished_files, open_store
 
 MEASURE = "measure."
 """What the names of the float64 columns begin with that a study adds to `study.records.RECORDS`."""
-_LISTINGS = 5
-"""How often files may vanish between listing and reading (each compaction is one) before that is an error."""
 _LOOKED_THROUGH = 100
 """Most files whose statistics are looked through for columns that vary."""
+_PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
 
 
 @dataclass(frozen=True)
@@ -55,23 +54,21 @@ def read_dataset(
     """
     filesystem, root = open_store(source)
     damaged: set[str] = set()
-    for listing in range(_LISTINGS):
+    while True:
         try:
             footers = _footers(
                 filesystem, [path for path in _files(filesystem, root, folder, source) if path not in damaged], keys is not None
             )
             fragments = list(_fragments(filesystem, footers, keys))
             whole = _with_measures(schema, (footer.schema for footer in footers.values()))
-            return read(ds.FileSystemDataset(fragments, whole, ds.ParquetFileFormat(), filesystem))
+            return read(ds.FileSystemDataset(fragments, whole, _PARQUET, filesystem))
         except FileNotFoundError:
-            if listing == _LISTINGS - 1:
-                raise
+            continue  # merged since they were listed
         except (OSError, pa.ArrowException) as error:
             found = _damaged(filesystem, footers)
             if not found:
                 raise AnalysisError(f"{source} cannot be read as asked: {_reason(error)}") from None
             damaged |= found
-    raise AssertionError
 
 
 def varying(source: str, names: Iterable[str]) -> list[str]:
@@ -103,12 +100,11 @@ def _ends(statistics: Any, rows: int) -> set[Any]:
 
 
 def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[str]:
-    """The finished Parquet files of a folder, sorted; writers keep unfinished ones under names that start with a dot or end in .tmp."""
-    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{root}/{folder}", allow_not_found=True))
-    if not infos and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
+    """The finished Parquet files of a folder, sorted."""
+    found = finished_files(filesystem, f"{root}/{folder}")
+    if not found and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
         raise NothingToShow(f"there is no study at {source}: it has no folder 'records'")
-    finished = (info for info in infos if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith("."))
-    return sorted(info.path for info in finished)
+    return [info.path for info in found]
 
 
 def _footers(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], keys: bool) -> dict[str, _Footer]:
@@ -141,9 +137,9 @@ def _fragments(filesystem: pyarrow.fs.FileSystem, footers: dict[str, _Footer], k
     wanted = None if keys is None else sorted(keys)
     for path, footer in footers.items():
         if wanted is None:
-            yield ds.ParquetFileFormat().make_fragment(path, filesystem)
+            yield _PARQUET.make_fragment(path, filesystem)
         elif groups := [number for number, ends in enumerate(footer.keys) if ends is None or _any_within(wanted, ends)]:
-            yield ds.ParquetFileFormat().make_fragment(path, filesystem, row_groups=groups)
+            yield _PARQUET.make_fragment(path, filesystem, row_groups=groups)
 
 
 def _any_within(wanted: Sequence[str], ends: tuple[str, str]) -> bool:
@@ -162,7 +158,7 @@ def _damaged(filesystem: pyarrow.fs.FileSystem, footers: Iterable[str]) -> set[s
     found = set()
     for path in footers:
         try:
-            pq.read_table(path, filesystem=filesystem, partitioning=None)
+            pq.read_table(path, filesystem=filesystem, partitioning=None, page_checksum_verification=True)
         except FileNotFoundError:
             continue
         except (OSError, pa.ArrowException) as error:

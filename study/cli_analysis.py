@@ -1,4 +1,4 @@
-"""The analysing commands of ``gaplab``: plot, fit, compare, rank, export, report. Each prints a table or writes files, and runs nothing."""
+"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, compact. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Picture(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export, report):
+    for command in (plot, fit, compare, rank, export, report, compact):
         app.command()(command)
 
 
@@ -182,6 +182,19 @@ def report(
         from study.mirror import Mirror
 
         Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
+
+
+def compact(source: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI.")]) -> None:
+    """Merge the many small files of a study into few, also while it runs. A run does so itself, with over 100, when it starts and ends."""
+    from study.compaction import compact as merge
+    from study.records import fragments
+
+    try:
+        if not fragments(source):
+            raise ConfigError(f"there is no study at {source}: it has no records")
+        print(f"merged {merge(source):,} fragments of {source}")
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be compacted, and is as it was ({str(error).splitlines()[0]})") from None
 
 
 def _load(

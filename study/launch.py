@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from study.cluster import connected
+from study.compaction import merge_if_many
 from study.folder import claimed, read_statuses, write_spec
 from study.mirror import Mirror, check_reachable, default_tracking_uri
 from study.plan import Point, declared_points, expected_seconds, packs
@@ -89,6 +90,7 @@ def run(
     points = [] if spec.search.kind == "optuna" else declared_points(spec, progress.planned)
     root = study_root(storage, spec.study)
     with claimed(root):
+        merge_if_many(root)
         recorded = read_statuses(root, spec.measures)
         search = _search(spec, root)
         if search:
@@ -106,6 +108,7 @@ def run(
                 mirror.stop()
         if mirror:
             mirror.finish(progress.mirrored)
+        merge_if_many(root)
     recorded = statuses(root, spec.measures)
     keys = {point.key for point in points}
     if search:

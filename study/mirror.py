@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs
+import pyarrow.parquet
 
-from study.records import CURVES, FINAL, OUTCOMES, RECORDS, fragments, open_store, read_fragments
+from study.records import CURVES, FINAL, MERGED, OUTCOMES, RECORDS, fragments, open_store, read_fragments
 from trainables.config import ConfigError, field_types
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ _LONGEST_TEXT = 5000
 """Characters of a param or tag; MLflow refuses a batch with a longer one."""
 _METRICS_PER_BATCH = 1000
 """MLflow's limit of `log_batch`."""
+_POINTS_AT_ONCE = 500
+"""Records and curves of so many points are held as Python objects."""
+_OUTCOME = ["key", "status", "finished"]
 _RUN_STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 NULL_TAG = "gaplab.null"
 """Names the metrics of a curve that its record lacks."""
@@ -104,11 +110,12 @@ class Mirror:
     def _copy_new(self) -> Iterator[tuple[int, int]]:
         """Copy the fragments not copied yet; yields how many of how many are, after each."""
         client = self._connected()
-        new = [path for path in fragments(self._root) if path not in self._done]
-        for count, path in enumerate(new):
-            self._copy(client, path)
-            self._done.add(path)
-            yield count + 1, len(new)
+        while new := [path for path in fragments(self._root) if path not in self._done]:
+            for count, path in enumerate(new):
+                with suppress(FileNotFoundError):  # merged since they were listed: then the next listing has the merged file
+                    self._copy(client, path)
+                self._done.add(path)
+                yield count + 1, len(new)
 
     def _connected(self) -> MlflowClient:
         """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
@@ -157,29 +164,44 @@ class Mirror:
             self._parent = parent.info.run_id
 
     def _copy(self, client: MlflowClient, path: str) -> None:
-        """Those points of a fragment into MLflow that it lacks, or knows worse: as for any reader, the latest outcome stands."""
-        rows = [row for row in read_fragments(self._root, [path]).to_pylist() if self._is_news(row)]
-        if not rows:
+        """Those points of a record file into MLflow that it lacks, or knows worse: as for any reader, the latest outcome stands.
+
+        Raises:
+            FileNotFoundError: the file has gone.
+        """
+        outcomes = read_fragments(self._root, [path], _OUTCOME).to_pylist()
+        news = {row["key"] for row in outcomes if self._is_news(row)}
+        if not news:
             return
-        curves: dict[str, list[dict[str, Any]]] = {}
-        for point in self._curves_beside(path):
-            curves.setdefault(point["key"], []).append(point)
-        for row in rows:
-            self._copy_point(client, row, curves.get(row["key"], []))
+        records = read_fragments(self._root, [path])
+        records = records.filter(pc.is_in(records["key"], pa.array(sorted(news), pa.string())))
+        for start in range(0, records.num_rows, _POINTS_AT_ONCE):
+            rows = records.slice(start, _POINTS_AT_ONCE)
+            curves = self._curves_beside(path, rows["key"])
+            for row in rows.to_pylist():
+                if self._is_news(row):
+                    self._copy_point(client, row, curves.get(row["key"], []))
 
     def _is_news(self, row: dict[str, Any]) -> bool:
         run = self._runs.get(row["key"])
         return run is None or (row["status"] in FINAL, _milliseconds(row["finished"])) > (run.final, run.ended)
 
-    def _curves_beside(self, path: str) -> list[dict[str, Any]]:
-        import pyarrow.parquet
-
+    def _curves_beside(self, path: str, keys: pa.ChunkedArray) -> dict[str, list[dict[str, Any]]]:
+        """The curves of some records of a file by key. Of a merged file, which lies in the order of keys, little else is read."""
         filesystem, _ = open_store(self._root)
         folder, _, name = path.rpartition("/records/")
-        try:
-            return pyarrow.parquet.read_table(f"{folder}/curves/{name}", filesystem=filesystem, partitioning=None).to_pylist()
-        except FileNotFoundError:
-            return []
+        ends = pc.min_max(keys)
+        between = (pc.field("key") >= ends["min"]) & (pc.field("key") <= ends["max"])
+        for place in (name, MERGED):  # its curves may be merged already, or there may be none: all its points failed
+            with suppress(FileNotFoundError):
+                table = pyarrow.parquet.read_table(f"{folder}/curves/{place}", filesystem=filesystem, partitioning=None, filters=between)
+                break
+        else:
+            return {}
+        curves: dict[str, dict[int, dict[str, Any]]] = {}
+        for point in table.to_pylist():
+            curves.setdefault(point["key"], {})[point["epoch"]] = point
+        return {key: list(curve.values()) for key, curve in curves.items()}
 
     def _copy_point(self, client: MlflowClient, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
         from mlflow.entities import Metric, Param, RunTag

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
-from pyarrow.fs import FileSelector
 
 from study.objectives import NEEDED
-from study.records import FINAL, fragments, open_store, read_fragments, statuses
+from study.records import FINAL, finished_files, fragments, open_store, read_fragments, read_whole, statuses
 
-_COLUMNS = ["key", "status", "reason", *NEEDED]
+_COLUMNS = ["key", "status", "reason", "finished", *NEEDED]
 _CURVE = ["key", "epoch", "train_error", "validation_error"]
 
 
@@ -27,6 +24,7 @@ class Outcomes:
         self._root = root
         self._seen: set[str] = set()
         self._rows: dict[str, dict[str, Any]] = {}
+        self._told: set[tuple[Any, ...]] = set()
         self._seen_curves: set[str] = set()
         self._curves: dict[str, dict[int, dict[str, Any]]] = {}
         self.refresh()
@@ -41,13 +39,18 @@ class Outcomes:
 
     def refresh(self) -> None:
         """Read what was recorded since the last time."""
-        new = [path for path in fragments(self._root) if path not in self._seen]
-        if not new:
+        while new := [path for path in fragments(self._root) if path not in self._seen]:
+            try:
+                rows = read_fragments(self._root, new, _COLUMNS).to_pylist()
+            except FileNotFoundError:  # merged since they were listed
+                continue
+            for row in rows:
+                outcome = (row["key"], row["status"], row["finished"])
+                if outcome not in self._told and (row["status"] in FINAL or row["key"] not in self):
+                    self._rows[row["key"]] = row
+                self._told.add(outcome)  # a merged file tells it again
+            self._seen.update(new)
             return
-        for row in read_fragments(self._root, new, _COLUMNS).to_pylist():
-            if row["status"] in FINAL or row["key"] not in self:
-                self._rows[row["key"]] = row
-        self._seen.update(new)
 
     def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
         """epoch -> train and validation error of a recorded point; curves are written before records, so it is there."""
@@ -57,10 +60,13 @@ class Outcomes:
 
     def _read_curves(self) -> None:
         filesystem, path = open_store(self._root)
-        listed = filesystem.get_file_info(FileSelector(f"{path}/curves", allow_not_found=True))
-        names = {info.path for info in listed if info.base_name.endswith(".parquet") and not info.base_name.startswith(".")}
-        for name in sorted(names - self._seen_curves):
-            with suppress(pa.ArrowException, OSError):  # a damaged file is named by whoever shows curves
-                for row in pyarrow.parquet.read_table(name, columns=_CURVE, filesystem=filesystem, partitioning=None).to_pylist():
-                    self._curves.setdefault(row["key"], {})[row["epoch"]] = row
-        self._seen_curves |= names
+        while new := [info.path for info in finished_files(filesystem, f"{path}/curves") if info.path not in self._seen_curves]:
+            for name in new:
+                try:
+                    for row in read_whole(filesystem, name, _CURVE).to_pylist():
+                        self._curves.setdefault(row["key"], {})[row["epoch"]] = row
+                except FileNotFoundError:  # merged since they were listed
+                    break
+                except (pa.ArrowException, OSError):
+                    pass  # a damaged file is named by whoever shows curves
+                self._seen_curves.add(name)

@@ -3,6 +3,8 @@
 A study's results are Parquet fragments in ``STORAGE/STUDY/records`` and ``STORAGE/STUDY/curves``. A fragment appears whole or
 not at all: it is written under a temporary name and renamed (an object store's PUT is atomic by itself). Curves are
 written before records, so a record never lacks its curve. A point that ran twice has two equal rows; readers keep one.
+Many fragments are merged into few files, in ``records/merged`` and ``curves/merged`` (`study.compaction`): a fragment that was
+listed may be gone when it is read, and its rows are in a merged file then.
 """
 
 from __future__ import annotations
@@ -73,8 +75,6 @@ _CURVE: dict[str, tuple[pa.DataType, str]] = {
         pa.float64(),
         "train error, against the wrong label, on the samples whose label is wrong; null if there are none",
     ),
-}
-
     "clean_train_loss": (pa.float64(), "train loss on the samples whose label is true; null if there are none"),
     "wrong_train_loss": (pa.float64(), "train loss, against the wrong label, on the samples whose label is wrong; null if there are none"),
 }
@@ -93,6 +93,8 @@ _SAMPLES: dict[str, tuple[pa.DataType, str]] = {
     "learned": (pa.list_(pa.float32()), "first evaluated epoch from which on it stayed right; NaN if none, or not trained on"),
     "test_correct": (pa.list_(pa.bool_()), "of each test sample: whether its prediction is the true label"),
     "test_loss": (pa.list_(pa.float32()), "of each test sample: the cross-entropy of the true label, in nats"),
+}
+
 
 def _arrow_type(hint: Any) -> pa.DataType:
     options = [kind for kind in typing.get_args(hint) if kind is not type(None)] if isinstance(hint, types.UnionType) else [hint]
@@ -113,10 +115,14 @@ RECORDS = _record_schema()
 """One row a point: key, study, status, reason, every dotted config field, the outcome, provenance. Measures add ``measure.*``."""
 CURVES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _CURVE.items()])
 """One row a point and evaluated epoch."""
-OUTCOMES = tuple(_DOCS)
-
 SAMPLES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _SAMPLES.items()])
 """One row a point of a study that names the measure `forgetting_events`: an entry a sample in each list."""
+OUTCOMES = tuple(_DOCS)
+MERGED = "merged"
+"""The folder, in that of the fragments, of the files that they are merged into."""
+_FEW_ROWS = 64
+"""A file of so few is read three times as fast plain as compressed, and is no larger."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -202,11 +208,11 @@ class FragmentWriter:
         name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
         curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
         if curves.num_rows:
-            _write_whole(filesystem, f"{path}/curves/{name}", curves)
+            write_whole(filesystem, f"{path}/curves/{name}", curves)
         samples = [result.samples for result in results if result.samples is not None]
         if samples:
-            _write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
-        _write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+            write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
+        write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
 
     def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
         """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.
@@ -235,10 +241,22 @@ def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
 
 
-def _write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table) -> None:
-    """A Parquet file that is there whole or not at all."""
+def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Write a Parquet file that is there whole or not at all, and stays after a power cut.
+
+    Raises:
+        OSError: it cannot be written; nothing has appeared then.
+    """
     buffer = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    plain = table.num_rows <= _FEW_ROWS
+    pyarrow.parquet.write_table(
+        table,
+        buffer,
+        row_group_size=row_group_size,
+        compression="none" if plain else "zstd",
+        use_dictionary=not plain,
+        write_page_checksum=True,
+    )
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         with filesystem.open_output_stream(path) as stream:  # one PUT: it appears when the stream is closed
             stream.write(buffer.getvalue())
@@ -257,32 +275,50 @@ def _write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table) 
         raise
 
 
+def finished_files(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[pyarrow.fs.FileInfo]:
+    """The finished Parquet files of a folder of fragments, sorted by path, the merged ones last; none if there is no folder.
+
+    Merged files are listed after the fragments: a fragment that was removed before it was listed is in one of them.
+    """
+    found: list[pyarrow.fs.FileInfo] = []
+    for one in (folder, f"{folder}/{MERGED}"):
+        infos = filesystem.get_file_info(pyarrow.fs.FileSelector(one, allow_not_found=True))
+        finished = (info for info in infos if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith("."))
+        found += sorted(finished, key=lambda info: info.path)
+    return found
+
+
 def fragments(root: str) -> list[str]:
-    """Paths of the finished record files of a study, sorted; none if there is no study yet."""
+    """Paths of the finished record files of a study, merged ones included; none if there is no study yet."""
     filesystem, path = open_store(root)
-    found = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/records", allow_not_found=True))
-    return sorted(
-        info.path for info in found if info.is_file and info.base_name.endswith(".parquet") and not info.base_name.startswith(".")
-    )
+    return [info.path for info in finished_files(filesystem, f"{path}/records")]
 
 
 def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = None) -> pa.Table:
-    """The rows of some record files, as written; a damaged file counts as not there, so its points run again."""
+    """The rows of some record files, as written; a damaged file counts as not there, so its points run again.
+
+    Raises:
+        FileNotFoundError: one has gone, into a merged file: `fragments` lists that.
+    """
     filesystem, _ = open_store(root)
     tables = [pa.table({name: pa.array([], RECORDS.field(name).type) for name in columns or RECORDS.names})]
     for path in paths:
         try:
-            tables.append(_checked(_read(path, columns, filesystem)))
+            tables.append(checked_records(read_whole(filesystem, path, columns)))
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             warnings.warn(f"{path} is no complete Parquet file and was skipped: {str(error).splitlines()[0]}", stacklevel=2)
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _read(path: str, columns: list[str] | None, filesystem: pyarrow.fs.FileSystem) -> pa.Table:
-    return pyarrow.parquet.read_table(path, columns=columns, filesystem=filesystem, partitioning=None, page_checksum_verification=True)
+def read_whole(filesystem: pyarrow.fs.FileSystem, path: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file, its checksums verified; on one thread, which is fastest for a small one."""
+    with pyarrow.parquet.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
-def _checked(table: pa.Table) -> pa.Table:
+def checked_records(table: pa.Table) -> pa.Table:
     """The table, if it is one of records: a footer has no checksum, and may say anything."""
     if "key" not in table.schema.names:
         raise pa.ArrowInvalid("it has no column key")
@@ -299,7 +335,9 @@ def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
 
     A completed point that was recorded without one of the `measures` counts as not there.
     """
-    return _statuses(root, fragments(root), measures)
+    while True:
+        with suppress(FileNotFoundError):  # merged since they were listed: the next listing knows
+            return _statuses(root, fragments(root), measures)
 
 
 def _statuses(root: str, paths: Sequence[str], measures: Sequence[str]) -> dict[str, str]:
@@ -318,7 +356,12 @@ def _without(root: str, paths: Iterable[str], columns: set[str]) -> set[str]:
     filesystem, _ = open_store(root)
     lacking = set()
     for path in paths:
-        with suppress(pa.ArrowException, OSError, UnicodeDecodeError):  # a damaged file is named by whoever reads it
-            if not columns <= set(pyarrow.parquet.read_schema(path, filesystem=filesystem).names):
-                lacking.add(path)
+        try:
+            names = set(pyarrow.parquet.read_schema(path, filesystem=filesystem).names)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
+            continue  # a damaged file is named by whoever reads it
+        if not columns <= names:
+            lacking.add(path)
     return lacking

@@ -14,7 +14,10 @@ from moto.server import ThreadedMotoServer
 
 import analysis
 import study
-from study.records import open_store
+from analysis import parquet_files
+from study.compaction import compact
+from study.records import FragmentWriter, Provenance, open_store, statuses
+from tests.study.made_up_results import result
 from trainables.config import ConfigError
 
 SPEC = {
@@ -63,6 +66,29 @@ def test_a_study_runs_on_s3_and_every_point_once(endpoint: str, tmp_path: Path, 
     experiment = client.get_experiment_by_name("far-away")
     assert len(client.search_runs([experiment.experiment_id], "tags.`gaplab.kind` = 'point'")) == 4
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "far-away"}  # a database's artifacts lie beside it
+
+
+def test_fragments_on_s3_are_merged(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a reader that lists them before, and reads them after, finds them in the merged file."""
+    writer = FragmentWriter(
+        f"s3://bucket/results/far-away?endpoint_override={endpoint}&scheme=http&region=us-east-1", Provenance("far-away", None, "0.1.0")
+    )
+    for seed in range(5):
+        writer([result(seed=seed), result(seed=10 + seed)], "cpu")
+    before = [load(writer.root).sort_by("key") for load in (analysis.load, analysis.load_curves)]
+    footers = parquet_files._footers
+
+    def late(*arguments: Any) -> Any:
+        compact(writer.root)
+        return footers(*arguments)
+
+    monkeypatch.setattr(parquet_files, "_footers", late)
+    assert [load(writer.root).sort_by("key") for load in (analysis.load, analysis.load_curves)] == before
+    assert [name.rpartition("/")[0] for name in objects(endpoint) if name.endswith(".parquet")] == [
+        "results/far-away/curves/merged",
+        "results/far-away/records/merged",
+    ]
+    assert statuses(writer.root) == dict.fromkeys(before[0]["key"].to_pylist(), "completed")
 
 
 def test_a_storage_that_cannot_be_written_is_named(endpoint: str) -> None:
