@@ -18,11 +18,15 @@ from analysis.errors import AnalysisError, NothingToShow
 from analysis.export import export
 from analysis.fits import PowerLaw, fit_power_law, power_law_table
 from analysis.load import load, load_curves
+from analysis.measure_charts import counts_vs_gap, measures_vs_gap
 from analysis.moments import at_moment
 from analysis.report import write_report
 from analysis.run_charts import parallel_coordinates, train_vs_test
 from analysis.style import write_chart
+from analysis.samples import load_samples
 from analysis.thresholds import interpolation_thresholds, threshold_location
+from analysis.theories import memorisation_table, rademacher_table, stability_table
+from analysis.theory_charts import memorised_images, rademacher, stability
 from analysis.training_charts import early_stopping, epoch_double_descent, learning_curves, memorisation
 from analysis.tuning import ablation_table, compared_runs, importance_table, optuna_studies, search_figures, tuned_gap_vs_capacity
 
@@ -36,6 +40,7 @@ __all__ = [
     "compare",
     "compared_runs",
     "double_descent",
+    "counts_vs_gap",
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
@@ -50,12 +55,21 @@ __all__ = [
     "load",
     "load_curves",
     "memorisation",
+    "load_samples",
+    "measures_vs_gap",
     "optuna_studies",
+    "memorisation_table",
+    "memorised_images",
     "over_seeds",
     "parallel_coordinates",
     "power_law_table",
     "search_figures",
+    "rademacher",
+    "rademacher_table",
+    "ridgeless_risk",
     "threshold_location",
+    "stability",
+    "stability_table",
     "time_to_fit",
     "train_vs_test",
     "tuned_gap_vs_capacity",

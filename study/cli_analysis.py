@@ -39,6 +39,17 @@ class Picture(StrEnum):
     SCATTER = "train-vs-test"
     PARALLEL = "parallel-coordinates"
 
+    MEASURES = "measures-vs-gap"
+    COUNTS = "counts-vs-gap"
+    RADEMACHER = "rademacher"
+    STABILITY = "stability"
+    IMAGES = "memorised-images"
+    RIDGELESS = "ridgeless-risk"
+
+
+Moment = Literal["end", "fit", "best_validation"]
+At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
+_OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -66,11 +77,47 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
     table = _load(source, tracking_uri, mapping, sql, only)
 
-    def curves() -> pa.Table:
-        return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, keys=table["key"])
+    def curves(columns: list[str] | None = None) -> pa.Table:
+        mapped = _mapping(mapping)
+        return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=mapped, sql=sql, keys=table["key"], columns=columns)
 
-    draw: dict[Picture, Callable[[], Any]] = {
-        Picture.GAP: lambda: analysis.gap_vs_capacity(table, panels=panels, points=points, **axis, **lines),
+    table = _taken(table, at, curves)
+
+    figure = drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points)
+    stem = output or Path(kind.value)
+    try:
+        charts = analysis.write_chart(figure, stem)
+    except OSError as error:
+        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
+    for path in charts:
+        print(f"wrote {path}")
+
+
+def drawn(
+    kind: Picture,
+    table: pa.Table,
+    curves: Callable[[], pa.Table],
+    lines: dict[str, Any],
+    axis: dict[str, Any],
+    source: str = "",
+    **gap: Any,
+) -> Figure:
+    """The picture of that kind.
+
+    Args:
+        curves: loads the learning curves, for those that need them.
+        lines: `by`, if something else than the corruption tells lines apart.
+        axis: `capacity`, if it is not the usual one.
+        source: where the samples lie, for those that need them.
+        gap: `panels` and `points` of gap-vs-capacity.
+    """
+    import analysis
+
+    def samples() -> pa.Table:
+        return analysis.load_samples(source, keys=table["key"])
+
+    draw: dict[Picture, Callable[[], Figure]] = {
+        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
         Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
         Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
         Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
@@ -87,6 +134,12 @@ def plot(
         charts = analysis.write_chart(figure, stem)
     except OSError as error:
         raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
+        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
+        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
+        Picture.RADEMACHER: lambda: analysis.rademacher(table),
+        Picture.STABILITY: lambda: analysis.stability(table, samples()),
+        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
+        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
     for path in charts:
         print(f"wrote {path}")
 
