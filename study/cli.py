@@ -88,6 +88,10 @@ def reproduce(
     target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
     scale: Scale = None,
+    recorded: Annotated[bool, typer.Option("--recorded", help="Run nothing: compare what is recorded.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The report; reproduction.md in the study's folder, or with --all in STORAGE.")
+    ] = None,
     changes: Changes = None,
     storage: Storage = "results",
     tracking_uri: Tracking = None,
@@ -95,55 +99,32 @@ def reproduce(
 ) -> None:
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
     from study import launch
-    from study.spec import preset_names, read_spec
+    from study.comparison import compared, report, reproducible
+    from study.records import study_root
+    from study.spec import read_spec
     from trainables.config import ConfigError
 
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
-    names = [target] if target else [name for name in preset_names() if _reproduces(name)]
-    specs = [read_spec(name, tuple(changes or ()), scale) for name in names]
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
     pages = []
     for spec in specs:
         if spec.published is None:
             raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
-        with _drawn_progress() as progress:
-            summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
-        if summary.interrupted:
-            _conclude(summary, spec)
-        pages.append(_compare(summary.root, spec))
-    if everything and "://" not in storage:
-        report = Path(storage) / "reproduction.md"
-        report.write_text("\n".join(pages))
-        _print(f"wrote {report}")
-
-
-def _reproduces(preset: str) -> bool:
-    from study.spec import PRESETS
-
-    return "\npublished:" in (PRESETS / f"{preset}.yaml").read_text()
-
-
-def _compare(root: str, spec: Spec) -> str:
-    """Print and write the side-by-side table of one study."""
-    from rich.table import Table as RichTable
-
-    import analysis
-    from analysis.reproduction import as_markdown, compare_number, compare_order
-
-    published = spec.published
-    assert published is not None
-    records = analysis.load(root)
-    found = [compare_number(records, row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
-    found += [compare_order(records, order.name, order.column, order.rising) for order in published.orders]
-    drawn = RichTable("", "published", "measured", "difference", "tolerance", "seeds", "verdict", title=f"{spec.study}: {published.source}")
-    for one in found:
-        drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
-    _print(drawn)
-    page = as_markdown(spec.study, found, published.source, published.ours, published.differs)
-    path = (Path(root) if "://" not in root else Path()) / "reproduction.md"
-    path.write_text(page)
+        root = study_root(storage, spec.study)
+        if not recorded:
+            with _drawn_progress() as progress:
+                summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+            if summary.interrupted or summary.halted:
+                _conclude(summary, spec)
+        comparison = compared(root, spec)
+        for line in comparison.shown:
+            _print(line)
+        pages.append(comparison.page)
+    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(pages, scale, Path(storage).name))
     _print(f"wrote {path}")
-    return page
 
 
 @app.command()
@@ -343,6 +324,8 @@ def _gap_table(table: Any, title: str) -> Table:
     )
     cells: dict[float, dict[tuple[Any, ...], str]] = {}
     for row in rows:
+        if row["generalization_gap"] is None:
+            continue
         half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"
         text = f"{row['generalization_gap']:.3f}{half}" + ("" if row["interpolated"] else " *")
         cell = cells.setdefault(row["parameters_per_sample"], {})

@@ -13,6 +13,7 @@ from trainables.config import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
 Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
 Tracking = Annotated[str | None, typer.Option(help="Of an MLflow experiment.")]
@@ -38,6 +39,7 @@ class Picture(StrEnum):
     MAP = "capacity-corruption-map"
     SCATTER = "train-vs-test"
     PARALLEL = "parallel-coordinates"
+    RIDGELESS = "ridgeless-risk"
 
     MEASURES = "measures-vs-gap"
     COUNTS = "counts-vs-gap"
@@ -116,20 +118,8 @@ def drawn(
     def samples() -> pa.Table:
         return analysis.load_samples(source, keys=table["key"])
 
-    draw: dict[Picture, Callable[[], Figure]] = {
-        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
-        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
-        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
-        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
-        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
-        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
-        Picture.DESCENT: lambda: analysis.double_descent(table, over=capacity or "model.width", **lines),
-        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
-        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
-        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
-        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
-    }
-    figure, stem = draw[kind](), output or Path(kind.value)
+    figure = drawn(kind, table, curves, lines, axis, panels=panels, points=points)
+    stem = output or Path(kind.value)
     try:
         charts = analysis.write_chart(figure, stem)
     except OSError as error:
@@ -142,6 +132,36 @@ def drawn(
         Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
     for path in charts:
         print(f"wrote {path}")
+
+
+def drawn(
+    kind: Picture, table: pa.Table, curves: Callable[[], pa.Table], lines: dict[str, Any], axis: dict[str, Any], **gap: Any
+) -> Figure:
+    """The picture of that kind.
+
+    Args:
+        curves: loads the learning curves, for those that need them.
+        lines: `by`, if something else than the corruption tells lines apart.
+        axis: `capacity`, if it is not the usual one.
+        gap: `panels` and `points` of gap-vs-capacity.
+    """
+    import analysis
+
+    draw: dict[Picture, Callable[[], Figure]] = {
+        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
+        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
+        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        Picture.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
+        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+    }
+    return draw[kind]()
 
 
 def fit(
