@@ -21,12 +21,13 @@ from analysis.load import load, load_curves
 from analysis.measure_charts import counts_vs_gap, measures_vs_gap
 from analysis.moments import at_moment
 from analysis.report import write_report
+from analysis.ridgeless import ridgeless_risk
 from analysis.run_charts import parallel_coordinates, train_vs_test
-from analysis.style import write_chart
 from analysis.samples import load_samples
-from analysis.thresholds import interpolation_thresholds, threshold_location
+from analysis.style import write_chart
 from analysis.theories import memorisation_table, rademacher_table, stability_table
 from analysis.theory_charts import memorised_images, rademacher, stability
+from analysis.thresholds import interpolation_thresholds, threshold_location
 from analysis.training_charts import early_stopping, epoch_double_descent, learning_curves, memorisation
 from analysis.tuning import ablation_table, compared_runs, importance_table, optuna_studies, search_figures, tuned_gap_vs_capacity
 
@@ -39,8 +40,8 @@ __all__ = [
     "capacity_corruption_map",
     "compare",
     "compared_runs",
-    "double_descent",
     "counts_vs_gap",
+    "double_descent",
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
@@ -54,22 +55,22 @@ __all__ = [
     "learning_curves",
     "load",
     "load_curves",
-    "memorisation",
     "load_samples",
     "measures_vs_gap",
-    "optuna_studies",
+    "memorisation",
     "memorisation_table",
     "memorised_images",
+    "optuna_studies",
     "over_seeds",
     "parallel_coordinates",
     "power_law_table",
-    "search_figures",
     "rademacher",
     "rademacher_table",
     "ridgeless_risk",
-    "threshold_location",
+    "search_figures",
     "stability",
     "stability_table",
+    "threshold_location",
     "time_to_fit",
     "train_vs_test",
     "tuned_gap_vs_capacity",

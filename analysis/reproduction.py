@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.aggregate import over_seeds
+from analysis.aggregate import outcomes, over_seeds
 from analysis.errors import unknown_column
 
 
@@ -36,16 +36,23 @@ class Comparison:
     verdict: str
 
 
-def compare_number(records: pa.Table, name: str, where: Mapping[str, Any], column: str, value: float, tolerance: float) -> Comparison:
-    """The mean of `column` over completed points that agree with `where`, beside the published `value`."""
+def compare_number(
+    records: pa.Table, name: str, where: Mapping[str, Any], column: str, value: float, tolerance: float | None = None
+) -> Comparison:
+    """The mean of `column` over completed points that agree with `where`, beside the published `value`.
+
+    Without a tolerance it is four standard errors of that mean: 1 in 10,000 true values lie outside, with many seeds.
+    """
     chosen = _chosen(records, where, column)
     shown = f"{value:.4g}"
     if not chosen.num_rows:
-        return Comparison(name, shown, "", "", f"± {tolerance:g}", 0, "not run")
+        return Comparison(name, shown, "", "", "± 4 s.e." if tolerance is None else f"± {tolerance:g}", 0, "not run")
     mean, half = _mean(chosen, column)
     interval = "" if half is None else f" ± {half:.4f}"
+    if tolerance is None:
+        tolerance = 4 * float(np.std(chosen[column].to_numpy(), ddof=1)) / chosen.num_rows**0.5 if chosen.num_rows > 1 else 0.0
     verdict = "inside" if abs(mean - value) <= tolerance else "outside"
-    return Comparison(name, shown, f"{mean:.4f}{interval}", f"{mean - value:+.4f}", f"± {tolerance:g}", chosen.num_rows, verdict)
+    return Comparison(name, shown, f"{mean:.4f}{interval}", f"{mean - value:+.4f}", f"± {tolerance:.4g}", chosen.num_rows, verdict)
 
 
 def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Mapping[str, Any]]) -> Comparison:
@@ -62,7 +69,29 @@ def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Ma
     return Comparison(name, published, found, "", "", min(group.num_rows for group in groups), "holds" if holds else "does not hold")
 
 
+def _provenance(records: pa.Table) -> str:
+    """On what, when and with what the records were made, and what became of points that have no result."""
+    if not records.num_rows:
+        return "No point of it was run."
+    first, last = (pc.min_max(records["finished"]).as_py()[end].date().isoformat() for end in ("min", "max"))
+    parts = [
+        f"{records.num_rows:,} points ({outcomes(records)})",
+        ", ".join(_each(records, "device")),
+        first if first == last else f"{first} to {last}",
+        f"{(pc.sum(records['seconds']).as_py() or 0.0) / 60:,.1f} minutes of training in all",
+        f"torch {', '.join(_each(records, 'torch_version'))}",
+        f"commit {', '.join(commit[:9] for commit in _each(records, 'git_commit')) or 'unknown'}",
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _each(records: pa.Table, column: str) -> list[str]:
+    return sorted(value for value in records[column].unique().to_pylist() if value is not None)
+
+
 def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Table:
+    if column.startswith("measure.") and column not in records.column_names:
+        return records.slice(0, 0)  # nothing that was run has it
     for name in (column, *where):
         if name not in records.column_names:
             raise unknown_column(name, records.column_names)
@@ -79,10 +108,13 @@ def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
     return mean, None if high is None else high - mean
 
 
-def as_markdown(title: str, comparisons: Sequence[Comparison], source: str, ours: Sequence[str] = (), differs: Sequence[str] = ()) -> str:
-    """The comparison as a page: its source, the table, what of the protocol the paper leaves open, and where we differ from it."""
+def as_markdown(
+    title: str, comparisons: Sequence[Comparison], source: str, records: pa.Table, ours: Sequence[str] = (), differs: Sequence[str] = ()
+) -> str:
+    """The comparison as a page: its source, the table, on what and when it was measured, what the paper leaves open, where we differ."""
     heads = ("", "published", "measured", "difference", "tolerance", "seeds", "verdict")
     lines = [f"# {title}", "", f"Published: {source}. Measured: mean ± 95 % interval (Student) over seeds.", ""]
+    lines += [_provenance(records), ""]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for one in comparisons:
         cells = (one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)

@@ -69,17 +69,17 @@ def measures_page() -> str:
 
 
 def models_page() -> str:
-    """Every family, its defaults and its parameters on a 28x28x3 image."""
-    from trainables.config import ConfigError, Model
-    from trainables.models import families, parameter_count
+    """Every family, its defaults and its parameters on images of 28x28x3 or the smallest that it takes."""
+    from trainables.config import Model
+    from trainables.models import families, fixed, parameter_count
 
     def count(family: Any) -> str:
-        try:
-            return f"{parameter_count(family.complete(Model(name=family.name)), (3, 28, 28), 10):,}"
-        except ConfigError:
+        if family.name in fixed.FAMILIES:
             return "solved in closed form"
+        side = max(28, family.smallest_image)
+        return f"{parameter_count(family.complete(Model(name=family.name)), (3, side, side), 10):,}"
 
-    page = "# Model families\n\nParameters at the default width, for 28x28x3 images and 10 classes.\n\n"
+    page = "# Model families\n\nParameters at the default width, for 10 classes and images of 28x28x3, or the smallest that it takes.\n\n"
     known = [family for family in families().values() if family.digest is None]
     rows = ((f"`{one.name}`", one.default_width, one.default_depth or "", one.default_batch_norm, count(one)) for one in known)
     return page + table(("name", "default width", "default depth", "batch norm", "parameters"), rows)

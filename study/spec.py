@@ -48,13 +48,16 @@ class Tracking(_Section):
 
 
 class PublishedRow(_Section):
-    """One published number: the mean of `column` over the points that agree with `where`."""
+    """One published number: the mean of `column` over the points that agree with `where`.
+
+    Without a tolerance the mean must lie within four of its own standard errors.
+    """
 
     name: str
     where: dict[str, Any]
     column: str
     value: float
-    tolerance: float
+    tolerance: float | None = None
 
 
 class PublishedOrder(_Section):
@@ -66,13 +69,16 @@ class PublishedOrder(_Section):
 
 
 class Published(_Section):
-    """What a preset reproduces: numbers and orders with their source; what the paper leaves open (`ours`), and where we differ from it."""
+    """What a preset reproduces: numbers and orders with their source, what the paper leaves open (`ours`), where we differ from it, and
+    the picture that `gaplab plot --kind` draws of it.
+    """
 
     source: str
     rows: list[PublishedRow] = []
     orders: list[PublishedOrder] = []
     ours: list[str] = []
     differs: list[str] = []
+    picture: str | None = None
 
 
 class _Written(_Section):

@@ -211,17 +211,19 @@ def ridgeless_risk(aspect: float, *, signal: float = 1.0, noise: float = 1.0) ->
     return signal**2 * (1 - 1 / aspect) + noise**2 / (aspect - 1)
 
 
-def ridgeless_trials(n: int, d: int, trials: int, *, signal: float = 1.0, noise: float = 1.0, seed: int = 0) -> Tensor:
-    """The same risk measured: |w - true weights|^2 of minimum-norm least squares on fresh Gaussian samples, (trials,)."""
+def ridgeless_trial(n: int, d: int, *, signal: float = 1.0, noise: float = 1.0, seed: int = 0) -> tuple[float, float]:
+    """The same risk measured: minimum-norm least squares on n fresh Gaussian samples.
+
+    Returns:
+        |w - true weights|^2, and the mean squared residual on the sample.
+    """
     generator = torch.Generator().manual_seed(seed)
-    risks = []
-    for _ in range(trials):
-        features = torch.randn(n, d, generator=generator, dtype=torch.float64)
-        direction = torch.randn(d, 1, generator=generator, dtype=torch.float64)
-        true = signal * direction / direction.norm()
-        targets = features @ true + noise * torch.randn(n, 1, generator=generator, dtype=torch.float64)
-        risks.append((linear_regression(features, targets).coefficients - true).square().sum())
-    return torch.stack(risks)
+    features = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    direction = torch.randn(d, 1, generator=generator, dtype=torch.float64)
+    true = signal * direction / direction.norm()
+    targets = features @ true + noise * torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    solution = linear_regression(features, targets)
+    return float((solution.coefficients - true).square().sum()), float((solution.fitted - targets).square().mean())
 
 
 def random_feature_errors(

@@ -2,7 +2,8 @@
 
 ``optimizer: {name: closed_form}`` solves min |f(X) - Y|^2 + ridge |f|^2 for one-hot targets Y, with ridge = n * weight_decay, by the
 functions of `trainables.closed_form`; a model is then a set of fixed features or a kernel. `theorem1` is built to interpolate
-the labels as numbers, and read off by rounding (`trainables.expressivity`).
+the labels as numbers, and read off by rounding (`trainables.expressivity`). `ridgeless` is one Monte Carlo trial of ridgeless regression
+beside its asymptotic risk (Hastie et al. 2019), on Gaussian samples and targets of its own: it takes n and d from the synthetic set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from trainables.closed_form import Solution, kernel_regression, linear_regression
+from trainables.closed_form import Solution, kernel_regression, linear_regression, ridgeless_risk, ridgeless_trial
 from trainables.config import ConfigError, TrialConfig
 from trainables.expressivity import interpolant, weight_count
 from trainables.features import GaborFeatures, extract, patch_features
@@ -23,6 +24,9 @@ from trainables.inputs import PointData, Samples, point_data
 from trainables.kernel_systems import GaussianKernel
 from trainables.models import ImageShape, build
 from trainables.streams import derive
+
+SIGNAL, NOISE = 5**0.5, 1.0
+"""Of `ridgeless`: |true weights| and the deviation of the noise. At this ratio the risk above d = n has a minimum of its own."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ def solve_point(point: TrialConfig, device: torch.device) -> tuple[dict[str, obj
     Raises:
         ValueError: the system cannot be solved as it is (equal inputs, a singular matrix); the message says why.
     """
+    if point.model.name == "ridgeless":
+        return _ridgeless(point)
     started = time.perf_counter()
     data = point_data(point, device)
     solved = _METHODS[point.model.name](point, data)
@@ -69,14 +75,18 @@ def solve_point(point: TrialConfig, device: torch.device) -> tuple[dict[str, obj
 
 def solvable() -> tuple[str, ...]:
     """Models that `closed_form` solves."""
-    return tuple(_METHODS)
+    return (*_METHODS, "ridgeless")
 
 
 def check(point: TrialConfig) -> None:
     """Raise ConfigError for a closed-form point with a model or regularizer that it does not have."""
     regularizers = point.regularizers
-    if point.model.name not in _METHODS:
-        raise ConfigError(f"optimizer.name is closed_form, which does not solve model {point.model.name}: it solves {', '.join(_METHODS)}")
+    if point.model.name not in solvable():
+        raise ConfigError(
+            f"optimizer.name is closed_form, which does not solve model {point.model.name}: it solves {', '.join(solvable())}"
+        )
+    if point.model.name == "ridgeless" and (point.data.name != "synthetic" or point.corruption.level or regularizers.weight_decay):
+        raise ConfigError("model.name is ridgeless, which takes data.name synthetic, corruption.level 0 and no weight decay")
     if point.model.parameters_per_sample is not None and point.model.name != "random_features":
         raise ConfigError(f"model.parameters_per_sample is solved for a width, but what closed_form solves for {point.model.name} has none")
     others = ("dropout", "crop", "flip", "label_smoothing", "mixup", "gradient_clip", "early_stopping")
@@ -88,6 +98,7 @@ def expected_multiply_adds(point: TrialConfig, image_shape: ImageShape) -> float
     """The cost of a solution, in order: a factorization of the smaller side's Gram matrix."""
     samples, inputs = point.data.train_size or 1, prod(image_shape)
     columns = {"linear": inputs, "random_features": point.model.width or 1, "random_patches": 8 * (point.model.width or 1)}
+    columns["ridgeless"] = inputs
     side = min(samples, columns.get(point.model.name, samples))
     return 0.0 if point.model.name == "theorem1" else side**3 / 3 + samples * side * min(inputs, side)
 
@@ -95,6 +106,8 @@ def expected_multiply_adds(point: TrialConfig, image_shape: ImageShape) -> float
 def expected_parameters(point: TrialConfig, image_shape: ImageShape, classes: int) -> int:
     """Coefficients that a resolved closed-form point solves for: its capacity."""
     samples, inputs, width = point.data.train_size or 1, prod(image_shape), point.model.width or 1
+    if point.model.name == "ridgeless":
+        return inputs
     if point.model.name == "theorem1":
         return weight_count(samples, inputs, max(2, point.model.depth or 2))
     if point.model.name == "gabor":
@@ -149,6 +162,25 @@ def _theorem1(point: TrialConfig, data: PointData) -> Solved:
     classes = [values.round().clamp(0, data.classes - 1).long() for values in (numbers, others)]
     outputs = [nn.functional.one_hot(labels, data.classes).double() for labels in classes]
     return Solved(outputs[0], outputs[1], weight_count(len(train), train.shape[1], depth), {"largest_residual": error})
+
+
+def _ridgeless(point: TrialConfig) -> tuple[dict[str, object], dict[str, object]]:
+    """Outcome and curve row of one trial: losses are half the mean squared residual, on the sample and expected on a new one."""
+    started = time.perf_counter()
+    n, d = point.data.train_size or 1, point.data.dimension
+    risk, residual = ridgeless_trial(n, d, signal=SIGNAL, noise=NOISE, seed=derive(point.seed, "ridgeless"))
+    losses: dict[str, object] = {"train_error": None, "train_loss": residual / 2, "test_error": None, "test_loss": (risk + NOISE**2) / 2}
+    outcome: dict[str, object] = losses | {
+        "parameters": d,
+        "parameters_per_sample": d / n,
+        "epochs": 0,
+        "fit_epoch": 0 if d >= n else None,
+        "interpolated": d >= n,
+        "seconds": time.perf_counter() - started,
+        "measure.excess_risk": risk,
+        "measure.asymptotic_risk": ridgeless_risk(d / n, signal=SIGNAL, noise=NOISE),
+    }
+    return outcome, losses | {"epoch": 0}
 
 
 _METHODS: dict[str, Callable[[TrialConfig, PointData], Solved]] = {
