@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,8 +39,6 @@ class Picture(StrEnum):
     MAP = "capacity-corruption-map"
     SCATTER = "train-vs-test"
     PARALLEL = "parallel-coordinates"
-    RIDGELESS = "ridgeless-risk"
-
     MEASURES = "measures-vs-gap"
     COUNTS = "counts-vs-gap"
     RADEMACHER = "rademacher"
@@ -52,6 +50,7 @@ class Picture(StrEnum):
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
 _OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -67,6 +66,7 @@ def plot(
     by: By = None,
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    at: At = "end",
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
     sql: Sql = False,
@@ -76,7 +76,11 @@ def plot(
 
     lines: dict[str, Any] = {"by": by} if by else {}
     axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
+    if at != "end" and kind not in _OF_ONE_MOMENT:
+        raise ConfigError(f"--at {at}: {kind} shows no values of one moment; {', '.join(_OF_ONE_MOMENT)} do")
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
+    if only and at != "end":
+        only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
     table = _load(source, tracking_uri, mapping, sql, only)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
@@ -118,35 +122,6 @@ def drawn(
     def samples() -> pa.Table:
         return analysis.load_samples(source, keys=table["key"])
 
-    figure = drawn(kind, table, curves, lines, axis, panels=panels, points=points)
-    stem = output or Path(kind.value)
-    try:
-        charts = analysis.write_chart(figure, stem)
-    except OSError as error:
-        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
-        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
-        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
-        Picture.RADEMACHER: lambda: analysis.rademacher(table),
-        Picture.STABILITY: lambda: analysis.stability(table, samples()),
-        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
-        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
-    for path in charts:
-        print(f"wrote {path}")
-
-
-def drawn(
-    kind: Picture, table: pa.Table, curves: Callable[[], pa.Table], lines: dict[str, Any], axis: dict[str, Any], **gap: Any
-) -> Figure:
-    """The picture of that kind.
-
-    Args:
-        curves: loads the learning curves, for those that need them.
-        lines: `by`, if something else than the corruption tells lines apart.
-        axis: `capacity`, if it is not the usual one.
-        gap: `panels` and `points` of gap-vs-capacity.
-    """
-    import analysis
-
     draw: dict[Picture, Callable[[], Figure]] = {
         Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
         Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
@@ -159,6 +134,11 @@ def drawn(
         Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
         Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
         Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
+        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
+        Picture.RADEMACHER: lambda: analysis.rademacher(table),
+        Picture.STABILITY: lambda: analysis.stability(table, samples()),
+        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
         Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
     }
     return draw[kind]()
@@ -239,6 +219,7 @@ def export(
 def report(
     source: Source,
     output: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the study's folder by default.")] = None,
+    at: At = "end",
     tracking_uri: Tracking = None,
 ) -> None:
     """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
@@ -247,7 +228,7 @@ def report(
     local = "://" not in source and not source.startswith("mlflow:")
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
     try:
-        print(f"wrote {analysis.write_report(source, path, tracking_uri=tracking_uri)}")
+        print(f"wrote {analysis.write_report(source, path, at=at, tracking_uri=tracking_uri)}")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
     beside = Path(source).resolve().parent / "mlflow.db"
@@ -279,6 +260,15 @@ def _load(
     if tracking_uri:
         check_reachable(tracking_uri)
     return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
+
+
+def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table]) -> pa.Table:
+    """The records with their values at a moment."""
+    if at == "end":
+        return table
+    from analysis.moments import at_moment, needed_of_curves
+
+    return at_moment(table, curves(needed_of_curves(table, at)), at)
 
 
 def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
