@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from study import cli_analysis, cli_cluster
+from study import cli_analysis, cli_cluster, cli_simulate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -371,3 +371,4 @@ def _fail(message: str) -> None:
 
 cli_analysis.register(app)
 cli_cluster.register(app)
+cli_simulate.register(app)
