@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_PANELS = 12
 _MOST_RUNS = 2000
 _COUNTS = ("parameters_per_sample", "measure.parameters", "measure.vc_dimension", "measure.vc_bound")
+_OTHERS = ("measure.l2_distance", "measure.path_norm", "measure.pacbayes_mag_flatness", "measure.epochs_to_tenth")
 _ARCHITECTURE = ("model.name", "model.width", "model.depth", "model.batch_norm", "data.name", "data.train_size")
 
 
@@ -103,8 +104,8 @@ def wide(values: NDArray[np.float64]) -> bool:
 def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
     """Draw, for one architecture, the gap against label corruption, and beside it counts of capacity relative to the cleanest labels.
 
-    Capacity cannot be what explains the gap: it is the same for true and for random labels (Zhang et al. 2017). Other
-    measures that the study computed stand beside the counts.
+    Capacity cannot be what explains the gap: it is the same for true and for random labels (Zhang et al. 2017). A few measures of what
+    was learned stand beside the counts where the study computed them.
 
     Args:
         table: records.
@@ -142,7 +143,7 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
 def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
     """The runs of the architecture that fits labels at the most levels (the largest of these), their means by level, and what counts.
 
-    The columns are those of counts that are there, then the other measures that are positive at every level, at most four.
+    The columns are those of `_COUNTS` and `_OTHERS` that are there for every run.
     """
     runs, _ = completed_lines(table, None)
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
@@ -154,12 +155,8 @@ def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
     if not groups.num_rows or groups["corruption.level_count_distinct"][0].as_py() < 2:
         raise NothingToShow("no architecture fits labels at two levels of corruption: counts cannot be set beside the gap")
     runs = split(runs.filter(_same(runs, by, groups.slice(0, 1).to_pylist()[0])), [])[0][0].rows
-    others = [name for name in runs.column_names if name.startswith(PREFIX) and name not in _COUNTS]
-    known = [name for name in (*_COUNTS, *others) if name in runs.column_names and np.isfinite(_numbers(runs, name)).all()]
-    cells = over_seeds(runs, ["corruption.level", "interpolated"], [GAP, *known])
-    positive = [name for name in known if (_numbers(cells, name) > 0).all()]
-    counts = [name for name in positive if name in _COUNTS]
-    return runs, cells, counts + [name for name in positive if name not in _COUNTS][:4]
+    known = [name for name in (*_COUNTS, *_OTHERS) if name in runs.column_names and np.isfinite(_numbers(runs, name)).all()]
+    return runs, over_seeds(runs, ["corruption.level", "interpolated"], [GAP, *known]), known
 
 
 def told(runs: pa.Table) -> str:

@@ -295,7 +295,7 @@ def _unused_fields(model: Model) -> tuple[str, ...]:
         return ("width", "depth", "batch_norm", "kernel_scale")
     if model.name == "random_features":
         return ("depth", "batch_norm")
-    if model.name == "mlp":
+    if model.name in ("mlp", "nin"):
         return ("kernel_scale",)
     if model.name in ("alexnet_small", "inception_small", "cnn5", "resnet18"):
         return ("depth", "kernel_scale")

@@ -92,6 +92,18 @@ def test_cnn5_count(k: int, count: int) -> None:
     assert parameter_count(complete("cnn5", k), CIFAR, 10) == count
 
 
+@pytest.mark.parametrize(("depth", "batch_norm"), [(1, True), (2, True), (3, False)])
+def test_nin_by_hand(depth: int, batch_norm: bool) -> None:
+    """Width 5 on CIFAR: 3x3 from 3 or 5 channels and two 1x1, each with 5 biases or 10 numbers of batch norm; 60 in the last."""
+    blocks = sum(9 * 5 * (3 if block == 0 else 5) + 2 * 25 + 3 * (10 if batch_norm else 5) for block in range(depth))
+    model = complete("nin", 5, depth=depth, batch_norm=batch_norm)
+    assert parameter_count(model, CIFAR, 10) == blocks + 60
+    network = build(model, 0.25, CIFAR, 10, seed=0)
+    outputs = network[:-2](torch.zeros(1, *CIFAR))
+    assert outputs.shape[1:] == (10, 32 // 2**depth, 32 // 2**depth)
+    assert sum(isinstance(layer, nn.Dropout) for layer in network) == depth
+
+
 # layer by layer: height, width, channels and parameters
 
 INCEPTION = [

@@ -62,7 +62,7 @@ class Family:
 
 _FAMILIES: dict[str, Family] = {}
 _source: ContextVar[str | None] = ContextVar("source digest", default=None)
-_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "resnet18", "fixed", "imagenet")
+_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "nin", "resnet18", "fixed", "imagenet")
 
 
 @contextmanager
