@@ -46,6 +46,12 @@ def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
     return joined.select(table.column_names).replace_schema_metadata({_METADATA: _SAID[moment].encode()})
 
 
+def needed_of_curves(table: pa.Table, moment: Moment) -> list[str]:
+    """The columns of the curves that `at_moment` needs for these records."""
+    chosen_by = ["validation_error"] if moment == "best_validation" else []
+    return list(dict.fromkeys(["key", "epoch", *chosen_by, *(name for name in _FROM_CURVE if name in table.column_names)]))
+
+
 def moment_of(table: pa.Table) -> str:
     """When the values of these records were taken, in words; empty for the end of the run."""
     return (table.schema.metadata or {}).get(_METADATA, b"").decode()

@@ -14,18 +14,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
 
 from analysis.errors import AnalysisError, NothingToShow
-from study.records import finished_files, open_store
+from study.records import finished_files, open_store, read_whole
 
 MEASURE = "measure."
 """What the names of the float64 columns begin with that a study adds to `study.records.RECORDS`."""
 _LOOKED_THROUGH = 100
 """Most files whose statistics are looked through for columns that vary."""
 _PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
+
+
+_SMALL = 2**16
+"""Bytes up to which a file is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
+_AT_ONCE = 256
+"""Small files whose rows are put together before the next are read: a table of one row takes 50 KB."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,17 @@ def read_dataset(
     filesystem, root = open_store(source)
     damaged: set[str] = set()
     while True:
+        files = [info for info in _files(filesystem, root, folder, source) if info.path not in damaged]
+        footers: dict[str, _Footer] = {}
         try:
-            footers = _footers(
-                filesystem, [path for path in _files(filesystem, root, folder, source) if path not in damaged], keys is not None
-            )
-            fragments = list(_fragments(filesystem, footers, keys))
-            whole = _with_measures(schema, (footer.schema for footer in footers.values()))
-            return read(ds.FileSystemDataset(fragments, whole, _PARQUET, filesystem))
+            rows = _rows_of_small(filesystem, [info.path for info in files if info.size <= _SMALL], schema, keys)
+            footers = _footers(filesystem, [info.path for info in files if info.size > _SMALL], keys is not None)
+            whole = _with_measures(schema, [rows.schema, *(footer.schema for footer in footers.values())])
+            dataset: ds.Dataset = ds.FileSystemDataset(list(_fragments(filesystem, footers, keys)), whole, _PARQUET, filesystem)
+            if rows.num_rows:
+                rows = pa.concat_tables([whole.empty_table(), rows], promote_options="default")
+                dataset = ds.UnionDataset(whole, [ds.InMemoryDataset(rows), dataset])
+            return read(dataset)
         except FileNotFoundError:
             continue  # merged since they were listed
         except (OSError, pa.ArrowException) as error:
@@ -78,7 +89,7 @@ def varying(source: str, names: Iterable[str]) -> list[str]:
     where there are too many files to look through.
     """
     filesystem, root = open_store(source)
-    files = _files(filesystem, root, "records", source)
+    files = [info.path for info in _files(filesystem, root, "records", source)]
     if len(files) > _LOOKED_THROUGH:
         return list(names)
     seen: dict[str, set[Any]] = {name: set() for name in names}
@@ -99,12 +110,42 @@ def _ends(statistics: Any, rows: int) -> set[Any]:
     return ends | ({None} if statistics.null_count else set())
 
 
-def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[str]:
+def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[pyarrow.fs.FileInfo]:
     """The finished Parquet files of a folder, sorted."""
     found = finished_files(filesystem, f"{root}/{folder}")
     if not found and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
         raise NothingToShow(f"there is no study at {source}: it has no folder 'records'")
-    return [info.path for info in found]
+    return found
+
+
+def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
+    """The rows of small files, of the keys wanted only; damaged files are named in a warning."""
+    wanted = None if keys is None else pa.array(keys, pa.string())
+
+    def rows(path: str) -> pa.Table | None:
+        try:
+            table = read_whole(filesystem, path)
+            table = table if table.schema.equals(schema) else _fitted(table, schema)
+            return table if wanted is None else table.filter(pc.is_in(table["key"], wanted))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, pa.ArrowException) as error:
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {_reason(error)}", stacklevel=2)
+            return None
+
+    parts = [schema.empty_table()]
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(files), _AT_ONCE):
+            some = [table for table in pool.map(rows, files[start : start + _AT_ONCE]) if table is not None and table.num_rows]
+            parts.append(pa.concat_tables([schema.empty_table(), *some], promote_options="default").combine_chunks())
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema, null where the file lacks one (it is older), and its measures."""
+    whole = _with_measures(schema, [table.schema])
+    columns = [table[name] if name in table.column_names else pa.nulls(table.num_rows, whole.field(name).type) for name in whole.names]
+    return pa.table(columns, names=whole.names).cast(whole)
 
 
 def _footers(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], keys: bool) -> dict[str, _Footer]:

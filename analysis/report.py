@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ from analysis.aggregate import SETTINGS, gap_table, outcomes, varying_fields
 from analysis.errors import NothingToShow
 from analysis.lines import label_of, title_of
 from analysis.load import MLFLOW, load, load_curves
+from analysis.moments import Moment, at_moment, moment_of, needed_of_curves
 from analysis.report_figures import Picture, pictures
 from analysis.style import colours, words
 from analysis.thresholds import threshold_location
@@ -29,7 +30,7 @@ MOST_DATA = 20_000
 _ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "key_version")
 
 
-def write_report(source: str, path: str | Path, *, tracking_uri: str | None = None) -> Path:
+def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, pictures, tables, the data, how to reproduce.
 
     The pictures are interactive: zoom, hover over a point for its key, click on a legend to filter. The file needs no
@@ -38,6 +39,7 @@ def write_report(source: str, path: str | Path, *, tracking_uri: str | None = No
     Args:
         source: as for `analysis.load`.
         path: the HTML file; its folder is made.
+        at: when the errors of a run are taken: at its end, or as for `analysis.at_moment`.
         tracking_uri: where an MLflow experiment lives.
 
     Returns:
@@ -50,9 +52,11 @@ def write_report(source: str, path: str | Path, *, tracking_uri: str | None = No
     if not table.num_rows:
         raise NothingToShow(f"the study at {source} has no records yet: there is nothing to report")
 
-    def curves_of(records: pa.Table) -> pa.Table:
-        return load_curves(source, tracking_uri=tracking_uri, keys=records["key"])
+    def curves_of(records: pa.Table, columns: list[str] | None = None) -> pa.Table:
+        return load_curves(source, tracking_uri=tracking_uri, keys=records["key"], columns=columns)
 
+    if at != "end":
+        table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)
     drawn = list(pictures(table, curves_of))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +116,8 @@ def _facts(table: pa.Table) -> list[tuple[str, str]]:
     varied = [f"{words(name).replace('$', '')}: {_values(table[name])}" for name in varying_fields(table)]
     if varied:
         facts.append(("What varied", "; ".join(varied)))
+    if moment_of(table):
+        facts.append(("Errors", f"taken {moment_of(table)}"))
     facts.append(("Seeds", f"{pc.count_distinct(table['seed']).as_py():,}"))
     seconds = pc.sum(table["seconds"]).as_py()
     if seconds:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from filelock import FileLock
 
-from study.records import MERGED, checked_records, finished_files, open_store, read_fragments, read_whole, write_whole
+from study.records import CURVES, MERGED, checked_records, finished_files, open_store, read_fragments, read_whole, write_whole
 
 MANY = 100
 """A study with more fragments than this is compacted when a run of it starts or ends: each costs a reader about 2 ms."""
@@ -31,19 +30,19 @@ _MOST_ROWS = 2**22
 _CURVE_ROW_GROUP = 10_000
 """Rows read for the curve of one point."""
 _AT_ONCE = 256
-"""Fragments read ahead."""
+"""Fragments read before their rows are put together: a table of one row takes 50 KB."""
 _OUTCOME = ["key", "status", "finished"]
 """What tells one row of a record from another."""
 
 
 @dataclass(frozen=True)
-class _Fragment:
-    """A fragment as read: the paths of its files, and what is in them; no curves of points that all failed."""
+class _Part:
+    """Some fragments with the same columns: the paths of their files, and what is in them all."""
 
-    records_path: str
-    curves_path: str
+    paths: list[str]
+    curve_paths: list[str]
     records: pa.Table
-    curves: pa.Table | None
+    curves: pa.Table
 
 
 def compact(root: str, *, least: int = 2) -> int:
@@ -70,7 +69,7 @@ def compact(root: str, *, least: int = 2) -> int:
         done = 0
         for batch in _batches(_read_all(filesystem, path, small)):
             _merge(filesystem, path, batch, merged)
-            done += len(batch)
+            done += sum(len(part.paths) for part in batch)
         return done
 
 
@@ -100,63 +99,76 @@ def _alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
         yield
 
 
-def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[str]) -> Iterator[_Fragment]:
-    """The fragments that can be read, in order. One-point fragments are named by their key: they follow each other by key."""
+def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[str]) -> Iterator[_Part]:
+    """The fragments that can be read, in order, some at a time. Those of one point are named by its key: they follow each other by key.
+
+    Only fragments with the same columns come together: the measure that one lacks must not become a null one.
+    """
     with ThreadPoolExecutor(4) as pool:
-        paths = iter(files)
-        while some := list(islice(paths, _AT_ONCE)):
-            for one in pool.map(lambda file: _read(filesystem, path, file), some):
+        for start in range(0, len(files), _AT_ONCE):
+            alike: dict[tuple[str, ...], list[tuple[str, pa.Table, pa.Table | None]]] = {}
+            for one in pool.map(lambda file: _read(filesystem, path, file), files[start : start + _AT_ONCE]):
                 if one is not None:
-                    yield one
+                    alike.setdefault(tuple(one[1].column_names), []).append(one)
+            for some in alike.values():
+                curves = {_beside(path, file): table for file, _, table in some if table is not None}
+                yield _Part(
+                    [file for file, _, _ in some],
+                    list(curves),
+                    pa.concat_tables([table for _, table, _ in some]).combine_chunks(),
+                    pa.concat_tables([CURVES.empty_table(), *curves.values()], promote_options="default").combine_chunks(),
+                )
 
 
-def _read(filesystem: pyarrow.fs.FileSystem, path: str, file: str) -> _Fragment | None:
-    beside = f"{path}/curves/{file.rpartition('/')[2]}"
+def _read(filesystem: pyarrow.fs.FileSystem, path: str, file: str) -> tuple[str, pa.Table, pa.Table | None] | None:
+    """Path, records and curves of a fragment; no curves if all its points failed, nothing at all if a file is damaged."""
     try:
         records = checked_records(read_whole(filesystem, file))
+        try:
+            return file, records, read_whole(filesystem, _beside(path, file))
+        except FileNotFoundError:
+            return file, records, None
     except (OSError, pa.ArrowException, UnicodeDecodeError):
         return None
-    try:
-        return _Fragment(file, beside, records, read_whole(filesystem, beside))
-    except FileNotFoundError:
-        return _Fragment(file, beside, records, None)
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
-        return None
 
 
-def _batches(read: Iterator[_Fragment]) -> Iterator[list[_Fragment]]:
-    """As many fragments as fit one merged file, all with the same columns: a missing measure must not become a null one."""
-    open_batches: dict[tuple[str, ...], list[_Fragment]] = {}
-    rows: dict[tuple[str, ...], int] = {}
-    for one in read:
-        columns = tuple(one.records.column_names)
-        open_batches.setdefault(columns, []).append(one)
-        rows[columns] = rows.get(columns, 0) + 16 * one.records.num_rows + (one.curves.num_rows if one.curves else 0)
-        if rows[columns] >= _MOST_ROWS:
-            rows[columns] = 0
-            yield open_batches.pop(columns)
-    yield from open_batches.values()
+def _beside(path: str, file: str) -> str:
+    return f"{path}/curves/{file.rpartition('/')[2]}"
 
 
-def _merge(filesystem: pyarrow.fs.FileSystem, path: str, batch: Sequence[_Fragment], merged: pa.Table) -> None:
+def _batches(read: Iterator[_Part]) -> Iterator[list[_Part]]:
+    """As many fragments as make one merged file."""
+    unfinished: dict[tuple[str, ...], list[_Part]] = {}
+    for part in read:
+        columns = tuple(part.records.column_names)
+        batch = unfinished.setdefault(columns, [])
+        batch.append(part)
+        if sum(16 * one.records.num_rows + one.curves.num_rows for one in batch) >= _MOST_ROWS:
+            yield unfinished.pop(columns)
+    yield from unfinished.values()
+
+
+def _merge(filesystem: pyarrow.fs.FileSystem, path: str, batch: Sequence[_Part], merged: pa.Table) -> None:
     """Write what the batch holds beyond the merged rows, then remove its files."""
-    held = _rows(merged.filter(pc.is_in(merged["key"], pa.chunked_array([one.records["key"].combine_chunks() for one in batch]))))
-    new = [one for one in batch if not _rows(one.records.select(_OUTCOME)) <= held]
-    if new:
+    records = pa.concat_tables([part.records for part in batch])
+    curves = pa.concat_tables([part.curves for part in batch], promote_options="default")
+    held = set(_rows(merged.filter(pc.is_in(merged["key"], records["key"]))))
+    if held:  # a compaction was killed before it had removed these
+        records = records.filter(pa.array([row not in held for row in _rows(records.select(_OUTCOME))], pa.bool_()))
+        curves = curves.filter(pc.is_in(curves["key"], records["key"]))
+    if records.num_rows:
         name = f"{MERGED}/{uuid.uuid4().hex}.parquet"
-        curves = [one.curves for one in new if one.curves is not None]
-        if curves:
-            in_order = pa.concat_tables(curves, promote_options="default").sort_by([("key", "ascending"), ("epoch", "ascending")])
+        if curves.num_rows:
+            in_order = curves.sort_by([("key", "ascending"), ("epoch", "ascending")])
             write_whole(filesystem, f"{path}/curves/{name}", in_order, _CURVE_ROW_GROUP)
-        write_whole(filesystem, f"{path}/records/{name}", pa.concat_tables([one.records for one in new]).sort_by("key"))
+        write_whole(filesystem, f"{path}/records/{name}", records.sort_by("key"))
         _settle(filesystem, f"{path}/curves/{MERGED}", f"{path}/records/{MERGED}")
-    _remove(filesystem, [one.curves_path for one in batch if one.curves is not None])
-    _remove(filesystem, [one.records_path for one in batch])  # last: what is left without its curves is known to be merged
+    _remove(filesystem, [file for part in batch for file in part.curve_paths])
+    _remove(filesystem, [file for part in batch for file in part.paths])  # last: what is left without its curves is known to be merged
 
 
-def _rows(table: pa.Table) -> set[tuple[object, ...]]:
-    """The rows of a few: a fragment's, or those merged ones that a killed compaction left in fragments too."""
-    return {tuple(row.values()) for row in table.to_pylist()}
+def _rows(table: pa.Table) -> list[tuple[object, ...]]:
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _settle(filesystem: pyarrow.fs.FileSystem, *folders: str) -> None:

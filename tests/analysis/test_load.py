@@ -49,8 +49,10 @@ def test_columns_and_filter(write_study):
     assert sorted(table["test_error"].to_pylist()) == sorted(row["test_error"] for row in rows if row["corruption.level"] == 0.5)
 
 
-def test_a_flipped_bit_is_found_by_the_checksum(write_study):
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_a_flipped_bit_is_found_by_the_checksum(write_study, monkeypatch, small):
     """It would be read as another number."""
+    monkeypatch.setattr(parquet_files, "_SMALL", small)
     rows = gap_study()
     folder = write_study(rows, fragments=2)
     for kind, load in (("records", analysis.load), ("curves", analysis.load_curves)):
@@ -62,7 +64,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(write_study):
         raw[place + 7] ^= 1
         path.write_bytes(raw)
         assert pq.read_table(path)["test_error"] != table["test_error"], "a reader that does not check"
-        with pytest.warns(UserWarning, match=r"part-0\.parquet is damaged and was skipped"):
+        with pytest.warns(UserWarning, match=r"part-0\.parquet is (damaged|no complete Parquet file) and was skipped"):
             found = load(str(folder))
         assert set(found["key"].to_pylist()) == {row["key"] for row in rows[1::2]}
 
@@ -117,7 +119,9 @@ def test_truncated_files_are_named_and_skipped_unfinished_ones_ignored(write_stu
     assert by_key(table).equals(by_key(records(rows)))
 
 
-def test_damaged_data_is_named_and_skipped(write_study):
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_damaged_data_is_named_and_skipped(write_study, monkeypatch, small):
+    monkeypatch.setattr(parquet_files, "_SMALL", small)
     rows = gap_study()
     folder = write_study(rows, fragments=2)
     path = folder / "records" / "part-0.parquet"
@@ -125,7 +129,7 @@ def test_damaged_data_is_named_and_skipped(write_study):
     data_end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     whole[4:data_end] = bytes(data_end - 4)
     path.write_bytes(whole)
-    with pytest.warns(UserWarning, match=r"part-0\.parquet is damaged and was skipped"):
+    with pytest.warns(UserWarning, match=r"part-0\.parquet is (damaged|no complete Parquet file) and was skipped"):
         table = analysis.load(str(folder))
     assert by_key(table).equals(by_key(records(rows[1::2])))
 
@@ -149,6 +153,7 @@ def test_only_row_groups_that_can_hold_a_key_are_read(write_study, monkeypatch):
             return super().make_fragment(*arguments, row_groups=row_groups, **more)
 
     monkeypatch.setattr(parquet_files, "_PARQUET", Format())
+    monkeypatch.setattr(parquet_files, "_SMALL", 0)
     keys = [rows[3]["key"], rows[17]["key"], "0" * 32]
     assert set(analysis.load_curves(str(folder), keys=keys)["key"].to_pylist()) == set(keys[:2])
     assert read == [3, 17]

@@ -1,5 +1,7 @@
 """The analysis at scale: a million records with fifty million curve rows, and ten thousand MLflow runs against MLflow's own way.
 
+And a hundred thousand fragments of one point each, before and after they are merged.
+
 Goals: gap against capacity with bootstrap bands from a cold start in less than 3 s and 2 GiB, the learning curves of one cell in
 less than 1 s; of 10,000 MLflow runs the records 10 times and the curves 100 times as fast by SQL as by `mlflow.search_runs`
 and `get_metric_history`, and no slower by the API. Files are in the page cache: they were written just before.
@@ -35,6 +37,9 @@ METRICS = [name for name in CURVES.names if name not in ("key", "epoch")]
 SOME_RUNS = 25
 """Runs whose histories are asked for one by one; the time for all runs follows from theirs."""
 
+FRAGMENTS, POINTS = 100_000, 20
+"""Fragments of one record, each with a curve of 20 epochs."""
+
 CHART = """
 start = time.perf_counter()
 import analysis
@@ -59,6 +64,20 @@ analysis.learning_curves(table, curves)
 assert curves.num_rows == 100 * 50
 times = {"import_and_records": loaded - start, "curves": read - loaded, "draw": time.perf_counter() - read}
 """
+LOAD = """
+import analysis
+start = time.perf_counter()
+assert analysis.load(sys.argv[1]).num_rows == 100_000
+loaded = time.perf_counter()
+assert analysis.load_curves(sys.argv[1]).num_rows == 2_000_000
+times = {"records": loaded - start, "curves": time.perf_counter() - loaded}
+"""
+COMPACT = """
+from study.compaction import compact
+start = time.perf_counter()
+assert compact(sys.argv[1]) == 100_000
+times = {"compact": time.perf_counter() - start}
+"""
 _HEAD = "import json, resource, sys, time"
 _TAIL = """
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -73,6 +92,8 @@ def measure() -> dict[str, Any]:
         write_study(Path(folder) / "large")
         measured["gap_vs_capacity"] = cold(CHART, f"{folder}/large")
         measured["learning_curves_of_a_cell"] = cold(CURVES_OF_A_CELL, f"{folder}/large")
+    with tempfile.TemporaryDirectory() as folder:
+        measured["compaction"] = compaction(f"{folder}/small")
     with tempfile.TemporaryDirectory() as folder:
         print("writing ten thousand MLflow runs ...")
         measured |= mlflow_ways(folder)
@@ -132,6 +153,32 @@ def _write_curves(draw: np.random.Generator, names: pa.Array, path: Path) -> Non
     columns |= {"train_loss": losses[0], "train_error": errors[0], "test_loss": losses[1], "test_error": errors[1]}
     table = pa.table([pa.array(columns.get(field.name, pa.nulls(rows, field.type))) for field in CURVES], CURVES)
     pq.write_table(table, path, compression="zstd", row_group_size=10_000)
+
+
+def compaction(study: str) -> dict[str, float]:
+    """Seconds to merge the fragments, and to load their records and all their curves before and after; memory in MiB."""
+    print("writing a hundred thousand fragments ...")
+    write_fragments(study)
+    seconds = {f"{name}_before": value for name, value in cold(LOAD, study).items()}
+    seconds |= cold(COMPACT, study)
+    return seconds | {f"{name}_after": value for name, value in cold(LOAD, study).items() if name in ("records", "curves")}
+
+
+def write_fragments(study: str) -> None:
+    """As workers leave them, but that nothing is forced to the disk."""
+    draw = np.random.default_rng(0)
+    names = pa.array([f"{key:016x}{key ^ 0x5555:016x}" for key in draw.integers(0, 2**62, FRAGMENTS).tolist()])
+    place = np.arange(FRAGMENTS)
+    table = _records(draw, place % CAPACITIES, place // CAPACITIES % LEVELS, place, names)
+    errors = np.linspace(1, 0, POINTS)
+    own = dict.fromkeys(("learning_rate", "train_loss", "train_error", "test_loss", "test_error"), errors)
+    for kind in ("records", "curves"):
+        (Path(study) / kind).mkdir(parents=True)
+    for row, name in enumerate(names.to_pylist()):
+        columns = own | {"key": [name] * POINTS, "epoch": np.arange(1, POINTS + 1)}
+        curve = pa.table([pa.array(columns.get(field.name, [None] * POINTS)).cast(field.type) for field in CURVES], CURVES)
+        for kind, part in (("curves", curve), ("records", table.slice(row, 1))):
+            pq.write_table(part, f"{study}/{kind}/{name}.parquet", compression="none", use_dictionary=False, write_page_checksum=True)
 
 
 def mlflow_ways(folder: str) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def test_what_is_new_is_merged_into_another_file(writer):
 
 
 def test_memory_bounds_a_merged_file(writer, monkeypatch):
+    monkeypatch.setattr(compaction, "_AT_ONCE", 1)
     monkeypatch.setattr(compaction, "_MOST_ROWS", 70)  # two fragments: 2 x (2 records x 16 + 2 curves x 3 epochs)
     fill(writer)
     before = told(writer.root)
@@ -156,7 +157,7 @@ def test_a_reader_whose_files_vanish_lists_them_anew(writer, monkeypatch):
 
     fill(writer)
     before = told(writer.root)
-    for moment in ("_footers", "_with_measures"):  # before the footers are read, and before the rows are
+    for moment in ("_rows_of_small", "_footers"):  # before the small files are read, and after
         own = getattr(parquet_files, moment)
 
         def late(*arguments, own=own):
