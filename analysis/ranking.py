@@ -45,7 +45,7 @@ Integers = NDArray[np.int64]
 def rank_measures(
     table: pa.Table,
     *,
-    test_size: int,
+    test_size: int | None = None,
     hyperparameters: Sequence[str] | None = None,
     minimum_effective_size: float = 12.0,
     seed: int = 0,
@@ -55,6 +55,7 @@ def rank_measures(
     Args:
         table: records with ``measure.*`` columns.
         test_size: test images that the gaps were measured on: a pair whose gaps may differ by chance weighs less in the sign error.
+            By default those of the smallest data set in the records, which is loaded to count them.
         hyperparameters: columns that were varied on purpose; by default `varied` ones.
         minimum_effective_size: environments with fewer effective pairs do not count. Two settings with k seeds each have k^2 pairs
             at most: the 12 of Dziugaite et al. 2020 needs 4 seeds.
@@ -66,10 +67,11 @@ def rank_measures(
         with ``.low`` and ``.high``; and ``environments``. NaN where nothing can be compared.
 
     Raises:
-        NothingToShow: no completed run that fit, or no measure.
+        NothingToShow: no completed run that fit, no measure, or no data set whose test images could be counted.
         AnalysisError: a column does not exist.
     """
     runs, values = _runs(table, hyperparameters, seed)
+    test_size = _test_images(table) if test_size is None else test_size
     rows = [_scores(name, values[name], runs, test_size, minimum_effective_size) for name in values]
     rows.sort(key=lambda row: -np.inf if np.isnan(row["psi"]) else row["psi"], reverse=True)
     return pa.Table.from_pylist(rows)
@@ -102,7 +104,12 @@ def granulated_psi(table: pa.Table, *, hyperparameters: Sequence[str] | None = N
 
 
 def sign_errors(
-    table: pa.Table, *, test_size: int, hyperparameters: Sequence[str] | None = None, minimum_effective_size: float = 12.0, seed: int = 0
+    table: pa.Table,
+    *,
+    test_size: int | None = None,
+    hyperparameters: Sequence[str] | None = None,
+    minimum_effective_size: float = 12.0,
+    seed: int = 0,
 ) -> pa.Table:
     """The weighted sign-error of every measure in each environment: one row each, for the distribution behind `rank_measures`.
 
@@ -114,6 +121,7 @@ def sign_errors(
         ``measure``, ``hyperparameter``, ``sign_error`` and ``effective_size``. Arguments and errors as in `rank_measures`.
     """
     runs, values = _runs(table, hyperparameters, seed)
+    test_size = _test_images(table) if test_size is None else test_size
     rows = []
     for name, value in values.items():
         pairs = runs.pairs.within(np.isfinite(value))
@@ -229,6 +237,17 @@ def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> 
     if any_pairs.shape[1] > _MOST_PAIRS:
         any_pairs = any_pairs[:, random.choice(any_pairs.shape[1], _MOST_PAIRS, replace=False)]
     return _Runs(gap, axes, settings, _single_differences(settings), any_pairs, weights), values
+
+
+def _test_images(table: pa.Table) -> int:
+    from trainables.config import ConfigError, Data
+    from trainables.data import load
+
+    sets = {(row["data.name"], row["data.digest"]) for row in table.select(["data.name", "data.digest"]).to_pylist()}
+    try:
+        return min(len(load(Data(name=name, digest=digest)).test_labels) for name, digest in sets)
+    except ConfigError as error:
+        raise NothingToShow(f"the test images cannot be counted ({error}): say how many there are, as test_size") from None
 
 
 def _codes(column: pa.ChunkedArray) -> Integers:

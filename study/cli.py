@@ -242,6 +242,12 @@ def _describe(spec: Spec, storage: str) -> None:
     missing = [point for point in points if recorded.get(point.key) not in FINAL]
     seconds = sum(expected_seconds(point.config) for point in missing)
     _print(f"{len(missing):,} points to run; if each spends all its epochs, in the order of {_duration(seconds)} on one core.")
+    if spec.measures:
+        from study.cli_measures import costs
+
+        if costly := costs(spec, missing):
+            _print(costly[0])
+            _print(f"They may add in the order of {_duration(costly[1])} on one core.")
 
 
 def _duration(seconds: float) -> str:
@@ -292,9 +298,11 @@ def _shown(root: str, spec: Spec) -> tuple[list[Table], list[Path]]:
         from study.search_view import concluded
 
         return concluded(root, spec, folder)
+    from study import cli_measures
+
     records = analysis.load(root)
-    table = _gap_table(analysis.gap_table(records), spec.study)
-    return [table], analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), folder / "gap-vs-capacity")
+    tables = [_gap_table(analysis.gap_table(records), spec.study), *cli_measures.concluded(records, root, spec)]
+    return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), folder / "gap-vs-capacity")
 
 
 def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:

@@ -14,6 +14,7 @@ from trainables.config import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
+    from rich.table import Table
 
 Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
 Tracking = Annotated[str | None, typer.Option(help="Of an MLflow experiment.")]
@@ -50,6 +51,10 @@ class Picture(StrEnum):
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
 _OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
+
+
+RANKED = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
+"""Columns of the ranked table that are shown."""
 
 
 def register(app: typer.Typer) -> None:
@@ -185,15 +190,14 @@ def compare(
 
 def rank(
     source: Source,
-    test_size: Annotated[int, typer.Option(help="Test samples the gaps were measured on: their sampling error weighs pairs.")] = 10_000,
+    test_size: Annotated[int | None, typer.Option(help="Test samples the gaps were measured on; the data set's by default.")] = None,
     tracking_uri: Tracking = None,
 ) -> None:
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.ranking import rank_measures
 
     ranked = rank_measures(_load(source, tracking_uri), test_size=test_size)
-    shown = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
-    _show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", shown)
+    _show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
 def export(
@@ -286,6 +290,12 @@ def _show(table: pa.Table, title: str, columns: list[str] | None = None) -> None
     import sys
 
     from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(as_rich(table, title, columns))
+
+
+def as_rich(table: pa.Table, title: str, columns: list[str] | None = None) -> Table:
+    """A table for the terminal; a value with an interval as value ± half."""
     from rich.table import Table
 
     columns = columns or [name for name in table.column_names if not name.endswith((".low", ".high"))]

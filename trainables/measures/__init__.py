@@ -25,7 +25,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from trainables.config import ConfigError
 
@@ -100,17 +100,27 @@ class Subject:
 Function = Callable[[Subject], float]
 
 
+class Cost(TypedDict):
+    """What several measures cost together: the arguments of `measure` that say so."""
+
+    cost: str
+    cheap: bool
+    epochs: float
+
+
 @dataclass(frozen=True)
 class Measure:
     """One registered measure.
 
-    `cost` says in words what it takes; `cheap` ones together cost less than a few epochs of training.
+    `cost` says in words what it takes: measures with one cost share it. `cheap` ones together cost less than a few epochs of training;
+    the others at most about `epochs` of them.
     """
 
     name: str
     function: Function
     cost: str
     cheap: bool
+    epochs: float = 0.0
 
     @property
     def doc(self) -> str:
@@ -121,17 +131,18 @@ _MEASURES: dict[str, Measure] = {}
 _BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting", "memorisation")
 
 
-def measure(name: str, *, cost: str, cheap: bool) -> Callable[[Function], Function]:
+def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0) -> Callable[[Function], Function]:
     """Register a function of a `Subject` as the measure ``name``; its record column is ``measure.NAME``.
 
     Args:
         name: what a spec calls it.
         cost: what it takes, in words, such as "one forward pass".
         cheap: whether it costs little beside the training.
+        epochs: most epochs of plain training that it costs, for `gaplab show`; one is three forward passes of all samples.
     """
 
     def register(function: Function) -> Function:
-        _MEASURES[name] = Measure(name, function, cost, cheap)
+        _MEASURES[name] = Measure(name, function, cost, cheap, epochs)
         return function
 
     return register

@@ -13,10 +13,10 @@ from trainables.measures.layers import GRADIENT_BATCH, parameters
 
 _GRADIENT_NUMBERS = 2**23
 """Numbers in the gradients held at once: 32 MiB of float32; fewer cost more calls, more fall out of the cache."""
-_COST = "a backward pass for each sample alone: some epochs of training"
+_COST = "a backward pass for each sample alone"
 
 
-@measure("fisher_rao", cost="an epoch of training or less", cheap=True)
+@measure("fisher_rao", cost="about two epochs of training", cheap=True)
 def fisher_rao(subject: Subject) -> float:
     """Fisher-Rao norm: sqrt(mean over samples of <theta, gradient of the sample's loss>^2), theta all parameters with biases.
 
@@ -34,7 +34,7 @@ def fisher_rao(subject: Subject) -> float:
     return (total / subject.samples) ** 0.5
 
 
-@measure("gradient_noise", cost=_COST, cheap=False)
+@measure("gradient_noise", cost=_COST, cheap=False, epochs=30)
 def gradient_noise(subject: Subject) -> float:
     """Variance of the gradient over training samples: mean of |g_i - g|^2, g_i the gradient of sample i, g their mean.
 
@@ -44,7 +44,7 @@ def gradient_noise(subject: Subject) -> float:
     return gradient_variance(subject.folded, subject)
 
 
-@measure("gradient_noise_first_epoch", cost=f"{_COST}, and one epoch of training", cheap=False)
+@measure("gradient_noise_first_epoch", cost=f"{_COST}, and one epoch of training", cheap=False, epochs=30)
 def gradient_noise_first_epoch(subject: Subject) -> float:
     """The same of the network after its first epoch, which is trained once more for that. Source: among Jiang et al. 2020's measures."""
     if subject.after_first_epoch is None:

@@ -10,8 +10,9 @@ They all ignore biases, the scale of batch norms that could not be folded, skip 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 
 import numpy as np
@@ -36,27 +37,35 @@ class Norms:
 
 def reshaped(subject: Subject) -> Norms:
     """With the spectral norm of the weight as a matrix."""
-    return _norms(subject, lambda layer, weight: matrix_norm(weight))
+    return _norms([_squares(layer, matrix_norm) for layer in subject.layers])
 
 
 def exact(subject: Subject) -> Norms:
-    """With the spectral norm of the convolution as a linear map."""
-    return _norms(subject, _map_norm)
+    """With the spectral norm of the convolution as a linear map; of a linear layer that is the matrix."""
+    known = subject.once(reshaped)
+    matrices = np.stack([known.frobenius, known.spectral, known.frobenius_distance, known.spectral_distance], axis=1)
+    linear = [isinstance(layer.module, nn.Linear) for layer in subject.layers]
+    return _norms(
+        [
+            list(matrix) if flat else _squares(layer, partial(_map_norm, layer))
+            for layer, matrix, flat in zip(subject.layers, matrices, linear, strict=True)
+        ]
+    )
 
 
-def _norms(subject: Subject, spectral: Callable[[Layer, Tensor], float]) -> Norms:
-    rows = []
-    for layer in subject.layers:
-        both = layer.weight, layer.weight - layer.initial
-        squares = [weight.double().square().sum().item() for weight in both]
-        rows.append(squares + [spectral(layer, weight) ** 2 for weight in both])
-    frobenius, frobenius_distance, norm, norm_distance = np.array(rows).T
-    return Norms(frobenius, norm, frobenius_distance, norm_distance)
+def _squares(layer: Layer, spectral: Callable[[Tensor], float]) -> list[float]:
+    """Squared Frobenius and spectral norm of a layer's weight, then of its distance from initialization."""
+    both = layer.weight, layer.weight - layer.initial
+    return [square for weight in both for square in (weight.double().square().sum().item(), spectral(weight) ** 2)]
+
+
+def _norms(rows: Sequence[Sequence[float]]) -> Norms:
+    frobenius, spectral, frobenius_distance, spectral_distance = np.array(rows).T
+    return Norms(frobenius, spectral, frobenius_distance, spectral_distance)
 
 
 def _map_norm(layer: Layer, weight: Tensor) -> float:
-    if isinstance(layer.module, nn.Linear):
-        return matrix_norm(weight)
+    assert isinstance(layer.module, nn.Conv2d)
     dilation = layer.module.dilation
     if dilation != (1, 1):  # a dilated kernel is one with zeros between its entries
         spread = [step * (length - 1) + 1 for length, step in zip(weight.shape[2:], dilation, strict=True)]

@@ -20,7 +20,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from trainables.measures import Subject, measure
+from trainables.measures import Cost, Subject, measure
 from trainables.measures.layers import accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.streams import generator
@@ -30,31 +30,32 @@ EPSILON = 1e-3
 DROP = 0.1
 """Training accuracy given up."""
 _TOLERANCE, _LARGEST, _STEPS, _DRAWS = 0.01, 2.0, 15, 10
-_COST = "150 forward passes or fewer"
+_PLAIN: Cost = {"cost": "150 forward passes or fewer, once for pacbayes_orig, _init and _flatness", "cheap": False, "epochs": 50}
+_MAGNITUDE: Cost = {"cost": "150 forward passes or fewer, once for pacbayes_mag_orig, _init and _flatness", "cheap": False, "epochs": 50}
 
 Deviation = Callable[[Tensor, float], Tensor]
 """(a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""
 
 
-@measure("pacbayes_orig", cost=_COST, cheap=False)
+@measure("pacbayes_orig", **_PLAIN)
 def pacbayes_orig(subject: Subject) -> float:
     """sqrt(v/n), v = |w|^2 / (4 sigma^2) + log(n/sigma) + 10. Source: Jiang et al. 2020, eq. 49."""
     return _bound(subject, subject.once(squared_norm))
 
 
-@measure("pacbayes_init", cost=_COST, cheap=False)
+@measure("pacbayes_init", **_PLAIN)
 def pacbayes_init(subject: Subject) -> float:
     """sqrt(v/n), v = |w - w0|^2 / (4 sigma^2) + log(n/sigma) + 10. Source: Jiang et al. 2020, eq. 48."""
     return _bound(subject, subject.once(squared_distance))
 
 
-@measure("pacbayes_flatness", cost=_COST, cheap=False)
+@measure("pacbayes_flatness", **_PLAIN)
 def pacbayes_flatness(subject: Subject) -> float:
     """sqrt(v/n), v = 1/sigma^2. Source: Jiang et al. 2020, eq. 53."""
     return root_per_sample(subject.once(sigma) ** -2, subject.samples)
 
 
-@measure("pacbayes_mag_orig", cost=_COST, cheap=False)
+@measure("pacbayes_mag_orig", **_MAGNITUDE)
 def pacbayes_mag_orig(subject: Subject) -> float:
     """sqrt(v/n), v = 1/4 sum_i log[(e^2 + (s^2 + 1) |w|^2 / k) / (e^2 + s^2 (w_i - w0_i)^2)] + log(n/s) + 10.
 
@@ -63,13 +64,13 @@ def pacbayes_mag_orig(subject: Subject) -> float:
     return _magnitude_aware_bound(subject, subject.once(squared_norm))
 
 
-@measure("pacbayes_mag_init", cost=_COST, cheap=False)
+@measure("pacbayes_mag_init", **_MAGNITUDE)
 def pacbayes_mag_init(subject: Subject) -> float:
     """As `pacbayes_mag_orig`, with |w - w0|^2 for |w|^2. Source: Jiang et al. 2020, eq. 56."""
     return _magnitude_aware_bound(subject, subject.once(squared_distance))
 
 
-@measure("pacbayes_mag_flatness", cost=_COST, cheap=False)
+@measure("pacbayes_mag_flatness", **_MAGNITUDE)
 def pacbayes_mag_flatness(subject: Subject) -> float:
     """sqrt(v/n), v = 1/sigma'^2. Source: Jiang et al. 2020, eq. 61."""
     return root_per_sample(subject.once(magnitude_aware_sigma) ** -2, subject.samples)

@@ -17,19 +17,23 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from trainables.measures import Subject, measure
+from trainables.measures import Cost, Subject, measure
 from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.measures.pacbayes import DROP, Deviation, noisy
 
 _TOLERANCE, _SMALLEST, _LARGEST, _BISECTIONS, _ASCENT = 0.01, 1e-6, 2.0, 15, 10
-_COST = "150 epochs of gradients or fewer"
+_WORST: Cost = {
+    "cost": "150 steps of gradient ascent or fewer, once for sharpness_flatness, _orig and _init",
+    "cheap": False,
+    "epochs": 200,
+}
 RELATIVE = 0.1
 """Noise of `sharpness_average` in units of each parameter's size."""
 DRAWS = 10
 
 
-@measure("sharpness_flatness", cost=_COST, cheap=False)
+@measure("sharpness_flatness", **_WORST)
 def sharpness_flatness(subject: Subject) -> float:
     """Worst-case sharpness: sqrt(v/n), v = 1/alpha^2.
 
@@ -38,7 +42,7 @@ def sharpness_flatness(subject: Subject) -> float:
     return root_per_sample(subject.once(alpha) ** -2, subject.samples)
 
 
-@measure("sharpness_mag_flatness", cost=_COST, cheap=False)
+@measure("sharpness_mag_flatness", cost="150 steps of gradient ascent or fewer", cheap=False, epochs=200)
 def sharpness_mag_flatness(subject: Subject) -> float:
     """Worst-case sharpness in units of each parameter's size: sqrt(v/n), v = 1/alpha'^2.
 
@@ -48,7 +52,7 @@ def sharpness_mag_flatness(subject: Subject) -> float:
     return root_per_sample(subject.once(magnitude_aware_alpha) ** -2, subject.samples)
 
 
-@measure("sharpness_orig", cost=_COST, cheap=False)
+@measure("sharpness_orig", **_WORST)
 def sharpness_orig(subject: Subject) -> float:
     """`pacbayes_orig` with the noise that stays in the box: sigma = alpha / sqrt(2 log(2k/0.05)), k the number of parameters.
 
@@ -58,13 +62,13 @@ def sharpness_orig(subject: Subject) -> float:
     return _bound(subject, subject.once(squared_norm))
 
 
-@measure("sharpness_init", cost=_COST, cheap=False)
+@measure("sharpness_init", **_WORST)
 def sharpness_init(subject: Subject) -> float:
     """As `sharpness_orig`, with the distance from initialization |w - w0|^2 for |w|^2."""
     return _bound(subject, subject.once(squared_distance))
 
 
-@measure("sharpness_average", cost="10 forward passes", cheap=False)
+@measure("sharpness_average", cost="10 forward passes", cheap=False, epochs=4)
 def sharpness_average(subject: Subject) -> float:
     """Average-case sharpness: mean training loss under noise - training loss, over 10 draws u_i ~ N(0, (0.1 w_i)^2).
 
