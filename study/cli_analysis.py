@@ -286,7 +286,7 @@ def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def _show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
-    """A table on the terminal; a value with an interval as value ± half."""
+    """A table on the terminal."""
     import sys
 
     from rich.console import Console
@@ -302,7 +302,7 @@ def as_rich(table: pa.Table, title: str, columns: list[str] | None = None) -> Ta
     drawn = Table(*columns, title=title)
     for row in table.to_pylist():
         drawn.add_row(*(_cell(row, name) for name in columns))
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(drawn)
+    return drawn
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
