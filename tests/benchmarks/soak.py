@@ -49,7 +49,7 @@ def spec_text(points: int, nodes: int) -> str:
             "study": "soak",
             "trial": {
                 "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 300},
-                "budget": {"epochs": 1000, "evaluate_every": 100, "stop_at_train_error": None},
+                "budget": {"epochs": 500, "evaluate_every": 100, "stop_at_train_error": None},
             },
             "space": {"model.width": {"values": list(WIDTHS)}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": seeds}},
             "resources": {"workers": nodes},
@@ -231,7 +231,8 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for a run without faults")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     asked = parser.parse_args()
-    os.environ |= {MARK: OWNER, "RAY_memory_monitor_refresh_ms": "0"}  # what else fills the machine is no fault of this study
+    # what else fills the machine, or keeps it from starting a node in time, is no fault of this study
+    os.environ |= {MARK: OWNER, "RAY_memory_monitor_refresh_ms": "0", "RAY_raylet_start_wait_time_s": "600"}
     with TemporaryDirectory(prefix="gaplab-soak-") as name:
         folder = Path(name)
         (folder / "spec.yaml").write_text(spec_text(asked.points, asked.nodes))
