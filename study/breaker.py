@@ -1,7 +1,8 @@
-"""The circuit breaker: a study that cannot succeed stops, and says why, before it has failed a thousand times."""
+"""The circuit breaker: a study that cannot succeed, or whose time is up, stops, and says why."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ class Breaker(tune.Stopper):
 
     Args:
         probe: writes something to the storage, and takes it away; called when a worker was lost. Raises OSError if it cannot.
+        hours: from now, after which it stops in any case.
 
     >>> breaker = Breaker(lambda: None)
     >>> for number in range(3):
@@ -29,8 +31,10 @@ class Breaker(tune.Stopper):
     the first 30 points to end all failed
     """
 
-    def __init__(self, probe: Callable[[], None]) -> None:
+    def __init__(self, probe: Callable[[], None], hours: float | None = None) -> None:
         self._probe = probe
+        self._hours = hours
+        self._began = time.monotonic()
         self._failed: Counter[str] = Counter()
         self._closed = False  # once a point has not failed
         self._unwritable: str | None = None
@@ -57,6 +61,8 @@ class Breaker(tune.Stopper):
             return self._unwritable
         if not self._closed and self._failed.total() >= FAILURES and len(+self._failed) >= PACKS:
             return f"the first {self._failed.total():,} points to end all failed"
+        if self._hours is not None and time.monotonic() - self._began > 3600 * self._hours:
+            return f"its {self._hours:g} hours are up"
         return None
 
     def stop_all(self) -> bool:

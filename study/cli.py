@@ -282,7 +282,7 @@ def _conclude(summary: Summary, spec: Spec) -> None:
     if summary.counts["failed"]:
         _print_failures(summary.root, None)
     if summary.halted:
-        _fail(f"stopped: {summary.halted}. Mend that, and the same command goes on from here")
+        _fail(f"stopped: {summary.halted}. The same command goes on from here")
     if summary.counts["failed"]:
         raise typer.Exit(1)
     if summary.missing:

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import threading
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,13 +19,24 @@ from trainables.config import ConfigError
 if TYPE_CHECKING:
     from study.spec import Resources
 
+GROWTH_SECONDS = 600.0
+"""How long a cluster that has no room for a worker yet is given to start one."""
+
+
+def bundle(resources: Resources) -> dict[str, float]:
+    """What Ray reserves for a worker."""
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": (resources.memory_gib or 0) * 2**30}
+    if resources.accelerator:
+        wanted[f"accelerator_type:{resources.accelerator}"] = 0.001
+    return {name: amount for name, amount in wanted.items() if amount}
+
 
 @contextmanager
 def connected(resources: Resources, address: str | None) -> Iterator[int]:
-    """A connection to Ray, quiet; gives the number of workers that fit.
+    """A connection to Ray, quiet; gives the number of workers that fit, or may in time.
 
     Without an address, Ray is started on this machine and ends with the connection. A process that is connected already
-    stays so.
+    stays so. A cluster at an address may have no worker yet: its autoscaler is asked for one.
 
     Raises:
         ConfigError: no cluster answers at the address, or no worker fits.
@@ -59,7 +72,10 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        yield _fitting(resources, ray.cluster_resources())
+        if address is not None:
+            _grow(resources)
+        fits = _fitting(resources, ray.cluster_resources())
+        yield (resources.workers or fits) if address else fits  # what does not fit yet may come
     finally:
         if ours:
             ray.shutdown()
@@ -72,13 +88,36 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def _grow(resources: Resources) -> None:
+    """Ask for a worker where none fits yet, and wait until one does, or it is too late."""
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    if _fits(resources, ray.cluster_resources()):
+        return
+    warnings.warn(f"no worker fits the cluster as it is: waiting up to {GROWTH_SECONDS / 60:g} minutes for it to grow", stacklevel=3)
+    request_resources(bundles=[bundle(resources)])
+    patience = time.monotonic() + GROWTH_SECONDS
+    while time.monotonic() < patience and not _fits(resources, ray.cluster_resources()):
+        time.sleep(1)
+    request_resources(bundles=[])  # packs ask for themselves
+
+
+def _fits(resources: Resources, available: Mapping[str, float]) -> int:
+    """How many workers fit at once."""
+    return min(int(available.get(name, 0) / amount + 1e-9) for name, amount in bundle(resources).items())
+
+
 def _fitting(resources: Resources, available: Mapping[str, float]) -> int:
     """How many workers fit at once, at most as many as wanted."""
-    by_cpu = int(available.get("CPU", 0) / resources.cpus)
-    by_gpu = int(available.get("GPU", 0) / resources.gpus) if resources.gpus else by_cpu
-    if min(by_cpu, by_gpu) < 1:
-        raise ConfigError(
-            f"resources: a worker takes {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, more than the cluster has "
-            f"({available.get('CPU', 0):g} and {available.get('GPU', 0):g})"
-        )
-    return min(by_cpu, by_gpu, resources.workers or by_cpu)
+    if fits := _fits(resources, available):
+        return min(fits, resources.workers or fits)
+    wanted = [f"{resources.cpus:g} CPUs and {resources.gpus:g} GPUs"]
+    found = [f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}"]
+    if resources.memory_gib:
+        wanted.append(f"{resources.memory_gib:g} GiB")
+        found.append(f"{available.get('memory', 0) / 2**30:.1f} GiB")
+    if resources.accelerator:
+        wanted.append(f"an accelerator {resources.accelerator}")
+        found.append(", ".join(name.partition(":")[2] for name in available if name.startswith("accelerator_type:")) or "none")
+    raise ConfigError(f"resources: a worker takes {', '.join(wanted)}, more than the cluster has ({', '.join(found)})")

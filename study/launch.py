@@ -15,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from study.cluster import connected
+from study.cluster import bundle, connected
 from study.compaction import merge_if_many
 from study.folder import claimed, read_statuses, write_spec
 from study.mirror import Mirror, check_reachable, default_tracking_uri
@@ -204,7 +204,7 @@ def _train(
         if mirror:
             mirror.start()
         try:
-            breaker = Breaker(partial(probe_store, root))
+            breaker = Breaker(partial(probe_store, root), spec.resources.hours)
             if search and not search.finished:
                 _fit_search(spec, search, sources, writer, progress, breaker, workers)
                 if breaker.reason:
@@ -304,7 +304,7 @@ def _tuner(
 
     parameters = {"measures": spec.measures, "point_seconds": spec.resources.point_seconds, **parameters}
     trainable = tune.with_parameters(PackTrainable, sources=sources, sink=writer, **parameters)
-    resources = tune.PlacementGroupFactory([{"CPU": spec.resources.cpus, "GPU": spec.resources.gpus}])
+    resources = tune.PlacementGroupFactory([bundle(spec.resources)])
     filesystem, path = open_store(writer.root)
     return tune.Tuner(
         tune.with_resources(trainable, resources),

@@ -33,12 +33,23 @@ class _Section(BaseModel):
 
 
 class Resources(_Section):
-    """What one worker takes, how many there are, and after how many seconds a point that is not done has failed."""
+    """What one worker takes, how many there are at once, and how long things may last.
+
+    Attributes:
+        gpus: a fraction of one shares it.
+        memory_gib: reserved of its node; Ray ends what takes so much more that the node has none left.
+        accelerator: Ray's name of the GPU that a worker must have, such as H100.
+        point_seconds: after which a point that is not done has failed.
+        hours: after which the study stops; the same command goes on.
+    """
 
     workers: Annotated[int, Field(ge=1)] | None = None
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    accelerator: str | None = None
     point_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class Tracking(_Section):
