@@ -124,7 +124,7 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
         draw_line(left, line, "corruption.level", GAP)
         error_axis(left, line.numbers(GAP))
         left.set_title(words(GAP))
-        lines = _relative_lines(cells, columns)
+        lines = relative_lines(cells, columns)
         for one in lines:
             right.plot(one.numbers("corruption.level"), one.numbers("relative"), color=one.colour, marker=one.marker, gid="counts")
         values = np.concatenate([one.numbers("relative") for one in lines])
@@ -167,7 +167,8 @@ def told(runs: pa.Table) -> str:
     return f"One architecture: {first['model.name']}, width {first['model.width']}{depth}, {size}; runs that reached their train target."
 
 
-def _relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
+def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
+    """A line a column: its means by level over the first of them."""
     parts = []
     for name in columns:
         values = _numbers(cells, name)

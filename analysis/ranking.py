@@ -35,7 +35,7 @@ GAP = "generalization_gap"
 LEVEL = 0.95
 """Confidence of the intervals."""
 RESAMPLES = 200
-_MOST_PAIRS = 100_000
+_MOST_PAIRS = 30_000
 """Most pairs of runs that the information is estimated from; more are thinned out at random."""
 
 Floats = NDArray[np.float64]
