@@ -19,6 +19,8 @@ from analysis.lines import label_of, title_of
 from analysis.load import MLFLOW, load, load_curves
 from analysis.moments import Moment, at_moment, moment_of, needed_of_curves
 from analysis.report_figures import Picture, pictures
+from analysis.report_measures import measure_pictures, ranked_rows
+from analysis.samples import load_samples
 from analysis.style import colours, words
 from analysis.thresholds import threshold_location
 from study.records import OUTCOMES, open_store
@@ -57,7 +59,7 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
 
     if at != "end":
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)
-    drawn = list(pictures(table, curves_of))
+    drawn = [*pictures(table, curves_of), *measure_pictures(table, lambda: load_samples(source, keys=table["key"]))]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_render(table, source, drawn, _spec(source)), encoding="utf-8")
@@ -77,7 +79,7 @@ def _render(table: pa.Table, source: str, drawn: Sequence[Picture | str], spec: 
         pictures=shown,
         figures=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
         missing=[one for one in drawn if isinstance(one, str)],
-        tables=[one for one in (_gap_rows(table), _threshold_rows(table)) if one],
+        tables=[one for one in (_gap_rows(table), _threshold_rows(table), _ranked_rows(table)) if one],
         problems=_problems(table),
         points=_points(table),
         spec=spec,
@@ -176,6 +178,17 @@ def _threshold_rows(table: pa.Table) -> dict[str, Any] | None:
         "geometric mean over seeds. Never, always: seeds that no capacity, or that every capacity, brought there."
     )
     return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+
+
+def _ranked_rows(table: pa.Table) -> dict[str, Any] | None:
+    half = "\N{PLUS-MINUS SIGN} 95 %"
+    caption = (
+        "By granulated psi over the runs that reached their train target; the oracle is the gap itself, random is noise. Sign-error: mean "
+        "over environments whose gaps differ by more than the test set's sampling error. Half widths of bootstrap intervals."
+    )
+    rows = ranked_rows(table)
+    head = ["measure", "runs", "tau", half, "psi", half, "sign-error", half, "environments"]
+    return _part("Which measure predicts the gap?", caption, head, rows) if rows else None
 
 
 def _problems(table: pa.Table) -> dict[str, Any] | None:
