@@ -121,11 +121,16 @@ def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: st
 def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
     """The rows of small files, of the keys wanted only; damaged files are named in a warning."""
     wanted = None if keys is None else pa.array(keys, pa.string())
+    sound = [schema]  # what the tables of most files look like
 
     def rows(path: str) -> pa.Table | None:
         try:
             table = read_whole(filesystem, path)
-            table = table if table.schema.equals(schema) else _fitted(table, schema)
+            if not any(table.schema.equals(one) for one in sound):
+                if _agrees(table.schema, schema):
+                    sound.append(table.schema)
+                else:
+                    table = _fitted(table, schema)
             return table if wanted is None else table.filter(pc.is_in(table["key"], wanted))
         except FileNotFoundError:
             raise
@@ -141,8 +146,14 @@ def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], sche
     return pa.concat_tables(parts, promote_options="default")
 
 
+def _agrees(found: pa.Schema, schema: pa.Schema) -> bool:
+    """Whether every column of a file is one of the schema, or a measure, with its type; the file may be older and lack some."""
+    types = {field.name: field.type for field in schema}
+    return all(field.type == types.get(field.name, pa.float64() if field.name.startswith(MEASURE) else None) for field in found)
+
+
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of the schema, null where the file lacks one (it is older), and its measures."""
+    """The columns of the schema, cast to their types, null where the file lacks one, and its measures."""
     whole = _with_measures(schema, [table.schema])
     columns = [table[name] if name in table.column_names else pa.nulls(table.num_rows, whole.field(name).type) for name in whole.names]
     return pa.table(columns, names=whole.names).cast(whole)

@@ -20,6 +20,7 @@ from analysis.load import MLFLOW, load, load_curves
 from analysis.moments import Moment, at_moment, moment_of, needed_of_curves
 from analysis.report_figures import Picture, pictures
 from analysis.report_measures import measure_pictures, ranked_rows
+from analysis.report_search import SearchedCell, ablation_rows, searched_cells
 from analysis.samples import load_samples
 from analysis.style import colours, words
 from analysis.thresholds import threshold_location
@@ -62,11 +63,12 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
     drawn = [*pictures(table, curves_of), *measure_pictures(table, lambda: load_samples(source, keys=table["key"]))]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_render(table, source, drawn, _spec(source)), encoding="utf-8")
+    spec = _spec(source)
+    path.write_text(_render(table, source, drawn, spec, searched_cells(source, spec)), encoding="utf-8")
     return path
 
 
-def _render(table: pa.Table, source: str, drawn: Sequence[Picture | str], spec: str | None) -> str:
+def _render(table: pa.Table, source: str, drawn: Sequence[Picture | str], spec: str | None, searched: Sequence[SearchedCell]) -> str:
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -79,7 +81,8 @@ def _render(table: pa.Table, source: str, drawn: Sequence[Picture | str], spec: 
         pictures=shown,
         figures=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
         missing=[one for one in drawn if isinstance(one, str)],
-        tables=[one for one in (_gap_rows(table), _threshold_rows(table), _ranked_rows(table)) if one],
+        searched=[asdict(one) | {"best": _best_rows(one)} for one in searched],
+        tables=[one for one in (_ablation(source), _gap_rows(table), _threshold_rows(table), _ranked_rows(table)) if one],
         problems=_problems(table),
         points=_points(table),
         spec=spec,
@@ -178,6 +181,18 @@ def _threshold_rows(table: pa.Table) -> dict[str, Any] | None:
         "geometric mean over seeds. Never, always: seeds that no capacity, or that every capacity, brought there."
     )
     return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+
+
+def _best_rows(cell: SearchedCell) -> dict[str, Any]:
+    return _part("", "", ["trial", *cell.objectives, "suggestion"], cell.best)
+
+
+def _ablation(source: str) -> dict[str, Any] | None:
+    rows = ablation_rows(source)
+    half = "\N{PLUS-MINUS SIGN} 95 %"
+    caption = "On seeds that the search never saw; differences to the tuned point are paired over seeds, p after Holm's correction."
+    head = ["cell", "variant", "seeds", "test error", half, "more than tuned", half, "p"]
+    return _part("Tuned, untuned, and without each regularizer", caption, head, rows) if rows else None
 
 
 def _ranked_rows(table: pa.Table) -> dict[str, Any] | None:

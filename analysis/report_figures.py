@@ -314,7 +314,8 @@ def _plot(traces: list[dict[str, Any]], x: str, y: str, *, logarithmic: bool = F
     """A plot whose vertical axis holds the means and the runs: intervals of two or three seeds may lie far outside."""
     across: dict[str, Any] = {"title": {"text": escape(x.replace("$", ""))}}
     if logarithmic:
-        across |= {"type": "log", "dtick": 1}
+        places = [x for trace in traces for x in trace["x"] if x]
+        across |= {"type": "log", "dtick": 1 if max(places) >= 20 * min(places) else "D2"}
     up: dict[str, Any] = {"title": {"text": escape(y.replace("$", ""))}}
     heights = [one for trace in traces if trace.get("meta", {}).get("role") in ("mean", "run") for one in trace["y"] if one is not None]
     heights = [one for one in heights if isfinite(one)]

@@ -244,7 +244,12 @@ def importance_figure(table: pa.Table) -> Any:
     colours = ["#999999" if name == BASELINE else "#0072B2" for name in names]
     bars = graph_objects.Bar(x=table["importance"].to_pylist()[::-1], y=names, orientation="h", marker_color=colours)
     figure = graph_objects.Figure(bars)
-    figure.add_vline(table["chance"][0].as_py(), line_dash="dash", annotation_text="95 % of random numbers lie below")
+    figure.add_vline(
+        table["chance"][0].as_py(),
+        line_dash="dash",
+        annotation_text="95 % of random numbers lie below",
+        annotation_position="bottom right",  # where bars are short
+    )
     figure.update_layout(xaxis_title="importance (share)", height=120 + 24 * len(names))
     return figure
 

@@ -370,3 +370,19 @@ def test_a_database_of_another_kind_is_a_sentence(tmp_path):
 def test_no_experiment_is_a_sentence(from_mlflow):
     with pytest.raises(analysis.NothingToShow, match="no MLflow experiment 'other'"):
         from_mlflow[0](experiment="other")
+
+
+def test_files_of_an_older_version_and_of_other_types_are_read(write_study):
+    """A version that knew fewer fields; a file whose numbers came out as integers; a column that nobody knows any more."""
+    rows = gap_study()
+    folder = write_study(rows, fragments=3)
+    whole = [pq.read_table(folder / "records" / f"part-{part}.parquet") for part in range(3)]
+    pq.write_table(whole[0].drop_columns(["fit_epoch"]), folder / "records" / "part-0.parquet")
+    place = whole[1].column_names.index("seconds")
+    pq.write_table(whole[1].set_column(place, "seconds", pa.array([1] * whole[1].num_rows)), folder / "records" / "part-1.parquet")
+    pq.write_table(whole[2].append_column("model.forgotten", whole[2]["seed"]), folder / "records" / "part-2.parquet")
+    table = analysis.load(str(folder))
+    assert table.schema.equals(RECORDS)
+    assert set(table["key"].to_pylist()) == {row["key"] for row in rows}
+    assert table["fit_epoch"].null_count >= whole[0].num_rows
+    assert sorted(table["seconds"].to_pylist()) == [0.5] * (len(rows) - whole[1].num_rows) + [1.0] * whole[1].num_rows

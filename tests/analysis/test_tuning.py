@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 
 from analysis.errors import NothingToShow
+from analysis.report import write_report
 from analysis.tuning import (
     BASELINE,
     ablation_table,
@@ -151,3 +152,24 @@ def test_a_front_and_intermediate_values_are_drawn_where_there_are_any() -> None
     assert "Intermediate values" in search_figures(one)
     with pytest.raises(NothingToShow, match="no completed trial"):
         search_figures(optuna.create_study())
+
+
+def test_the_report_of_a_search_has_its_pictures_and_its_comparison(compared: Path) -> None:
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(compared / "optuna.journal")))
+    for place, cell in enumerate(({"model.width": 8}, {"model.width": 64})):
+        study = optuna.create_study(study_name=f"made up {place}", storage=storage, directions=["minimize"] * (1 + place))
+        study.set_user_attr("objectives", ["validation_error", "parameters"][: 1 + place])
+        study.set_user_attr("cell", cell)
+        study.optimize(lambda trial, many=1 + place: [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][:many], 6)
+    html = write_report(str(compared), compared / "report.html").read_text(encoding="utf-8")
+    searched = json.loads(re.search(r'<script type="application/json" id="searched">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
+    one, two = ([picture["title"] for picture in cell] for cell in searched)
+    assert one == ["History of the validation_error", "Importance for the validation_error"] + [
+        f"{kind}, validation_error" for kind in ("Parallel coordinates", "Slices")
+    ]
+    assert "Pareto front" in two
+    drawn = searched[0][0]["figure"]["data"][0]
+    assert drawn["y"] == [trial.values[0] for trial in optuna_studies(str(compared))[0].trials]
+    assert "model.width = 64</summary>" in html
+    assert "Tuned, untuned, and without each regularizer" in html
+    assert html.count('<td class="text">without dropout</td>') == 2
