@@ -195,7 +195,11 @@ def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 
 
 @app.command()
-def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
+def doctor(
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, whose every node is looked at too.")] = None,
+) -> None:
     """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -204,7 +208,7 @@ def doctor(storage: Storage = "results", tracking_uri: Tracking = None) -> None:
 
     table = RichTable("check", "found", "remedy")
     bad = 0
-    for check in checks(storage, tracking_uri):
+    for check in checks(storage, tracking_uri, address):
         bad += not check.good
         verdict = Text("ok ", "green") if check.good else Text("no ", "red")
         table.add_row(verdict + Text(check.name), Text(check.found), Text("" if check.good else check.remedy))

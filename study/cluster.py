@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,12 +24,13 @@ GROWTH_SECONDS = 600.0
 """How long a cluster that has no room for a worker yet is given to start one."""
 
 
-def bundle(resources: Resources) -> dict[str, float]:
-    """What Ray reserves for a worker."""
+def bundles(resources: Resources) -> list[dict[str, float]]:
+    """What Ray reserves for a worker; if it has processes, a CPU for itself and then what each of them takes."""
     wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": (resources.memory_gib or 0) * 2**30}
     if resources.accelerator:
         wanted[f"accelerator_type:{resources.accelerator}"] = 0.001
-    return {name: amount for name, amount in wanted.items() if amount}
+    each = {name: amount for name, amount in wanted.items() if amount}
+    return [{"CPU": 1.0}, *[each] * resources.processes] if resources.processes else [each]
 
 
 @contextmanager
@@ -53,20 +55,17 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
 
     ours = not ray.is_initialized()
     if ours and address is None:
-        wanted = resources.workers or max(1, int((os.cpu_count() or 1) / resources.cpus))
+        cpus = sum(part["CPU"] for part in bundles(resources))
+        wanted = resources.workers or max(1, int((os.cpu_count() or 1) / cpus))
         ray.init(
             address="local",  # not the cluster of RAY_ADDRESS, which --address names if it is wanted
-            num_cpus=math.ceil(wanted * resources.cpus),
+            num_cpus=math.ceil(wanted * cpus),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     elif ours:
-        try:
-            _knock(str(address))
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
+        _join(str(address))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
     for name in ("ray.tune", "ray.air"):
@@ -79,6 +78,35 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
+
+
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """A connection to the cluster at the address, whatever it has; a process that is connected already stays so.
+
+    Raises:
+        ConfigError: no cluster answers.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _knock(address: str) -> None:
@@ -96,7 +124,7 @@ def _grow(resources: Resources) -> None:
     if _fits(resources, ray.cluster_resources()):
         return
     warnings.warn(f"no worker fits the cluster as it is: waiting up to {GROWTH_SECONDS / 60:g} minutes for it to grow", stacklevel=3)
-    request_resources(bundles=[bundle(resources)])
+    request_resources(bundles=bundles(resources))
     patience = time.monotonic() + GROWTH_SECONDS
     while time.monotonic() < patience and not _fits(resources, ray.cluster_resources()):
         time.sleep(1)
@@ -105,14 +133,16 @@ def _grow(resources: Resources) -> None:
 
 def _fits(resources: Resources, available: Mapping[str, float]) -> int:
     """How many workers fit at once."""
-    return min(int(available.get(name, 0) / amount + 1e-9) for name, amount in bundle(resources).items())
+    whole: Counter[str] = sum(map(Counter, bundles(resources)), Counter())
+    return min(int(available.get(name, 0) / amount + 1e-9) for name, amount in whole.items())
 
 
 def _fitting(resources: Resources, available: Mapping[str, float]) -> int:
     """How many workers fit at once, at most as many as wanted."""
     if fits := _fits(resources, available):
         return min(fits, resources.workers or fits)
-    wanted = [f"{resources.cpus:g} CPUs and {resources.gpus:g} GPUs"]
+    several = f"a CPU and {resources.processes} times " if resources.processes else ""
+    wanted = [f"{several}{resources.cpus:g} CPUs and {resources.gpus:g} GPUs"]
     found = [f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}"]
     if resources.memory_gib:
         wanted.append(f"{resources.memory_gib:g} GiB")

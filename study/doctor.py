@@ -1,4 +1,4 @@
-"""Whether this machine is ready: one line a check, and a remedy where it is not. Nothing is left behind."""
+"""Whether this machine, or a cluster, is ready: one line a check, and a remedy where it is not. Nothing is left behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from study.records import open_store
 from trainables.config import Data
 
 LEAST_PYTHON = (3, 11)
@@ -37,15 +39,22 @@ class Check:
 
 Finding = tuple[bool, str]
 """Whether it is good, and what was found."""
+Look = tuple[str, Callable[[], Finding], str]
+"""The name of a check, how to do it, and the remedy."""
+_RAY_REMEDY = "stop other Ray sessions (ray stop) and try again; pip install --force-reinstall 'ray[tune]' if that does not help"
 
 
-def checks(storage: str = "results", tracking_uri: str | None = None) -> Iterator[Check]:
-    """Look at everything that a study needs, one after the other; what a check raises is its finding."""
-    looks: list[tuple[str, Callable[[], Finding], str]] = [
+def checks(storage: str = "results", tracking_uri: str | None = None, address: str | None = None) -> Iterator[Check]:
+    """Look at everything that a study needs, one after the other; what a check raises is its finding.
+
+    Args:
+        address: of a Ray cluster, whose every node is asked too.
+    """
+    looks: list[Look] = [
         ("python", _python, "install Python 3.11 or newer"),
         ("packages", _packages, "pip install --upgrade gaplab; in a checkout, make study"),
-        ("gpu", _gpus, "install the torch that fits the driver of the GPU"),
-        ("ray", _ray, "stop other Ray sessions (ray stop) and try again; pip install --force-reinstall 'ray[tune]' if that does not help"),
+        ("gpu", gpus, "install the torch that fits the driver of the GPU"),
+        *(_looks_at_nodes(address, storage) if address else [("ray", _ray, _RAY_REMEDY)]),
         ("storage", lambda: _storage(storage), "give another --storage"),
         ("disk", lambda: _disk(storage), f"free {LEAST_FREE_GIB:g} GiB, or give another --storage"),
         ("tracking", lambda: _tracking(storage, tracking_uri), "start the server, give another --tracking-uri, or tracking.mlflow: false"),
@@ -82,7 +91,8 @@ def _packages() -> Finding:
     return not bad, ", ".join(bad) or f"{len(needed)} packages, of them torch {version('torch')}, ray {version('ray')}"
 
 
-def _gpus() -> Finding:
+def gpus() -> Finding:
+    """Those of this machine, with their free memory."""
     import torch
 
     if not torch.cuda.is_available():
@@ -107,10 +117,46 @@ def _ray() -> Finding:
     return True, f"{version('ray')} starts and runs a task in Python {answer}"
 
 
-def _storage(storage: str) -> Finding:
-    """Write a file where a study would, and take it away with the folders made for it."""
-    from study.records import open_store
+def _looks_at_nodes(address: str, storage: str) -> list[Look]:
+    """Of every node of a cluster: versions as here, GPUs, storage that it can write."""
+    from study.survey import differing, survey
 
+    nodes = cache(lambda: survey(address, storage))
+
+    def reached() -> Finding:
+        return True, f"{len(nodes())} nodes answer at {address}"
+
+    def versions() -> Finding:
+        return not differing(nodes()), "; ".join(differing(nodes())) or f"as here on all {len(nodes())} nodes"
+
+    def node_gpus() -> Finding:
+        return True, "; ".join(f"{node.name}: {node.gpus}" for node in nodes())
+
+    def node_storage() -> Finding:
+        bad = [f"{node.name}: {node.unwritable}" for node in nodes() if node.unwritable]
+        if "://" not in storage and not Path(storage).is_absolute():
+            bad.append(f"{storage} is relative, and lies elsewhere on every node")
+        return not bad, "; ".join(bad) or f"{storage} can be written from all {len(nodes())} nodes"
+
+    return [
+        ("nodes", reached, "start the cluster, or correct --address; every node needs gaplab installed"),
+        ("node versions", versions, "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab"),
+        ("node gpus", node_gpus, ""),
+        ("node storage", node_storage, "give a --storage that every node can write: a bucket, or a folder that all of them mount"),
+    ]
+
+
+def _storage(storage: str) -> Finding:
+    write_and_remove(storage)
+    return True, f"{open_store(storage)[1]} can be written"
+
+
+def write_and_remove(storage: str) -> None:
+    """Write a file where a study would, and take it away with the folders made for it.
+
+    Raises:
+        OSError, ConfigError: that is not possible.
+    """
     filesystem, path = open_store(storage)
     made = [] if "://" in storage else [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
     probe = f"{path}/.gaplab-doctor"
@@ -123,7 +169,6 @@ def _storage(storage: str) -> Finding:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
-    return True, f"{path} can be written"
 
 
 def _disk(storage: str) -> Finding:
