@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,14 +62,23 @@ class Nodes:
 
     def __init__(self, count: int) -> None:
         patience = {"health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000}  # a busy machine is not a dead one
-        self._cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": patience})
+        self._cluster = Cluster()
+        self._add(num_cpus=0, include_dashboard=False, _system_config=patience)
         for _ in range(count):
-            self._cluster.add_node(num_cpus=1)
+            self._add(num_cpus=1)
         self.address = self._cluster.address
 
     def replace_one(self, dice: random.Random) -> None:
         self._cluster.remove_node(dice.choice(sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)), allow_graceful=False)
-        self._cluster.add_node(num_cpus=1)
+        self._add(num_cpus=1)
+
+    def _add(self, **options: Any) -> None:
+        """Ray gives a node half a minute to start, which on a busy machine it may need several times."""
+        for _ in range(20):
+            with suppress(Exception):
+                self._cluster.add_node(**options)
+                return
+        raise RuntimeError("no node could be started")
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
@@ -91,8 +100,9 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        lean = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, process_group=0, env=lean)
 
     def wait(self) -> None:
         import requests
@@ -207,7 +217,7 @@ def mirror_differences(uri: str, rows: list[dict[str, Any]]) -> int:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("soak").experiment_id
+    experiment = client.get_experiment_by_name("soak").experiment_id  # type: ignore[union-attr]
     runs: Counter[str] = Counter()
     token = None
     while True:
@@ -231,15 +241,17 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for a run without faults")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     asked = parser.parse_args()
-    # what else fills the machine, or keeps it from starting a node in time, is no fault of this study
-    os.environ |= {MARK: OWNER, "RAY_memory_monitor_refresh_ms": "0", "RAY_raylet_start_wait_time_s": "600"}
+    os.environ |= {MARK: OWNER, "RAY_memory_monitor_refresh_ms": "0"}  # what else fills the machine is no fault of this study
     with TemporaryDirectory(prefix="gaplab-soak-") as name:
         folder = Path(name)
         (folder / "spec.yaml").write_text(spec_text(asked.points, asked.nodes))
         points = len(declared_points(study.read_spec(folder / "spec.yaml")))
-        server, nodes = Server(folder), Nodes(asked.nodes)
-        driver = Driver(folder, nodes.address)
-        try:
+        with ExitStack() as ended:
+            server = Server(folder)
+            ended.callback(server.kill)
+            nodes = Nodes(asked.nodes)
+            ended.callback(nodes.shutdown)
+            driver = Driver(folder, nodes.address)
             calm = driver.run_to_the_end("calm", f"sqlite:///{folder}/calm.db", asked.timeout)
             injected, disturbed = torture(driver, server, nodes, asked.faults, points, random.Random(asked.seed))
             left = points - len(rows_written(f"{folder}/disturbed/soak"))
@@ -263,9 +275,6 @@ def main() -> None:
                 "seconds undisturbed": round(calm, 1),
                 "seconds with faults": round(disturbed + last, 1),
             }
-        finally:
-            server.kill()
-            nodes.shutdown()
     print(json.dumps(figures, indent=2))
     if asked.output:
         asked.output.write_text(json.dumps(figures, indent=2) + "\n")
