@@ -15,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from study.cluster import bundle, connected
+from study.cluster import bundles, connected
 from study.compaction import merge_if_many
 from study.folder import claimed, read_statuses, write_spec
 from study.mirror import Mirror, check_reachable, default_tracking_uri
@@ -23,7 +23,7 @@ from study.plan import Point, declared_points, expected_seconds, packs
 from study.records import FINAL, FragmentWriter, Provenance, open_store, probe_store, statuses, study_root
 from study.spec import Spec
 from trainables import own_models
-from trainables.config import ConfigError, Data
+from trainables.config import IMAGE_FILES, ConfigError, Data, TrialConfig
 from trainables.measures import find_measure
 from trainables.resolution import resolve
 
@@ -88,6 +88,7 @@ def run(
     progress = progress or Progress()
     sources = read_sources(spec)
     points = [] if spec.search.kind == "optuna" else declared_points(spec, progress.planned)
+    _check_image_files(spec, [point.config for point in points] or [spec.trial])
     root = study_root(storage, spec.study)
     with claimed(root):
         merge_if_many(root)
@@ -151,6 +152,15 @@ def declared_and_recorded(spec: Spec, storage: str) -> tuple[list[Point], dict[s
     return declared_points(spec), read_statuses(study_root(storage, spec.study), spec.measures)
 
 
+def _check_image_files(spec: Spec, trials: Iterable[TrialConfig]) -> None:
+    """Raise ConfigError for what goes with image files alone, or not with them."""
+    on_files = {trial.data.name.startswith(IMAGE_FILES) for trial in trials}
+    if spec.resources.processes and False in on_files:
+        raise ConfigError("resources.processes is for data from image files (imagefolder: or webdataset:): leave it out")
+    if spec.measures and True in on_files:
+        raise ConfigError(f"measures need the training images in memory, which image files are not: leave out {', '.join(spec.measures)}")
+
+
 def read_sources(spec: Spec) -> dict[str, str]:
     """The user's model files, registered in this process: path -> text.
 
@@ -211,12 +221,14 @@ def _train(
                     return False, breaker.reason
                 recorded = statuses(root, spec.measures)
                 points = [point for point in search.followed_by() if recorded.get(point.key) not in FINAL]
-            lost = _fit(spec, packs(points, workers), sources, writer, progress, breaker) if points else []
+            at_once = workers if spec.resources.processes else spec.resources.workers  # their processes come on top of what Tune counts
+            fit = partial(_fit, spec, sources=sources, writer=writer, progress=progress, breaker=breaker, at_once=at_once)
+            lost = fit(packs(points, workers)) if points else []
             shared = [[point] for pack, _ in lost if len(pack) > 1 for point in pack]
             if shared and not breaker.reason:  # one of them may have killed the worker of all: each tells its own story
                 recorded = statuses(root)
                 lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]
-                lost += _fit(spec, [pack for pack in shared if recorded.get(pack[0].key) not in FINAL], sources, writer, progress, breaker)
+                lost += fit([pack for pack in shared if recorded.get(pack[0].key) not in FINAL])
             if not breaker.reason:
                 _record_lost(lost, writer)
         except KeyboardInterrupt:
@@ -225,7 +237,13 @@ def _train(
 
 
 def _fit(
-    spec: Spec, plan: list[list[Point]], sources: dict[str, str], writer: FragmentWriter, progress: Progress, breaker: Breaker
+    spec: Spec,
+    plan: list[list[Point]],
+    sources: dict[str, str],
+    writer: FragmentWriter,
+    progress: Progress,
+    breaker: Breaker,
+    at_once: int | None,
 ) -> list[tuple[list[Point], str]]:
     """Train packs; those whose workers were lost again and again, and why."""
     import ray
@@ -234,7 +252,7 @@ def _fit(
     progress.started(sum(map(len, plan)), sum(seconds))
     references = [ray.put([point.config for point in pack]) for pack in plan]
     parameters = {"packs": references, "datasets": _placed_datasets([pack[0].config.data for pack in plan])}
-    grid = _tuner(spec, parameters, seconds, sources, writer, progress, breaker, packs=len(plan)).fit()
+    grid = _tuner(spec, parameters, seconds, sources, writer, progress, breaker, packs=len(plan), at_once=at_once).fit()
     results = [grid[number] for number in range(len(grid))]
     return [(plan[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
 
@@ -300,18 +318,19 @@ def _tuner(
     """Runs the first `packs` of the parameters, or what the searcher suggests."""
     from ray import tune
 
-    from trainables.tune import PackTrainable
+    from trainables.tune import Distribution, PackTrainable
 
     parameters = {"measures": spec.measures, "point_seconds": spec.resources.point_seconds, **parameters}
+    parameters["distribution"] = Distribution(spec.resources.processes, spec.resources.cpus, spec.resources.gpus, f"{writer.root}/tune")
     trainable = tune.with_parameters(PackTrainable, sources=sources, sink=writer, **parameters)
-    resources = tune.PlacementGroupFactory([bundle(spec.resources)])
+    resources = tune.PlacementGroupFactory(bundles(spec.resources)[:1])  # Ray Train reserves the processes'
     filesystem, path = open_store(writer.root)
     return tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={} if searcher else {"pack": tune.grid_search(list(range(packs)))},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
-            max_concurrent_trials=at_once or spec.resources.workers,
+            max_concurrent_trials=at_once,
             search_alg=searcher,
             num_samples=-1 if searcher else 1,
         ),
@@ -335,7 +354,7 @@ def _placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     from trainables.data import load
 
     used = {data.name: data for data in wanted}
-    return {name: ray.put(load(data).arrays()) for name, data in used.items() if name != "synthetic"}
+    return {name: ray.put(load(data).arrays()) for name, data in used.items() if not name.startswith(("synthetic", *IMAGE_FILES))}
 
 
 def _progress_callback(seconds: list[float], progress: Progress, breaker: Breaker) -> tune.Callback:

@@ -37,6 +37,7 @@ class Resources(_Section):
 
     Attributes:
         gpus: a fraction of one shares it.
+        processes: of data from image files alone: so many train a point together, each with these cpus and gpus.
         memory_gib: reserved of its node; Ray ends what takes so much more that the node has none left.
         accelerator: Ray's name of the GPU that a worker must have, such as H100.
         point_seconds: after which a point that is not done has failed.
@@ -46,6 +47,7 @@ class Resources(_Section):
     workers: Annotated[int, Field(ge=1)] | None = None
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    processes: Annotated[int, Field(ge=1)] | None = None
     memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     accelerator: str | None = None
     point_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

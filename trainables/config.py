@@ -23,6 +23,8 @@ KEY_VERSION = 1
 CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian"]
 LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
+IMAGE_FILES = ("imagefolder:", "webdataset:")
+"""Beginnings of `data.name` for images that stay in their files (see `trainables.image_files`)."""
 WIDEST = 10_000_000
 """Largest width: beyond any memory, yet small enough that no parameter count overflows."""
 
@@ -84,7 +86,8 @@ class Data(_Group):
 
     name: str = _knob(
         "digits",
-        "`digits` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, `synthetic`, or `npz:PATH`",
+        "`digits` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, `synthetic`, `npz:PATH`, or image "
+        "files: `imagefolder:PATH` with PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
     )
     train_size: int | None = _knob(
         None, "training samples used, n: a seeded, class-balanced subset; all that validation leaves by default", low=1
@@ -101,6 +104,7 @@ class Data(_Group):
     dimension: int = _knob(32, "`synthetic` only: input dimension", low=1)
     classes: int = _knob(10, "`synthetic` only: number of classes", low=2)
     separation: float = _knob(4.0, "`synthetic` only: distance of two class means, in standard deviations of a class", low=0)
+    side: int = _knob(224, "image files only: height and width, in pixels, that images are scaled and cropped to", low=1)
     replaced: int | None = _knob(
         None,
         "place, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
@@ -262,6 +266,8 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
             del counts["data"][unused]
     if data.replaced is None:
         del counts["data"]["replaced"]
+    if not data.name.startswith(IMAGE_FILES):
+        del counts["data"]["side"]
     for unused in ("parameters_per_sample", "hold", *_unused_fields(model)):
         del counts["model"][unused]
     if corruption.level == 0:
@@ -299,6 +305,8 @@ def _unused_fields(model: Model) -> tuple[str, ...]:
         return ("kernel_scale",)
     if model.name in ("alexnet_small", "inception_small", "cnn5", "resnet18"):
         return ("depth", "kernel_scale")
+    if model.name in ("alexnet", "vgg11", "vgg19", "resnet18_imagenet", "resnet152", "inception_v3", "inception_v4"):
+        return ("width", "depth", "batch_norm", "kernel_scale")
     return ()
 
 

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from trainables.config import ConfigError, Data
+from trainables.config import IMAGE_FILES, ConfigError, Data
 from trainables.models import ImageShape
 from trainables.streams import generator
 
@@ -81,7 +81,14 @@ def load(data: Data) -> Dataset:
     """
     if data.name == "synthetic":
         return _synthetic(data.dimension, data.classes, data.separation)
-    dataset = _SHARED.get(data.digest or data.name) or _load_named(data.name, data_folder())
+    if data.name.startswith(IMAGE_FILES):
+        from trainables.image_files import open_files  # which knows this module
+
+        return _unchanged(data, open_files(data))
+    return _unchanged(data, _SHARED.get(data.digest or data.name) or _load_named(data.name, data_folder()))
+
+
+def _unchanged(data: Data, dataset: Dataset) -> Dataset:
     if data.digest not in (None, dataset.digest):
         raise ConfigError(f"data.name is {data.name}, but that is not the file of this point any more: its content has changed")
     return dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from trainables import solving
+from trainables import image_files, solving
 from trainables.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
 from trainables.corruption import classes_of
 from trainables.data import Dataset, load
@@ -31,6 +31,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if model.parameters_per_sample is not None:
         model, data = _solve(model, data, shape, classes, len(dataset.train_labels))
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
+    if isinstance(dataset, image_files.ImageFiles):
+        image_files.check(resolved)
     if resolved.optimizer.name != "closed_form":
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)

@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,9 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables import own_models
-from trainables.config import TrialConfig, flatten, with_fields
+from trainables.config import IMAGE_FILES, TrialConfig, flatten, with_fields
 from trainables.data import Dataset, share
+from trainables.files_training import FilesTraining
 from trainables.training import Jury, Result, Training
 
 SLICE_SECONDS = 2.0
@@ -54,6 +56,22 @@ def read(text: str) -> list[TrialConfig]:
     return [with_fields(TrialConfig(), fields) for fields in json.loads(text)]
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """How a point on image files is trained: by `processes` of Ray Train's TorchTrainer, or (None) in the trial itself.
+
+    Attributes:
+        cpus: of each process, one to compute and the others to decode images.
+        gpus: of each process.
+        storage: folder or URI that all nodes reach, for checkpoints.
+    """
+
+    processes: int | None
+    cpus: float
+    gpus: float
+    storage: str
+
+
 class PackTrainable(tune.Trainable):
     """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
 
@@ -67,6 +85,7 @@ class PackTrainable(tune.Trainable):
         sink: records results.
         point_seconds: a point that takes longer has failed.
         jury: an actor whose `judge` says which members leave early (see `trainables.training.Training`); None for no one.
+        distribution: of points on image files.
     """
 
     def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
@@ -79,6 +98,7 @@ class PackTrainable(tune.Trainable):
         sink: Sink,
         point_seconds: float | None = None,
         jury: ray.actor.ActorHandle | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self._device.type == "cpu":
@@ -88,6 +108,7 @@ class PackTrainable(tune.Trainable):
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
         self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
+        self._sources, self._distribution = sources, distribution
         self._jury: Jury | None = None if jury is None else lambda reports: ray.get(jury.judge.remote(reports))
         self._begin(config)
 
@@ -98,10 +119,20 @@ class PackTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         points = read(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
-        self._training = Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
+        self._training = self._training_of(points)
         if config.get("restarted"):
             self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
         self._checkpointed = time.monotonic()
+
+    def _training_of(self, points: list[TrialConfig]) -> Training | FilesTraining:
+        by = self._distribution
+        if not points[0].data.name.startswith(IMAGE_FILES):
+            return Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
+        if by and by.processes:
+            from trainables.distributed import DistributedTraining  # here alone: it brings Ray Train
+
+            return DistributedTraining(points, self._sources, by)
+        return FilesTraining(points, self._device, loaders=max(0, int(by.cpus) - 1) if by else 0)
 
     def step(self) -> dict[str, Any]:
         started = time.monotonic()
