@@ -151,6 +151,7 @@ def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say which points of a study are recorded, which are missing, and why."""
     from study.launch import declared_and_recorded
+    from study.missing import explained
     from study.records import study_root
     from study.spec import read_spec
 
@@ -165,14 +166,13 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     counts: dict[str, int] = {}
     for key in keys:
         counts[recorded.get(key, "missing")] = counts.get(recorded.get(key, "missing"), 0) + 1
-    others = len(recorded.keys() - keys)
     _print(
         f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     )
     if counts.get("failed"):
         _print_failures(study_root(storage, understood.study), keys)
-    if others:
-        _print(f"{others:,} recorded points are not declared by this spec: another level, seed or field, or an earlier key version.")
+    for line in explained(points, recorded, study_root(storage, understood.study), understood.space.fields()):
+        _print(line)
     if counts.get("missing") or counts.get("failed"):
         _print(f"gaplab run {spec} runs what is missing or failed.")
 
