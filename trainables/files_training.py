@@ -28,7 +28,7 @@ from trainables.image_files import ImageFiles, Stored, read_image
 from trainables.inputs import Inputs, PointData, Samples
 from trainables.members import PROGRESS, Member, Result, failure, judged
 from trainables.models import build
-from trainables.optimizers import StackedOptimizer, rate_at
+from trainables.optimizers import rate_at
 from trainables.resolution import sizes_only
 from trainables.streams import derive, generator
 
@@ -120,9 +120,9 @@ class _Run:
             self._module = DistributedDataParallel(whole, device_ids=[device.index] if device.type == "cuda" else None)
             self.member.module = whole
         self._trainable = [parameter for parameter in self.member.module.parameters() if parameter.requires_grad]
-        self._stacked = [parameter.data[None] for parameter in self._trainable]
-        self._optimizer = StackedOptimizer(point.optimizer)
-        self._optimizer.seat([], [point], self._stacked, [saved["moments"] if saved else None], [self.member.steps])
+        self._optimizer = _optimizer(point, self._trainable)
+        if saved:
+            self._optimizer.load_state_dict(saved["optimizer"])
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=point.precision == "bfloat16")
 
     def epoch(self) -> Result | None:
@@ -142,13 +142,14 @@ class _Run:
 
     def state_dict(self) -> dict[str, Any]:
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.member.module.state_dict().items()}
-        return self.member.progress() | {"state": state, "moments": [moment.cpu() for moment in self._optimizer.state(0)]}
+        return self.member.progress() | {"state": state, "optimizer": self._optimizer.state_dict()}
 
     def _update(self) -> None:
         member, point = self.member, self.member.point
         order = torch.randperm(len(member.data.train.index), generator=generator(point.seed, "batches", member.epoch))
         batches = [rows.tolist() for rows in order.split(point.optimizer.batch_size)]
-        rate = torch.tensor([rate_at(point, member.epoch)], device=self._device)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate_at(point, member.epoch)
         images = _Images(self._files.train_files, point, member.data.train.index, augmented=True)
         # A process without a sample of a short last batch borrows one, and counts it as nothing: all must take part in each step.
         mine = [batch[self._rank :: self._processes] or batch[:1] for batch in batches]
@@ -156,12 +157,13 @@ class _Run:
         torch.manual_seed(derive(point.seed, "dropout", member.epoch, self._rank))
         for rows, whole, (inputs, places) in zip(mine, batches, self._loaded(images, mine, member.epoch), strict=True):
             weight = self._processes / len(whole) if rows[0] in whole[self._rank :: self._processes] else 0.0
-            for parameter in self._trainable:
-                parameter.grad = None
+            self._optimizer.zero_grad()
             with self._autocast:
                 outputs = self._module(inputs).float()
             (_loss(outputs, member.data.train.labels[places].to(self._device), point).sum() * weight).backward()
-            self._optimizer.step([parameter.grad[None] for parameter in self._trainable if parameter.grad is not None], rate)
+            if point.regularizers.gradient_clip:
+                nn.utils.clip_grad_norm_(self._trainable, point.regularizers.gradient_clip)
+            self._optimizer.step()
         member.epoch += 1
         member.steps += len(batches)
 
@@ -257,6 +259,22 @@ def _point_data(point: TrialConfig, dataset: ImageFiles) -> PointData:
         clean(torch.arange(len(dataset.test_labels)), dataset.test_labels),
         dataset.classes,
     )
+
+
+def _optimizer(point: TrialConfig, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """PyTorch's own; weight decay acts on weights, and on vectors (biases, norms) only if asked to."""
+    rule, decay = point.optimizer, point.regularizers.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": decay},
+        {
+            "params": [parameter for parameter in parameters if parameter.dim() <= 1],
+            "weight_decay": decay if point.regularizers.decay_biases else 0.0,
+        },
+    ]
+    if rule.name == "sgd":
+        return torch.optim.SGD(groups, lr=rule.learning_rate, momentum=rule.momentum, nesterov=rule.nesterov and rule.momentum > 0)
+    kind = torch.optim.Adam if rule.name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=rule.learning_rate)
 
 
 def _loss(outputs: Tensor, labels: Tensor, point: TrialConfig, smoothing: float | None = None) -> Tensor:
