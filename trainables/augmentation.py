@@ -9,11 +9,11 @@ from trainables.config import TrialConfig
 from trainables.models import ImageShape
 
 
-def soft_targets(labels: Tensor, classes: int, smoothing: Tensor) -> Tensor:
-    """(K, classes, B): the one-hot labels (K, B), `smoothing` (K,) of whose weight is spread over all classes."""
+def soft_targets(labels: Tensor, classes: int, smoothing: Tensor | None) -> Tensor:
+    """(K, classes, B): the one-hot labels (K, B), `smoothing` (K,) of whose weight is spread over all classes, None for none."""
     targets = torch.zeros(labels.shape[0], classes, labels.shape[1], device=labels.device)
     targets.scatter_(1, labels[:, None, :], 1.0)
-    if bool(smoothing.any()):
+    if smoothing is not None:
         targets.mul_(1 - smoothing[:, None, None]).add_((smoothing / classes)[:, None, None])
     return targets
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.engines import Engine
-from trainables.inputs import PointData, Samples, stacked_inputs
+from trainables.inputs import PointData, Samples, StackedInputs
 
 ROWS = 256
 """Samples evaluated at once. Fixed, because the bits of a product could depend on it."""
@@ -35,52 +35,71 @@ class Score:
         return {column.name: getattr(self, column.name) for column in fields(self)[:-1]}
 
 
-def evaluate(engine: Engine, members: list[int], data: list[PointData], loss: str) -> list[Score]:
-    """Scores of the engine's `members`, whose data stand in `data`."""
-    train_loss, train_wrong = _losses_and_mistakes(engine, members, [one.train for one in data], loss)
-    test_loss, test_wrong = _losses_and_mistakes(engine, members, [one.test for one in data], loss)
-    validation = [one.validation for one in data if one.validation is not None]
-    validation_error: list[float | None] = [None] * len(data)
-    if validation:
-        validation_error = list(_mean(_losses_and_mistakes(engine, members, validation, loss)[1]))
-    corrupted = torch.stack([one.train.wrong for one in data])
-    return [
-        Score(*scores)
-        for scores in zip(
-            _mean(train_loss),
-            _mean(train_wrong),
-            validation_error,
-            _mean(test_loss),
-            _mean(test_wrong),
-            _mean_where(train_wrong, ~corrupted),
-            _mean_where(train_wrong, corrupted),
-            _mean_where(train_loss, ~corrupted),
-            _mean_where(train_loss, corrupted),
-            train_wrong,
-            strict=True,
-        )
-    ]
+class Evaluation:
+    """What the scores of some of an engine's members take, made once for all epochs that they train together.
+
+    Args:
+        members: their places in the engine.
+        data: theirs, in the same order.
+        loss: "cross_entropy" or "squared".
+    """
+
+    def __init__(self, members: list[int], data: list[PointData], loss: str) -> None:
+        self.members = members
+        self._loss = loss
+        self._train = _Stacked([one.train for one in data])
+        self._test = _Stacked([one.test for one in data])
+        self._validation = _Stacked([one.validation for one in data if one.validation])
+        self._wrong = torch.stack([one.train.wrong for one in data])
+
+    def scores(self, engine: Engine) -> list[Score]:
+        """Of each member, as it is now in the engine."""
+        train_loss, train_wrong = self._losses_and_mistakes(engine, self._train)
+        test_loss, test_wrong = self._losses_and_mistakes(engine, self._test)
+        validation_error: list[float | None] = [None] * len(self.members)
+        if self._validation.batches:
+            validation_error = list(_mean(self._losses_and_mistakes(engine, self._validation)[1]))
+        return [
+            Score(*scores)
+            for scores in zip(
+                _mean(train_loss),
+                _mean(train_wrong),
+                validation_error,
+                _mean(test_loss),
+                _mean(test_wrong),
+                _mean_where(train_wrong, ~self._wrong),
+                _mean_where(train_wrong, self._wrong),
+                _mean_where(train_loss, ~self._wrong),
+                _mean_where(train_loss, self._wrong),
+                train_wrong,
+                strict=True,
+            )
+        ]
+
+    def _losses_and_mistakes(self, engine: Engine, samples: _Stacked) -> tuple[Tensor, Tensor]:
+        """(K, n) float32 and bool. A tie for the largest logit is a mistake: a constant network has learnt nothing."""
+        losses, right = [], []
+        for rows, label in samples.batches:
+            inputs = samples.inputs.gather(rows).expand(len(self.members), -1, -1)
+            logits = engine.logits(inputs, self.members)
+            own = logits.gather(1, label)
+            if self._loss == "squared":
+                losses.append((logits.square().sum(1, keepdim=True) - 2 * own + 1) / 2)
+            else:
+                losses.append(torch.log_softmax(logits, 1).gather(1, label).neg_())
+            right.append(own > logits.scatter_(1, label, float("-inf")).amax(1, keepdim=True))
+        return torch.cat(losses, 2).squeeze(1), torch.cat(right, 2).squeeze(1).logical_not_()
 
 
-def _losses_and_mistakes(engine: Engine, members: list[int], samples: list[Samples], loss: str) -> tuple[Tensor, Tensor]:
-    """(K, n) float32 and bool. A tie for the largest logit is a mistake: a constant network has learnt nothing."""
-    shared = all(one is samples[0] for one in samples)
-    distinct = samples[:1] if shared else samples
-    index = torch.stack([one.index for one in distinct])
-    labels = torch.stack([one.labels for one in distinct]).expand(len(members), -1)
-    sources = [one.inputs for one in distinct]
-    losses, mistakes = [], []
-    for rows, truth in zip(index.split(ROWS, 1), labels.split(ROWS, 1), strict=True):
-        logits = engine.logits(stacked_inputs(sources, rows).expand(len(members), -1, -1), members)
-        label = truth[:, None, :]
-        own = logits.gather(1, label)
-        if loss == "squared":
-            losses.append((logits.square().sum(1, keepdim=True) - 2 * own + 1).squeeze(1) / 2)
-        else:
-            losses.append(-torch.log_softmax(logits, 1).gather(1, label).squeeze(1))
-        others = logits.scatter_(1, label, float("-inf")).amax(1)
-        mistakes.append(~(own.squeeze(1) > others))
-    return torch.cat(losses, 1), torch.cat(mistakes, 1)
+class _Stacked:
+    """Samples of several members in batches: their rows (K, b), or (1, b) where all have the same, and labels (K, 1, b)."""
+
+    def __init__(self, samples: list[Samples]) -> None:
+        distinct = samples[:1] if all(one is samples[0] for one in samples) else samples
+        self.inputs = StackedInputs([one.inputs for one in distinct])
+        rows = torch.stack([one.index for one in distinct]).split(ROWS, 1) if samples else ()
+        labels = torch.stack([one.labels for one in samples])[:, None].split(ROWS, 2) if samples else ()
+        self.batches = list(zip(rows, labels, strict=True))
 
 
 def _mean(values: Tensor) -> list[float]:

@@ -51,29 +51,31 @@ class StackedOptimizer:
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
 
-        self._momentum = column([point.optimizer.momentum for point in points])
+        momentum = column([point.optimizer.momentum for point in points])
+        self._momenta = [_shaped(momentum, parameter) for parameter in parameters]
         self._clips = column([point.regularizers.gradient_clip or float("inf") for point in points])
         decays = [point.regularizers.weight_decay for point in points]
         biases = [decay if point.regularizers.decay_biases else 0.0 for decay, point in zip(decays, points, strict=True)]
-        self._decays = [column(decays if parameter.dim() > 2 else biases) for parameter in parameters]
+        self._decays = [_shaped(column(decays if parameter.dim() > 2 else biases), parameter) for parameter in parameters]
         self._any_decay = any(decays)
         self._any_clip = any(point.regularizers.gradient_clip for point in points)
 
-    def step(self, gradients: list[Tensor], rates: Tensor) -> None:
-        """Update the parameters in place; `gradients` are overwritten.
+    def set_rates(self, rates: Tensor) -> None:
+        """The learning rate of each member from now on, (K,) float32."""
+        self._rates = [_shaped(rates, parameter) for parameter in self._parameters]
+        self._down = [-rate for rate in self._rates]
 
-        Args:
-            rates: learning rate of each member now, (K,) float32.
-        """
+    def step(self, gradients: list[Tensor]) -> None:
+        """Update the parameters in place; `gradients` are overwritten."""
         if self._any_clip:
             self._clip(gradients)
         if self._any_decay:
-            self._decay(gradients, rates)
+            self._decay(gradients)
         self._steps = [step + 1 for step in self._steps]
         if self._rule.name == "sgd":
-            self._sgd(gradients, rates)
+            self._sgd(gradients)
         else:
-            self._adam(gradients, rates)
+            self._adam(gradients)
 
     def state(self, member: int) -> list[Tensor]:
         """A copy of one member's moments."""
@@ -86,29 +88,31 @@ class StackedOptimizer:
         for gradient in gradients:
             gradient.mul_(_shaped(factors, gradient))
 
-    def _decay(self, gradients: list[Tensor], rates: Tensor) -> None:
-        for parameter, gradient, decay in zip(self._parameters, gradients, self._decays, strict=True):
+    def _decay(self, gradients: list[Tensor]) -> None:
+        for parameter, gradient, decay, rate in zip(self._parameters, gradients, self._decays, self._rates, strict=True):
             if self._rule.name == "adamw":
-                parameter.mul_(_shaped(1 - rates * decay, parameter))
+                parameter.mul_(1 - rate * decay)
             else:
-                gradient.addcmul_(parameter, _shaped(decay, parameter))
+                gradient.addcmul_(parameter, decay)
 
-    def _sgd(self, gradients: list[Tensor], rates: Tensor) -> None:
-        for parameter, gradient, buffer in zip(self._parameters, gradients, self._moments, strict=True):
-            momentum = _shaped(self._momentum, parameter)
-            buffer.mul_(momentum).add_(gradient)
+    def _sgd(self, gradients: list[Tensor]) -> None:
+        each = zip(self._parameters, gradients, self._moments, self._momenta, self._down, strict=True)
+        for parameter, gradient, buffer, momentum, down in each:
+            torch.addcmul(gradient, buffer, momentum, out=buffer)
             update = gradient.addcmul_(buffer, momentum) if self._rule.nesterov else buffer
-            parameter.addcmul_(update, _shaped(-rates, parameter))
+            parameter.addcmul_(update, down)
 
-    def _adam(self, gradients: list[Tensor], rates: Tensor) -> None:
+    def _adam(self, gradients: list[Tensor]) -> None:
         first_beta, second_beta = _BETAS
         corrections = [(1 - first_beta**step, (1 - second_beta**step) ** 0.5) for step in self._steps]
-        first, second = (torch.tensor(values, dtype=torch.float32, device=rates.device) for values in zip(*corrections, strict=True))
-        for parameter, gradient, mean, square in zip(self._parameters, gradients, self._moments[::2], self._moments[1::2], strict=True):
+        device = self._parameters[0].device
+        first, second = (torch.tensor(values, dtype=torch.float32, device=device) for values in zip(*corrections, strict=True))
+        each = zip(self._parameters, gradients, self._moments[::2], self._moments[1::2], self._down, strict=True)
+        for parameter, gradient, mean, square, down in each:
             mean.lerp_(gradient, 1 - first_beta)
             square.mul_(second_beta).addcmul_(gradient, gradient, value=1 - second_beta)
             scale = square.sqrt().div_(_shaped(second, square)).add_(_EPSILON)
-            parameter.addcmul_(mean.div(scale), _shaped(-rates / first, parameter))
+            parameter.addcmul_(mean.div(scale), down / _shaped(first, parameter))
 
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:

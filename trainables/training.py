@@ -19,8 +19,8 @@ from torch import nn
 from trainables.augmentation import augment, augments, soft_targets
 from trainables.config import TrialConfig
 from trainables.engines import Engine, make_engine, members_at_once
-from trainables.evaluation import Score, evaluate
-from trainables.inputs import point_data, stacked_inputs
+from trainables.evaluation import Evaluation, Score
+from trainables.inputs import StackedInputs, point_data
 from trainables.limits import within
 from trainables.members import PROGRESS, Member, Result, failure, is_out_of_memory, judged, measured, result_of, solved
 from trainables.models import build
@@ -31,6 +31,9 @@ from trainables.streams import derive, generator
 
 Jury = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
 """Decides which members leave early: ``[(key, epoch, errors), ...] -> keys`` (see `Training`)."""
+
+TARGET_BATCHES = 32
+"""Batches whose target distributions are made at once: one by one they cost a tenth of a small network's step."""
 
 
 class Training:
@@ -80,6 +83,7 @@ class Training:
         self._left = False  # whether some of them have left it since
         self._engine: Engine | None = None
         self._optimizer: StackedOptimizer | None = None
+        self._evaluation: Evaluation | None = None
         self._restored: list[Member] = []
         self._alone: list[TrialConfig] = []  # restarted after an error among several: each tells its own story
 
@@ -197,8 +201,14 @@ class Training:
             self._optimizer = StackedOptimizer(first.optimizer)
         self._engine.seat(stayed, [member.module for member in new])
         self._optimizer.seat(stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new])
-        self._smoothing = torch.tensor([point.regularizers.label_smoothing for point in points], device=self.device)
+        samples = [member.data.train for member in self._seated]
+        self._inputs = StackedInputs([one.inputs for one in samples])
+        self._index = torch.stack([one.index for one in samples])
+        self._labels = torch.stack([one.labels for one in samples])
+        smoothing = [point.regularizers.label_smoothing for point in points]
+        self._smoothing = torch.tensor(smoothing, device=self.device) if any(smoothing) else None
         self._augments = any(augments(point) for point in points)
+        self._evaluation = None
 
     def _train_epoch(self) -> list[Score | None]:
         self._update()
@@ -211,26 +221,24 @@ class Training:
         if members[0].point.budget.epochs == 0:
             return
         points = [member.point for member in members]
-        orders = [
-            torch.randperm(len(member.data.train.index), generator=generator(member.point.seed, "batches", member.epoch)).to(self.device)
-            for member in members
-        ]
-        index = torch.stack([member.data.train.index[order] for member, order in zip(members, orders, strict=True)])
-        labels = torch.stack([member.data.train.labels[order] for member, order in zip(members, orders, strict=True)])
+        shuffles = [generator(point.seed, "batches", member.epoch) for point, member in zip(points, members, strict=True)]
+        orders = torch.stack([torch.randperm(self._index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
+        index, labels = self._index.gather(1, orders), self._labels.gather(1, orders)
         draws = [generator(member.point.seed, "augmentation", member.epoch) for member in members] if self._augments else []
-        sources = [member.data.train.inputs for member in members]
-        rates = torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device)
-        size = points[0].optimizer.batch_size
-        for step, (rows, truth) in enumerate(zip(index.split(size, 1), labels.split(size, 1), strict=True)):
-            inputs = stacked_inputs(sources, rows)
-            targets = soft_targets(truth, members[0].data.classes, self._smoothing)
-            if self._augments:
-                inputs, targets = augment(inputs, targets, points, draws, members[0].data.image_shape)
-            engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, step) for member in members])
-            optimizer.step(engine.gradients, rates)
+        optimizer.set_rates(torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device))
+        size, classes, step = points[0].optimizer.batch_size, members[0].data.classes, 0
+        for some, truths in zip(index.split(size * TARGET_BATCHES, 1), labels.split(size * TARGET_BATCHES, 1), strict=True):
+            aims = soft_targets(truths, classes, self._smoothing)
+            for rows, targets in zip(some.split(size, 1), aims.split(size, 2), strict=True):
+                inputs = self._inputs.gather(rows)
+                if self._augments:
+                    inputs, targets = augment(inputs, targets, points, draws, members[0].data.image_shape)
+                engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, step) for member in members])
+                optimizer.step(engine.gradients)
+                step += 1
         for member in members:
             member.epoch += 1
-            member.steps += step + 1
+            member.steps += step
 
     def _scores(self) -> list[Score | None]:
         """Of each member; None where no evaluation is due."""
@@ -242,9 +250,10 @@ class Training:
         scores: list[Score | None] = [None] * len(self._seated)
         if due:
             assert self._engine is not None
-            loss = self._seated[0].point.optimizer.loss
-            found = evaluate(self._engine, due, [self._seated[place].data for place in due], loss)
-            for place, score in zip(due, found, strict=True):
+            if self._evaluation is None or self._evaluation.members != due:
+                loss = self._seated[0].point.optimizer.loss
+                self._evaluation = Evaluation(due, [self._seated[place].data for place in due], loss)
+            for place, score in zip(due, self._evaluation.scores(self._engine), strict=True):
                 scores[place] = score
         return scores
 

@@ -152,7 +152,7 @@ def test_smoothed_targets_give_pytorchs_smoothed_loss(smoothing: float) -> None:
 def test_targets_without_smoothing_are_one_hot() -> None:
     labels = torch.tensor([[2, 0, 1]])
     expected = torch.tensor([[[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]])
-    assert torch.equal(soft_targets(labels, 3, torch.zeros(1)), expected)
+    assert torch.equal(soft_targets(labels, 3, None), expected)
     both = soft_targets(labels.expand(2, -1), 3, torch.tensor([0.0, 0.5]))
     assert torch.equal(both[:1], expected)
 

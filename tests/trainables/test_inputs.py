@@ -14,7 +14,7 @@ from tests.trainables.made_up_points import CPU, point
 from trainables import inputs as module
 from trainables.corruption import corrupt_pixels
 from trainables.data import load
-from trainables.inputs import PointData, input_shape, point_data, stacked_inputs
+from trainables.inputs import PointData, StackedInputs, input_shape, point_data
 
 EPSILON = 2.0**-23
 """float32: an input is x * scale + shift, each rounded once, of numbers no larger than a few deviations of an image."""
@@ -169,7 +169,9 @@ def test_gather_and_stacked_inputs_follow_the_index(blobs: str) -> None:
     first, own = (point_data(point({"data.name": blobs, "corruption.kind": kind}), CPU).train.inputs for kind in ("redraw", "gaussian"))
     index = torch.tensor([[3, 0, 3], [1, 2, 89]])
     for sources in ([first, first], [first, own], [own, own]):
-        found = stacked_inputs(sources, index)
+        inputs = StackedInputs(sources)
+        inputs.gather(index.flip(1))  # the memory of an earlier batch is overwritten
+        found = inputs.gather(index)
         assert found.shape == (2, 3, 40)
         for member, sample in np.ndindex(2, 3):
             assert torch.equal(found[member, sample], sources[member].gather(index[member, sample : sample + 1])[0])

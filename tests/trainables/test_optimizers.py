@@ -41,7 +41,8 @@ def run(points: list[TrialConfig], start: list[Tensor], gradients: list[list[Ten
     optimizer = seated(points, parameters)
     for step, gradient in enumerate(gradients):
         rates = torch.tensor([rate_at(point, step) for point in points])
-        optimizer.step([each.clone() for each in gradient], rates)
+        optimizer.set_rates(rates)
+        optimizer.step([each.clone() for each in gradient])
     return parameters
 
 
@@ -187,12 +188,15 @@ def test_members_take_their_moments_to_other_seats(rule: str) -> None:
     first, elsewhere = some(start, [0, 1, 2]), some(start, [3])
     optimizer, other = seated(points[:3], first), seated(points[3:], elsewhere)
     for step in range(3):
-        optimizer.step(some(gradients[step], [0, 1, 2]), rates([0, 1, 2], step))
-        other.step(some(gradients[step], [3]), rates([3], step))
+        optimizer.set_rates(rates([0, 1, 2], step))
+        optimizer.step(some(gradients[step], [0, 1, 2]))
+        other.set_rates(rates([3], step))
+        other.step(some(gradients[step], [3]))
     second = [torch.cat([mine[[0, 2]], its]) for mine, its in zip(first, elsewhere, strict=True)]
     optimizer.seat([0, 2], [points[0], points[2], points[3]], second, [other.state(0)], [3])
     for step in range(3, 6):
-        optimizer.step(some(gradients[step], [0, 2, 3]), rates([0, 2, 3], step))
+        optimizer.set_rates(rates([0, 2, 3], step))
+        optimizer.step(some(gradients[step], [0, 2, 3]))
     for seat, place in enumerate([0, 2, 3]):
         for parameter, mine in zip(second, alone[place], strict=True):
             assert torch.equal(parameter[seat], mine[0])

@@ -2,7 +2,8 @@
 
 Why by hand: a step is some twenty operations on small tensors, and the layouts decide. Logits are kept as (K, classes, B), so
 that softmax runs along the batch (27 times faster on a CPU than over a last axis of 10), and their gradient meets both
-products of the last layer in the order that measures fastest (`make bench` compares them). Buffers are reused.
+products of the last layer in the order that measures fastest. Weights of all layers but the last are kept transposed,
+(K, in, out), which both products of a layer like better (8 % of a step). Buffers are reused (`make bench` has the figures).
 
 Bit-equality (design promise 3): batched products give each member the bits that it gets alone, on one thread, except
 that a batch of one with a side of length one takes another kernel; `_product` avoids that case.
@@ -17,11 +18,12 @@ from trainables.engines import State, Stream
 from trainables.models.random_features import FourierFeatures
 from trainables.streams import generator
 
-_CACHE_BYTES = 4 * 2**20
-"""Working set of a stack on a CPU: about twice a core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
+_CACHE_BYTES = 3 * 2**20
+"""Working set of a stack on a CPU: about one and a half times a core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
 _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
+_through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -94,73 +96,87 @@ class StackedDense:
         fixed = [f"{name}.{part}" for name, _ in self._features for part in ("frequencies", "phases")]
         for name in [*self._trainable, *fixed]:
             joined = [kept[name]] if keep else []
-            joined += [torch.stack([state[name] for state in states])] if states else []
-            self._stacked[name] = torch.cat(joined)
-        self.parameters = [self._stacked[name] for name in self._trainable]
-        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
-        gradients = dict(zip(self._trainable, self.gradients, strict=True))
+            joined += [self._turned(name, torch.stack([state[name] for state in states]))] if states else []
+            self._stacked[name] = torch.cat(joined).contiguous()
+        gradients = {name: torch.empty_like(self._stacked[name]) for name in self._trainable}
+        self.parameters = [self._turned(name, self._stacked[name]) for name in self._trainable]
+        self.gradients = [self._turned(name, gradients[name]) for name in self._trainable]
         self._weights = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
-        self._biases = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
+        self._turned_weights = [weight.transpose(1, 2) for weight in self._weights]
+        *inner, last = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
+        self._row_biases = [bias if bias is None else bias[:, None, :] for bias in inner]
+        self._row_biases.append(last if last is None else last[:, :, None])
         self._weight_gradients = [gradients[f"{name}.weight"] for name, _ in self._linear]
         self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
         self._rates = [self._rates[place] for place in keep] + [_rates_of(module) for module in modules]
-        self._buffers: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self._drops = any(map(any, self._rates))
+        self._memory: dict[tuple[int, int], _Memory] = {}
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
-        return self._forward(inputs, None, members)[-1]
+        everyone = len(members) == len(self._weights[0])
+        return self._forward(inputs, None, None if everyone else members, self._memory_for(inputs))[1]
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        masks = self._dropout_masks(inputs, streams)
-        *activations, logits = self._forward(inputs, masks, list(range(len(inputs))))
-        outer = logits if self._loss == "squared" else torch.softmax(logits, 1)
-        outer = outer.sub_(targets).mul_(1 / inputs.shape[1])
+        masks = self._dropout_masks(inputs, streams) if self._drops else None
+        memory = self._memory_for(inputs)
+        activations, outer = self._forward(inputs, masks, None, memory)
+        if self._loss == "cross_entropy":
+            torch.softmax(outer, 1, out=outer)
+        outer.sub_(targets).mul_(1 / inputs.shape[1])
         self._product(outer, activations[-1], self._weight_gradients[-1])
-        last_bias = self._bias_gradients[-1]
-        if last_bias is not None:
-            torch.sum(outer, 2, out=last_bias)
-        outer = outer.transpose(1, 2)
-        for layer in range(len(self._weights) - 1, 0, -1):
-            hidden = activations[layer]
-            inner = self._product(outer, self._weights[layer], self._buffer(f"gradient {layer}", hidden.shape))
+        bias_gradient = self._bias_gradients[-1]
+        if bias_gradient is not None:
+            torch.sum(outer, 2, out=bias_gradient)
+        outer, weight = memory.turned_logits, self._weights[-1]
+        for layer in range(len(self._weights) - 2, -1, -1):
+            inner = self._product(outer, weight, memory.inner[layer])
             if masks is not None:
-                inner.mul_(masks[layer - 1])
-            torch.ops.aten.threshold_backward.grad_input(inner, hidden, 0, grad_input=inner)
-            self._product(inner.transpose(1, 2), activations[layer - 1], self._weight_gradients[layer - 1])
-            bias_gradient = self._bias_gradients[layer - 1]
+                inner.mul_(masks[layer])
+            _through_relu(inner, memory.hidden[layer], 0, grad_input=inner)
+            self._product(activations[layer].transpose(1, 2), inner, self._weight_gradients[layer])
+            bias_gradient = self._bias_gradients[layer]
             if bias_gradient is not None:
                 torch.sum(inner, 1, out=bias_gradient)
-            outer = inner
+            outer, weight = inner, self._turned_weights[layer]
 
     def state(self, member: int) -> State:
-        return {name: tensor[member].clone() for name, tensor in self._stacked.items()}
+        return {
+            name: self._turned(name, tensor)[member].clone(memory_format=torch.contiguous_format) for name, tensor in self._stacked.items()
+        }
 
-    def _forward(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int]) -> list[Tensor]:
-        """Inputs of each linear layer, (K, B, size), then the logits, (K, classes, B), of those members."""
-        count, batch = inputs.shape[:2]
-        everyone = count == len(self._weights[0])
+    def _turned(self, name: str, stacked: Tensor) -> Tensor:
+        """From the modules' layout to the engine's, and back: a view with the weights of all layers but the last transposed."""
+        hidden_weights = [f"{layer}.weight" for layer, _ in self._linear[:-1]]
+        return stacked.transpose(1, 2) if name in hidden_weights else stacked
+
+    def _forward(
+        self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Memory
+    ) -> tuple[list[Tensor], Tensor]:
+        """Inputs of each linear layer, (K, B, size), and the logits, (K, classes, B), of some members or of all (None)."""
 
         def of_members(stacked: Tensor) -> Tensor:
-            return stacked if everyone else stacked[members]
+            return stacked if members is None else stacked[members]
 
         for name, amplitude in self._features:
             frequencies, phases = (of_members(self._stacked[f"{name}.{part}"]) for part in ("frequencies", "phases"))
-            features = self._buffer("features", (count, batch, frequencies.shape[1]))
-            inputs = self._product(inputs, frequencies.transpose(1, 2), features).add_(phases[:, None, :]).cos_().mul_(amplitude)
+            features = self._product(inputs, frequencies.transpose(1, 2), memory.features)
+            inputs = features.add_(phases[:, None, :]).cos_().mul_(amplitude)
             if masks is not None:
                 inputs = inputs.mul_(masks[0])
         passed = [inputs]
-        for layer, (weight, bias) in enumerate(zip(self._weights[:-1], self._biases[:-1], strict=True)):
-            hidden = self._buffer(f"hidden {layer}", (count, batch, weight.shape[1]))
-            self._product(passed[-1], of_members(weight).transpose(1, 2), hidden)
+        for layer, hidden in enumerate(memory.hidden):
+            self._product(passed[-1], of_members(self._weights[layer]), hidden)
+            bias = self._row_biases[layer]
             if bias is not None:
-                hidden.add_(of_members(bias)[:, None, :])
+                hidden.add_(of_members(bias))
             hidden.clamp_min_(0)
             if masks is not None:
                 hidden.mul_(masks[layer])
             passed.append(hidden)
-        weight, bias = of_members(self._weights[-1]), self._biases[-1]
-        logits = self._product(weight, passed[-1].transpose(1, 2), self._buffer("logits", (count, weight.shape[1], batch)))
-        return [*passed, logits if bias is None else logits.add_(of_members(bias)[:, :, None])]
+        last = passed[-1].transpose(1, 2) if not memory.hidden else memory.turned_hidden
+        logits = self._product(of_members(self._weights[-1]), last, memory.logits)
+        bias = self._row_biases[-1]
+        return passed, logits if bias is None else logits.add_(of_members(bias))
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Batched ``left @ right`` into `out`, the same bits for a member alone as in any stack."""
@@ -170,11 +186,10 @@ class StackedDense:
             return out.copy_(torch.bmm(_twice(left), _twice(right))[:1])
         return torch.bmm(left, right, out=out)
 
-    def _dropout_masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor] | None:
-        """For each hidden layer 0 or 1/(1 - rate), (K, B, size); None when no member drops."""
-        if not any(map(any, self._rates)):
-            return None
-        sizes = [weight.shape[2] for weight in (self._weights if self._features else self._weights[1:])]
+    def _dropout_masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor]:
+        """For each hidden layer 0 or 1/(1 - rate), (K, B, size)."""
+        sizes = [frequencies.shape[1] for frequencies in (self._stacked[f"{name}.frequencies"] for name, _ in self._features)]
+        sizes += [weight.shape[2] for weight in self._weights[:-1]]
         masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
         for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
             draw = generator(*stream)
@@ -183,12 +198,28 @@ class StackedDense:
                     mask[member] = torch.rand(mask.shape[1:], generator=draw).ge_(rate).mul_(1 / (1 - rate))
         return [mask.to(inputs.device) for mask in masks]
 
-    def _buffer(self, name: str, shape: tuple[int, ...] | torch.Size) -> Tensor:
-        """Working memory, kept for the next step: fresh pages cost as much as the arithmetic on small tensors."""
-        key = (name, tuple(shape))
-        if key not in self._buffers:
-            self._buffers[key] = torch.empty(shape, device=self.parameters[0].device)
-        return self._buffers[key]
+    def _memory_for(self, inputs: Tensor) -> _Memory:
+        shape = (inputs.shape[0], inputs.shape[1])
+        if shape not in self._memory:
+            features = [self._stacked[f"{name}.frequencies"].shape[1] for name, _ in self._features]
+            hidden = [weight.shape[2] for weight in self._weights[:-1]]
+            self._memory[shape] = _Memory(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
+        return self._memory[shape]
+
+
+class _Memory:
+    """Working memory for batches of one shape (K, B), kept from step to step: fresh pages cost as much as the arithmetic."""
+
+    def __init__(self, shape: tuple[int, int], features: list[int], hidden: list[int], classes: int, device: torch.device) -> None:
+        count, batch = shape
+        for size in features:
+            self.features = torch.empty(count, batch, size, device=device)
+        self.hidden = [torch.empty(count, batch, size, device=device) for size in hidden]
+        self.inner = [torch.empty_like(one) for one in self.hidden]
+        self.logits = torch.empty(count, classes, batch, device=device)
+        self.turned_logits = self.logits.transpose(1, 2)
+        if hidden:
+            self.turned_hidden = self.hidden[-1].transpose(1, 2)
 
 
 def _twice(one: Tensor) -> Tensor:
