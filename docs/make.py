@@ -12,6 +12,25 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
+OWN_MEASURE = """## Your own
+
+One decorated function, in a file that the spec names under `imports: [my_measures.py]`, and its name under `measures:`. What a
+`Subject` holds (the trained network, the one at initialization, both with batch norm folded, layers, inputs, labels, the curve)
+stands in `trainables/measures/__init__.py`.
+
+```python
+from trainables.measures import Subject, measure
+
+
+@measure("largest_weight", cost="a pass over the weights", cheap=True)
+def largest_weight(subject: Subject) -> float:
+    \"\"\"The largest weight in size.\"\"\"
+    return max(layer.weight.abs().max().item() for layer in subject.layers)
+```
+
+The theories that take many trainings are studies: the presets `rademacher` (empirical Rademacher complexity), `stability` (uniform
+stability) and `memorisation` (memorisation scores by subsampled training). What they show: [theories.md](theories.md).
+"""
 NOTE = "<!-- made by `make docs`: edit the code, not this page -->\n\n"
 
 
@@ -44,7 +63,7 @@ def fields_page() -> str:
 
 def columns_page() -> str:
     """Every column of records and curves."""
-    from study.records import CURVES, RECORDS
+    from study.records import CURVES, RECORDS, SAMPLES
 
     def rows(schema: Any) -> Iterable[tuple[str, str, str]]:
         for column in schema:
@@ -54,7 +73,9 @@ def columns_page() -> str:
     page = "# Columns\n\n## Records\n\nOne row a point, `STORAGE/STUDY/records/*.parquet`. Measures add `measure.NAME`, float64.\n\n"
     page += table(("column", "type", "meaning"), rows(RECORDS))
     page += "\n## Curves\n\nOne row a point and evaluated epoch, `STORAGE/STUDY/curves/*.parquet`.\n\n"
-    return page + table(("column", "type", "meaning"), rows(CURVES))
+    page += table(("column", "type", "meaning"), rows(CURVES))
+    page += "\n## Samples\n\nOne row a point of a study that names the measure `forgetting_events`, `STORAGE/STUDY/samples/*.parquet`.\n\n"
+    return page + table(("column", "type", "meaning"), rows(SAMPLES))
 
 
 def measures_page() -> str:
@@ -62,10 +83,15 @@ def measures_page() -> str:
     from trainables.measures import known_measures
 
     page = "# Complexity measures\n\nName them in a spec under `measures:`; each becomes the column `measure.NAME`. "
-    page += "Formula, source and what a measure ignores stand in its docstring.\n\n"
+    page += (
+        "Formula, source and what a measure ignores stand in its docstring. Which of them predict the gap: [ranking.md](ranking.md).\n\n"
+    )
     measures = known_measures().values()
-    rows = ((f"`{one.name}`", one.doc.strip().splitlines()[0], one.cost, "yes" if one.cheap else "") for one in measures)
-    return page + table(("name", "what it is", "cost", "cheap"), rows)
+    rows = (
+        (f"`{one.name}`", one.doc.strip().splitlines()[0], one.cost, "cheap" if one.cheap else f"at most {one.epochs:g} epochs")
+        for one in measures
+    )
+    return page + table(("name", "what it is", "what it takes", ""), rows) + "\n" + OWN_MEASURE
 
 
 def models_page() -> str:

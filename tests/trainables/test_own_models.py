@@ -1,4 +1,4 @@
-"""Models of one's own: joined by their source, which is part of the key."""
+"""Models of one's own: joined by their source, which is part of the key; and measures of one's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.trainables.made_up_points import alone, only, point, told, train
-from trainables import models
+from trainables import measures, models, own_models
 from trainables.config import ConfigError, with_fields
+from trainables.models import build
+from trainables.streams import derive
 
 TINY = """
 from __future__ import annotations
@@ -99,3 +101,23 @@ def test_bundled_families_have_no_digest(register: Callable[[str, str], None]) -
     families = models.families()
     assert families["tiny"].digest is not None
     assert all(families[name].digest is None for name in ("linear", "mlp", "random_features", "cnn5", "resnet18", "theorem1"))
+
+
+OWN_MEASURE = """
+from trainables.measures import Subject, measure
+
+@measure("own_largest_weight", cost="a pass over the weights", cheap=True)
+def largest_weight(subject: Subject) -> float:
+    return max(layer.weight.abs().max().item() for layer in subject.layers)
+"""
+
+
+def test_own_measure_joins_by_one_decorated_function(blobs: str) -> None:
+    own_models.register("my_measures.py", OWN_MEASURE)
+    try:
+        (result,) = train([point({"data.name": blobs, "model.width": 4, "budget.epochs": 0})], measures=["own_largest_weight"]).values()
+        module = build(result.point.model, 0.0, (2, 4, 5), 3, seed=derive(result.point.seed, "initialization"))
+        weights = [value.abs().max().item() for name, value in module.named_parameters() if name.endswith("weight")]
+        assert result.outcome["measure.own_largest_weight"] == max(weights)
+    finally:
+        del measures._MEASURES["own_largest_weight"]
