@@ -88,7 +88,15 @@ def test_what_measures_share_is_computed_once() -> None:
 
 @pytest.mark.parametrize(
     ("name", "batch_norm"),
-    [("mlp", True), ("alexnet_small", True), ("inception_small", True), ("cnn5", True), ("resnet18", True), ("nin", True), ("inception_small", False)],
+    [
+        ("mlp", True),
+        ("alexnet_small", True),
+        ("inception_small", True),
+        ("cnn5", True),
+        ("resnet18", True),
+        ("nin", True),
+        ("inception_small", False),
+    ],
 )
 def test_folding_keeps_the_function(name: str, batch_norm: bool) -> None:
     module = network(name, batch_norm, dropout=0.2)
