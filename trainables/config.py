@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, lru_cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Literal, get_type_hints
 
 KEY_VERSION = 1
@@ -67,17 +67,24 @@ def range_of(knob: Any) -> str:
 
 
 @cache
-def _limited(group: type) -> tuple[Any, ...]:
-    """The fields of a group that have a range: points are made by the hundred thousand."""
-    return tuple(knob for knob in fields(group) if range_of(knob))
+def _limited(group: type) -> tuple[tuple[str, float, float, Any], ...]:
+    """The fields of a group that have a range: name, what lies between these ends is right, and the field itself."""
+    knobs = [knob for knob in fields(group) if range_of(knob)]
+    ends = [tuple(inf * sign if knob.metadata[end] is None else knob.metadata[end] for end, sign in _ENDS) for knob in knobs]
+    return tuple((knob.name, low, high, knob) for knob, (low, high) in zip(knobs, ends, strict=True))
+
+
+_ENDS = (("low", -1), ("high", 1))
 
 
 class _Group:
-    """Shared by the groups of fields: the check of their ranges."""
+    """Shared by the groups of fields: the check of their ranges. Points are made by the hundred thousand, so most are let through."""
 
     def __post_init__(self) -> None:
-        for knob in _limited(type(self)):  # type: ignore[arg-type]
-            check_range(knob, getattr(self, knob.name), f"{type(self).__name__.lower()}.{knob.name}")
+        for name, low, high, knob in _limited(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if value is not None and not low < value < high:
+                check_range(knob, value, f"{type(self).__name__.lower()}.{name}")
 
 
 @dataclass(frozen=True)
@@ -222,8 +229,9 @@ class TrialConfig:
     seed: int = _knob(0, "initialization, batch order, dropout and augmentation", low=0)
 
     def __post_init__(self) -> None:
-        for knob in _limited(TrialConfig):
-            check_range(knob, getattr(self, knob.name), knob.name)
+        for name, low, high, knob in _limited(TrialConfig):
+            if not low < getattr(self, name) < high:
+                check_range(knob, getattr(self, name), name)
 
     def key(self) -> str:
         """32 hexadecimal digits: the hash of all that can change this resolved point's result.
@@ -244,12 +252,18 @@ class TrialConfig:
             (data.digest or data.name, data.train_size, data.validation_size, data.preprocessing),
             self.corruption.kind == "random_signs",  # two outputs
             (data.dimension, data.classes, data.separation) if data.name == "synthetic" else None,
-            replace(self.model, parameters_per_sample=None, hold="train_size"),
+            sizes_only(self.model),
             self.model.digest is not None and self.regularizers.dropout > 0,  # an own builder may leave the layer out at rate 0
             (optimizer.name, optimizer.nesterov, optimizer.batch_size, optimizer.loss),
             (budget.epochs, budget.evaluate_every),
             self.precision,
         )
+
+
+@lru_cache(maxsize=4096)
+def sizes_only(model: Model) -> Model:
+    """The model without what it was solved from, so that equal architectures are equal."""
+    return replace(model, parameters_per_sample=None, hold="train_size")
 
 
 def _what_counts(point: TrialConfig) -> dict[str, Any]:

@@ -66,7 +66,12 @@ class Dataset:
 
 def data_folder() -> Path:
     """Where downloads and `<name>.npz` files lie: the environment variable GAPLAB_DATA, or ~/.cache/gaplab."""
-    return Path(os.environ.get("GAPLAB_DATA", "~/.cache/gaplab")).expanduser()
+    return _expanded(os.environ.get("GAPLAB_DATA", "~/.cache/gaplab"))
+
+
+@cache
+def _expanded(folder: str) -> Path:
+    return Path(folder).expanduser()
 
 
 _SHARED: dict[str, Dataset] = {}

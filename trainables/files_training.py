@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.config import ConfigError, TrialConfig
+from trainables.config import ConfigError, TrialConfig, sizes_only
 from trainables.corruption import corrupt_labels
 from trainables.data import load, split
 from trainables.evaluation import Score
@@ -29,7 +29,6 @@ from trainables.inputs import Inputs, PointData, Samples
 from trainables.members import PROGRESS, Member, Result, failure, judged
 from trainables.models import build
 from trainables.optimizers import rate_at
-from trainables.resolution import sizes_only
 from trainables.streams import derive, generator
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

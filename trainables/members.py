@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, sizes_only
 from trainables.evaluation import Score
 from trainables.inputs import PointData
 from trainables.limits import within
 from trainables.models import parameter_count
 from trainables.optimizers import rate_at
-from trainables.resolution import sizes_only
 from trainables.samples import sample_row
 from trainables.solving import solve_point
 from trainables.streams import derive

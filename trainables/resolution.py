@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from trainables import image_files, solving
-from trainables.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig
+from trainables.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig, sizes_only
 from trainables.corruption import classes_of
 from trainables.data import Dataset, load
 from trainables.inputs import input_shape
@@ -57,11 +57,6 @@ def work(point: TrialConfig) -> float:
         return solving.expected_multiply_adds(point, shape)
     forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
     return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
-
-
-def sizes_only(model: Model) -> Model:
-    """The model without what it was solved from, so that equal architectures are equal."""
-    return replace(model, parameters_per_sample=None, hold="train_size")
 
 
 def _complete_data(data: Data, dataset: Dataset, seed: int) -> Data:

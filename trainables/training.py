@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from trainables.augmentation import augment, augments, soft_targets
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, sizes_only
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.evaluation import Evaluation, Score
 from trainables.inputs import StackedInputs, point_data
@@ -25,7 +25,6 @@ from trainables.limits import within
 from trainables.members import PROGRESS, Member, Result, failure, is_out_of_memory, judged, measured, result_of, solved
 from trainables.models import build
 from trainables.optimizers import StackedOptimizer, rate_at
-from trainables.resolution import sizes_only
 from trainables.samples import PER_SAMPLE
 from trainables.streams import derive, generator
 

@@ -249,7 +249,7 @@ def test_the_train_loss_is_of_the_labels_without_penalties(blobs: str) -> None:
 
 def sgd_in_pytorch(each: TrialConfig) -> nn.Module:
     """The point by an ordinary loop: its initial network, its batches, `torch.optim.SGD`."""
-    from trainables.resolution import sizes_only
+    from trainables.config import sizes_only
     from trainables.streams import derive, generator
 
     data = point_data(each, CPU)
