@@ -215,3 +215,14 @@ def test_rescaling_single_units_leaves_path_norm_and_fisher_rao() -> None:
     other = Subject(rescaled, subject.initial, subject.inputs, subject.labels, 3)
     names = ["path_norm", "fisher_rao"]
     assert measure_all(names, other) == pytest.approx(measure_all(names, subject), rel=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_measures_on_a_gpu_are_those_on_the_cpu() -> None:
+    """Cheap ones agree to float tolerance; a search for a noise level may end a step apart where an accuracy lies on its edge."""
+    here = trained(network("cnn5", batch_norm=True), (2, 9, 8))
+    module, initial = (copy.deepcopy(one).cuda() for one in (here.module, here.initial))
+    there = Subject(module, initial, here.inputs.cuda(), here.labels.cuda(), 3, here.seed, here.curve, here.after_first_epoch, here.right)
+    cheap = [name for name, one in known_measures().items() if one.cheap]
+    assert measure_all(cheap, there) == pytest.approx(measure_all(cheap, here), rel=1e-3, nan_ok=True)
+    assert measure_all(["gradient_noise"], there) == pytest.approx(measure_all(["gradient_noise"], here), rel=1e-2)
