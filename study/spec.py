@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -91,7 +91,7 @@ class Published(_Section):
     orders: list[PublishedOrder] = []
     ours: list[str] = []
     differs: list[str] = []
-    picture: str | None = None
+    picture: Literal["learning-curves", "time-to-fit", "error-vs-corruption", "double-descent", "ridgeless-risk"] | None = None
 
 
 class _Written(_Section):

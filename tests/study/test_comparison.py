@@ -26,6 +26,12 @@ def test_smoke_runs_and_compares(name: str, tmp_path: Path) -> None:
     assert all(f"- {choice}" in page for choice in (*spec.published.ours, *spec.published.differs))
 
 
+@pytest.mark.parametrize("name", reproducible())
+def test_every_scale_declares_points(name: str) -> None:
+    for scale in ("smoke", "cpu", "paper"):
+        assert read_spec(name, scale=scale).assignments()
+
+
 def test_what_was_never_run_is_a_page_too(tmp_path: Path) -> None:
     specs = [read_spec(name, scale="cpu") for name in ("table1", "theorem1")]
     text = report([compared(str(tmp_path / spec.study), spec).page for spec in specs], "cpu", "results")
