@@ -52,7 +52,7 @@ def compare_number(
     if tolerance is None:
         tolerance = 4 * float(np.std(chosen[column].to_numpy(), ddof=1)) / chosen.num_rows**0.5 if chosen.num_rows > 1 else 0.0
     verdict = "inside" if abs(mean - value) <= tolerance else "outside"
-    return Comparison(name, shown, f"{mean:.4f}{interval}", f"{mean - value:+.4f}", f"± {tolerance:.4g}", chosen.num_rows, verdict)
+    return Comparison(name, shown, _decimals(mean) + interval, _decimals(mean - value, "+"), f"± {tolerance:.4g}", chosen.num_rows, verdict)
 
 
 def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Mapping[str, Any]]) -> Comparison:
@@ -67,6 +67,11 @@ def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Ma
     found = ", ".join(f"{label} {mean:.4g}" for label, mean in zip(labels, means, strict=True))
     holds = all(first < second for first, second in pairwise(means))
     return Comparison(name, published, found, "", "", min(group.num_rows for group in groups), "holds" if holds else "does not hold")
+
+
+def _decimals(value: float, sign: str = "") -> str:
+    """Four decimals, or two digits of what they would show as 0."""
+    return f"{value:{sign}.2g}" if 0 < abs(value) < 1e-4 else f"{value:{sign}.4f}"
 
 
 def _provenance(records: pa.Table) -> str:
