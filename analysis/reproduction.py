@@ -71,7 +71,7 @@ def compare_order(records: pa.Table, name: str, column: str, rising: Sequence[Ma
 
 def _decimals(value: float, sign: str = "") -> str:
     """Four decimals, or two digits of what they would show as 0."""
-    return f"{value:{sign}.2g}" if 0 < abs(value) < 1e-4 else f"{value:{sign}.4f}"
+    return f"{value:{sign}.2g}" if 1e-15 < abs(value) < 1e-4 else f"{value:{sign}.4f}"
 
 
 def _provenance(records: pa.Table) -> str:
