@@ -179,6 +179,7 @@ def _training(table: pa.Table, curves: pa.Table) -> Iterator[Picture]:
     for name, title, values in (
         ("learning", "Learning curves", ("train_loss", "test_error")),
         ("memorisation", "Memorisation: samples with a true and with a wrong label", ("clean_train_error", "wrong_train_error")),
+        ("loss-gap", "Loss on samples with a true and with a wrong label", ("clean_train_loss", "wrong_train_loss")),
     ):
         cells = over_training(table, curves, values)
         for value in values:

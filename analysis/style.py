@@ -32,6 +32,8 @@ _WORDS = {
     "fit_epoch": "epochs to fit",
     "clean_train_error": "train error on samples with a true label",
     "wrong_train_error": "train error on samples with a wrong label",
+    "clean_train_loss": "train loss on samples with a true label",
+    "wrong_train_loss": "train loss on samples with a wrong label",
 }
 
 

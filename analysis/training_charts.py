@@ -94,7 +94,8 @@ def memorisation(
     """Draw how the clean and the corrupted part of the training set are learned, over training.
 
     Left, the error on samples that kept their true label; right, on those that carry a wrong one, measured against that
-    wrong label: networks learn the first before they memorise the second (Arpit et al. 2017).
+    wrong label: networks learn the first before they memorise the second (Arpit et al. 2017). Below, their losses, where the curves have
+    them.
 
     Args:
         table: records; those with both kinds of sample are drawn.
@@ -106,7 +107,7 @@ def memorisation(
     Raises:
         NothingToShow: no completed record has both curves.
     """
-    values = ["clean_train_error", "wrong_train_error"]
+    values = ["clean_train_error", "wrong_train_error", "clean_train_loss", "wrong_train_loss"]
     cells = over_training(table, curves, values, by=by, interval=interval)
     cells = cells.filter(pc.and_(pc.is_valid(cells[values[0]]), pc.is_valid(cells[values[1]])))
     if not cells.num_rows:
@@ -114,16 +115,20 @@ def memorisation(
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9.2, 4.4), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True)
+        if cells[values[2]].null_count == cells.num_rows:
+            values = values[:2]
+        rows = len(values) // 2
+        figure = Figure(figsize=(9.2, 0.8 + 3.6 * rows), layout="constrained")
+        panels = figure.subplots(rows, 2, sharey="row", squeeze=False)
         lines, of, by = _lines(table, cells, by)
-        for value, panel in zip(values, panels, strict=True):
+        for value, panel in zip(values, panels.flat, strict=True):
             for line in lines:
                 draw_line(panel, line, "epoch", value, fit=False, marker="")
                 mark_end(panel, line, "epoch", value)
             panel.set_title(words(value))
             panel.set_xlabel(words("epoch"))
-            panel.set_ylim(-0.03, 1.03)
+            if value.endswith("error"):
+                panel.set_ylim(-0.03, 1.03)
         _explain(figure, table, cells, lines, of, by, interval, title, ["Wrong labels count as learned when they are predicted.", _ENDS])
     return figure
 

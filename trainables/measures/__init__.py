@@ -100,12 +100,13 @@ class Subject:
 Function = Callable[[Subject], float]
 
 
-class Cost(TypedDict):
-    """What several measures cost together: the arguments of `measure` that say so."""
+class Common(TypedDict):
+    """Arguments of `measure` that several measures share."""
 
     cost: str
     cheap: bool
     epochs: float
+    ignores: str
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ _MEASURES: dict[str, Measure] = {}
 _BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting", "memorisation")
 
 
-def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0) -> Callable[[Function], Function]:
+def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0, ignores: str = "") -> Callable[[Function], Function]:
     """Register a function of a `Subject` as the measure ``name``; its record column is ``measure.NAME``.
 
     Args:
@@ -139,9 +140,12 @@ def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0) -> Callab
         cost: what it takes, in words, such as "one forward pass".
         cheap: whether it costs little beside the training.
         epochs: most epochs of plain training that it costs, for `gaplab show`; one is three forward passes of all samples.
+        ignores: what it does not see. The docstring is given the cost and this.
     """
 
     def register(function: Function) -> Function:
+        ending = f"\n\n    Cost: {cost}." + (f" Ignores {ignores}." if ignores else "")
+        function.__doc__ = (function.__doc__ or "").rstrip() + ending
         _MEASURES[name] = Measure(name, function, cost, cheap, epochs)
         return function
 

@@ -27,7 +27,7 @@ def vc_dimension(subject: Subject) -> float:
     return root_per_sample(subject.once(_vc_dimension), subject.samples)
 
 
-@measure("vc_bound", cost="one forward pass of one sample", cheap=True)
+@measure("vc_bound", cost="one forward pass of one sample", cheap=True, ignores="all that was learned")
 def vc_bound(subject: Subject) -> float:
     """The bound of the generalization gap from the VC dimension: `vc_gap_bound` of it, at confidence 95 %.
 

@@ -11,19 +11,19 @@ from math import isnan, log, nan
 from trainables.measures import Subject, measure
 
 
-@measure("epochs_to_tenth", cost="none", cheap=True)
+@measure("epochs_to_tenth", cost="none", cheap=True, ignores="the final network")
 def epochs_to_tenth(subject: Subject) -> float:
     """Epochs until the training loss is first at most 0.1. Source: in steps, among the measures of Jiang et al. 2020."""
     return epochs_to(subject, 0.1)
 
 
-@measure("epochs_one_to_tenth", cost="none", cheap=True)
+@measure("epochs_one_to_tenth", cost="none", cheap=True, ignores="the final network")
 def epochs_one_to_tenth(subject: Subject) -> float:
     """Epochs from a training loss of 1 to one of 0.1: the descent without the plateau before it, long on random labels."""
     return epochs_to(subject, 0.1) - epochs_to(subject, 1.0)
 
 
-@measure("epochs_tenth_to_hundredth", cost="none", cheap=True)
+@measure("epochs_tenth_to_hundredth", cost="none", cheap=True, ignores="the final network")
 def epochs_tenth_to_hundredth(subject: Subject) -> float:
     """Epochs from a training loss of 0.1 to one of 0.01. Source: in steps, as `epochs_to_tenth`."""
     return epochs_to(subject, 0.01) - epochs_to(subject, 0.1)

@@ -16,7 +16,7 @@ _GRADIENT_NUMBERS = 2**23
 _COST = "a backward pass for each sample alone"
 
 
-@measure("fisher_rao", cost="about two epochs of training", cheap=True)
+@measure("fisher_rao", cost="about two epochs of training", cheap=True, ignores="samples that are fitted well: their gradients vanish")
 def fisher_rao(subject: Subject) -> float:
     """Fisher-Rao norm: sqrt(mean over samples of <theta, gradient of the sample's loss>^2), theta all parameters with biases.
 
@@ -34,7 +34,13 @@ def fisher_rao(subject: Subject) -> float:
     return (total / subject.samples) ** 0.5
 
 
-@measure("gradient_noise", cost=_COST, cheap=False, epochs=30)
+@measure(
+    "gradient_noise",
+    cost=_COST,
+    cheap=False,
+    epochs=30,
+    ignores="that rescaled ReLU layers compute the same function",
+)
 def gradient_noise(subject: Subject) -> float:
     """Variance of the gradient over training samples: mean of |g_i - g|^2, g_i the gradient of sample i, g their mean.
 
@@ -44,7 +50,13 @@ def gradient_noise(subject: Subject) -> float:
     return gradient_variance(subject.folded, subject)
 
 
-@measure("gradient_noise_first_epoch", cost=f"{_COST}, and one epoch of training", cheap=False, epochs=30)
+@measure(
+    "gradient_noise_first_epoch",
+    cost=f"{_COST}, and one epoch of training",
+    cheap=False,
+    epochs=30,
+    ignores="that rescaled ReLU layers compute the same function",
+)
 def gradient_noise_first_epoch(subject: Subject) -> float:
     """The same of the network after its first epoch, which is trained once more for that. Source: among Jiang et al. 2020's measures."""
     if subject.after_first_epoch is None:

@@ -8,7 +8,7 @@ from trainables.measures import Subject, measure
 from trainables.measures.layers import logits, root_per_sample
 
 
-@measure("inverse_margin", cost="one forward pass", cheap=True)
+@measure("inverse_margin", cost="one forward pass", cheap=True, ignores="the scale of the weights, which stretches margins")
 def inverse_margin(subject: Subject) -> float:
     """sqrt(v/n), v = 1/gamma^2 with gamma of `margin`. Source: Jiang et al. 2020, eq. 22."""
     return root_per_sample(subject.once(margin) ** -2, subject.samples)

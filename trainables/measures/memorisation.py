@@ -9,7 +9,12 @@ import numpy as np
 from trainables.measures import Subject, measure
 
 
-@measure("forgetting_events", cost="one forward pass of all samples of the data set; keeps a table of them", cheap=True)
+@measure(
+    "forgetting_events",
+    cost="one forward pass of all samples of the data set; keeps a table of them",
+    cheap=True,
+    ignores="samples left out",
+)
 def mean_forgetting_events(subject: Subject) -> float:
     """Mean over training samples of `forgetting_events`. Naming it also keeps what the network does on each sample.
 
@@ -54,23 +59,6 @@ def learning_epoch(correct: np.ndarray) -> np.ndarray:
     """
     kept = np.logical_and.accumulate(correct[::-1], axis=0).sum(axis=0)
     return np.where(kept > 0, len(correct) - kept, np.nan)
-
-
-def loss_gap(losses: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Mean loss on the samples whose label is wrong - mean loss on the others; large while clean samples are learned first.
-
-    Source: the picture of Arpit et al. 2017, "A closer look at memorization". NaN if there are no samples of one kind.
-
-    Args:
-        losses: (..., n), such as a row an epoch, against the labels trained on.
-        wrong: (n,) bool, labels that differ from the true ones.
-
-    Returns:
-        (...) float64.
-    """
-    if wrong.all() or not wrong.any():
-        return np.full(losses.shape[:-1], np.nan)
-    return losses[..., wrong].mean(axis=-1, dtype=np.float64) - losses[..., ~wrong].mean(axis=-1, dtype=np.float64)
 
 
 class MemorisationScores(NamedTuple):

@@ -4,7 +4,7 @@ Notation: W_l the weight of layer l of L, W0_l at initialization, |.|_F the Frob
 margin (`trainables.measures.margins.margin`), n the training samples. Each measure with a spectral norm comes twice: with the
 weight reshaped to a matrix, and as ``NAME_fft`` with the exact norm of the convolution (`trainables.measures.spectral`).
 
-They all ignore biases, the scale of batch norms that could not be folded, skip connections, and pooling.
+Those made from the weights layer by layer ignore biases, the scale of batch norms that could not be folded, skip connections and pooling.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def _map_norm(layer: Layer, weight: Tensor) -> float:
     return convolution_norm(weight, layer.input_shape[1:], stride=layer.module.stride, groups=layer.module.groups)
 
 
+_LAYERWISE = "biases, batch norms that could not be folded, skip connections, pooling, and how layers line up with each other and the data"
 SpectralFunction = Callable[[Subject, Norms], float]
 
 
@@ -90,14 +91,14 @@ def _spectral_measure(name: str) -> Callable[[SpectralFunction], SpectralFunctio
 
         with_matrices.__doc__ = function.__doc__
         with_maps.__doc__ = f"{function.__doc__}\n    Here |.|_2 is the exact norm of the convolution, by FFT (Sedghi et al. 2019)."
-        measure(name, cost="an eigenvalue problem a layer", cheap=True)(with_matrices)
-        measure(f"{name}_fft", cost="an eigenvalue problem a layer and frequency", cheap=True)(with_maps)
+        measure(name, cost="an eigenvalue problem a layer", cheap=True, ignores=_LAYERWISE)(with_matrices)
+        measure(f"{name}_fft", cost="an eigenvalue problem a layer and frequency", cheap=True, ignores=_LAYERWISE)(with_maps)
         return function
 
     return register
 
 
-@measure("l2_norm", cost="a pass over the weights", cheap=True)
+@measure("l2_norm", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def l2_norm(subject: Subject) -> float:
     """sqrt(v/n), v = |w|, the Euclidean norm of all weights.
 
@@ -106,7 +107,7 @@ def l2_norm(subject: Subject) -> float:
     return root_per_sample(subject.once(squared_norm) ** 0.5, subject.samples)
 
 
-@measure("l2_distance", cost="a pass over the weights", cheap=True)
+@measure("l2_distance", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def l2_distance(subject: Subject) -> float:
     """sqrt(v/n), v = |w - w0|, the Euclidean distance from initialization.
 
@@ -115,13 +116,13 @@ def l2_distance(subject: Subject) -> float:
     return root_per_sample(subject.once(squared_distance) ** 0.5, subject.samples)
 
 
-@measure("parameter_norm", cost="a pass over the weights", cheap=True)
+@measure("parameter_norm", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def parameter_norm(subject: Subject) -> float:
     """sqrt(v/n), v = sum_l |W_l|_F^2. Source: Jiang et al. 2020, eq. 42."""
     return root_per_sample(subject.once(squared_norm), subject.samples)
 
 
-@measure("frobenius_distance", cost="a pass over the weights", cheap=True)
+@measure("frobenius_distance", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def frobenius_distance(subject: Subject) -> float:
     """sqrt(v/n), v = sum_l |W_l - W0_l|_F^2. Source: Jiang et al. 2020, eq. 40."""
     return root_per_sample(subject.once(squared_distance), subject.samples)
@@ -133,25 +134,25 @@ def spectral_distance(subject: Subject, norms: Norms) -> float:
     return root_per_sample(norms.spectral_distance.sum(), subject.samples)
 
 
-@measure("log_prod_frobenius", cost="a pass over the weights", cheap=True)
+@measure("log_prod_frobenius", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def log_prod_frobenius(subject: Subject) -> float:
     """(v - log n)/2, v = sum_l log |W_l|_F^2. Source: Jiang et al. 2020, eq. 37."""
     return _half_log(_log_product(_frobenius(subject)), subject)
 
 
-@measure("log_prod_frobenius_over_margin", cost="a pass over the weights, one forward pass", cheap=True)
+@measure("log_prod_frobenius_over_margin", cost="a pass over the weights, one forward pass", cheap=True, ignores=_LAYERWISE)
 def log_prod_frobenius_over_margin(subject: Subject) -> float:
     """(v - log n)/2, v = sum_l log |W_l|_F^2 - 2 log gamma. Source: Jiang et al. 2020, eq. 36."""
     return _half_log(_log_product(_frobenius(subject)) - _log_squared_margin(subject), subject)
 
 
-@measure("log_sum_frobenius", cost="a pass over the weights", cheap=True)
+@measure("log_sum_frobenius", cost="a pass over the weights", cheap=True, ignores=_LAYERWISE)
 def log_sum_frobenius(subject: Subject) -> float:
     """(v - log n)/2, v = log L + (1/L) sum_l log |W_l|_F^2. Source: Jiang et al. 2020, eq. 39."""
     return _half_log(_log_sum(_frobenius(subject)), subject)
 
 
-@measure("log_sum_frobenius_over_margin", cost="a pass over the weights, one forward pass", cheap=True)
+@measure("log_sum_frobenius_over_margin", cost="a pass over the weights, one forward pass", cheap=True, ignores=_LAYERWISE)
 def log_sum_frobenius_over_margin(subject: Subject) -> float:
     """(v - log n)/2, v = log L + (1/L) (sum_l log |W_l|_F^2 - 2 log gamma). Source: Jiang et al. 2020, eq. 38."""
     return _half_log(_log_sum(_frobenius(subject), _log_squared_margin(subject)), subject)
@@ -207,7 +208,7 @@ def log_spectral_init(subject: Subject, norms: Norms) -> float:
     return _half_log(_log_product(norms.spectral) - _log_squared_margin(subject) + np.log(moved), subject)
 
 
-@measure("path_norm", cost="one forward pass of one sample", cheap=True)
+@measure("path_norm", cost="one forward pass of one sample", cheap=True, ignores="data, labels and which paths are ever active together")
 def path_norm(subject: Subject) -> float:
     """sqrt(v/n), v the sum over all paths from an input or bias to an output of the product of squared weights along the path.
 
@@ -220,7 +221,7 @@ def path_norm(subject: Subject) -> float:
     return root_per_sample(subject.once(squared_path_norm), subject.samples)
 
 
-@measure("path_norm_over_margin", cost="one forward pass", cheap=True)
+@measure("path_norm_over_margin", cost="one forward pass", cheap=True, ignores="which paths are ever active together")
 def path_norm_over_margin(subject: Subject) -> float:
     """sqrt(v/n), v = (that of `path_norm`) / gamma^2. Source: Jiang et al. 2020, eq. 43."""
     return root_per_sample(subject.once(squared_path_norm) / subject.once(margin) ** 2, subject.samples)

@@ -20,7 +20,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from trainables.measures import Cost, Subject, measure
+from trainables.measures import Common, Subject, measure
 from trainables.measures.layers import accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.streams import generator
@@ -30,8 +30,18 @@ EPSILON = 1e-3
 DROP = 0.1
 """Training accuracy given up."""
 _TOLERANCE, _LARGEST, _STEPS, _DRAWS = 0.01, 2.0, 15, 10
-_PLAIN: Cost = {"cost": "150 forward passes or fewer, once for pacbayes_orig, _init and _flatness", "cheap": False, "epochs": 50}
-_MAGNITUDE: Cost = {"cost": "150 forward passes or fewer, once for pacbayes_mag_orig, _init and _flatness", "cheap": False, "epochs": 50}
+_PLAIN: Common = {
+    "cost": "150 forward passes or fewer, once for pacbayes_orig, _init and _flatness",
+    "cheap": False,
+    "epochs": 50,
+    "ignores": "that rescaled ReLU layers compute the same function",
+}
+_MAGNITUDE: Common = {
+    "cost": "150 forward passes or fewer, once for pacbayes_mag_orig, _init and _flatness",
+    "cheap": False,
+    "epochs": 50,
+    "ignores": "that a prior made from the trained weights gives no valid bound",
+}
 
 Deviation = Callable[[Tensor, float], Tensor]
 """(a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""

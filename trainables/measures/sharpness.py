@@ -17,16 +17,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from trainables.measures import Cost, Subject, measure
+from trainables.measures import Common, Subject, measure
 from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.measures.pacbayes import DROP, Deviation, noisy
 
 _TOLERANCE, _SMALLEST, _LARGEST, _BISECTIONS, _ASCENT = 0.01, 1e-6, 2.0, 15, 10
-_WORST: Cost = {
+_WORST: Common = {
     "cost": "150 steps of gradient ascent or fewer, once for sharpness_flatness, _orig and _init",
     "cheap": False,
     "epochs": 200,
+    "ignores": "that rescaled ReLU layers compute the same function",
 }
 RELATIVE = 0.1
 """Noise of `sharpness_average` in units of each parameter's size."""
@@ -42,7 +43,13 @@ def sharpness_flatness(subject: Subject) -> float:
     return root_per_sample(subject.once(alpha) ** -2, subject.samples)
 
 
-@measure("sharpness_mag_flatness", cost="150 steps of gradient ascent or fewer", cheap=False, epochs=200)
+@measure(
+    "sharpness_mag_flatness",
+    cost="150 steps of gradient ascent or fewer",
+    cheap=False,
+    epochs=200,
+    ignores="parameters of 0, which do not move",
+)
 def sharpness_mag_flatness(subject: Subject) -> float:
     """Worst-case sharpness in units of each parameter's size: sqrt(v/n), v = 1/alpha'^2.
 
@@ -68,7 +75,7 @@ def sharpness_init(subject: Subject) -> float:
     return _bound(subject, subject.once(squared_distance))
 
 
-@measure("sharpness_average", cost="10 forward passes", cheap=False, epochs=4)
+@measure("sharpness_average", cost="10 forward passes", cheap=False, epochs=4, ignores="the worst direction")
 def sharpness_average(subject: Subject) -> float:
     """Average-case sharpness: mean training loss under noise - training loss, over 10 draws u_i ~ N(0, (0.1 w_i)^2).
 
