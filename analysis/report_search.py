@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from ruamel.yaml import YAML, YAMLError
 
 from analysis.errors import NothingToShow
 from analysis.load import MLFLOW
@@ -83,9 +83,8 @@ def ablation_rows(source: str) -> list[list[Any]]:
 
 def _storage(spec: str | None) -> str:
     """Where the trials of the search are kept, as its spec says; the journal in its folder by default."""
-    with suppress(yaml.YAMLError):
-        search = (yaml.safe_load(spec or "") or {}).get("search")
-        return str(search.get("storage", "journal")) if isinstance(search, dict) else "journal"
+    with suppress(YAMLError, TypeError, KeyError):  # not a spec: what follows says whether there is a journal
+        return str(YAML(typ="safe").load(spec or "")["search"]["storage"])
     return "journal"
 
 
