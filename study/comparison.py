@@ -44,7 +44,7 @@ def compared(root: str, spec: Spec) -> Compared:
     for one in found:
         drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
     charts = [f"chart    {path}" for path in _chart(root, records, published)]
-    return Compared([drawn, *charts], as_markdown(spec.study, found, published.source, records, published.ours, published.differs))
+    return Compared([drawn, *charts], as_markdown(spec.source.stem if spec.source else spec.study, found, published.source, records, published.ours, published.differs))
 
 
 def comparisons(records: pa.Table, published: Published) -> list[Comparison]:
@@ -62,8 +62,9 @@ def report(pages: Sequence[str], scale: str | None, storage: str) -> str:
     command = f"gaplab reproduce --all --scale {scale or 'cpu'}"
     head = f"""# Published and measured
 
-Made by `{command} --recorded`, from the records that `{command}` (or `gaplab reproduce TARGET`) had left in `{storage}`. A row that has no
-record is shown as not run. Errors are fractions in [0, 1].
+Made by `{command} --recorded` from the records in `{storage}`, which the same command without
+`--recorded` makes, or `gaplab reproduce TARGET` for one heading below. What has no record is shown as not run. Errors are
+fractions in [0, 1].
 """
     return "\n".join([head, *(page.replace("# ", "## ", 1) for page in pages)])
 
