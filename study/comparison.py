@@ -44,7 +44,9 @@ def compared(root: str, spec: Spec) -> Compared:
     for one in found:
         drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
     charts = [f"chart    {path}" for path in _chart(root, records, published)]
-    return Compared([drawn, *charts], as_markdown(spec.source.stem if spec.source else spec.study, found, published.source, records, published.ours, published.differs))
+    title = spec.source.stem if spec.source else spec.study
+    page = as_markdown(title, found, published.source, records, published.ours, published.differs)
+    return Compared([drawn, *charts], page)
 
 
 def comparisons(records: pa.Table, published: Published) -> list[Comparison]:
