@@ -40,7 +40,7 @@ test: lint
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(VENV)/installed
+docs: $(VENV)/installed-test
 	$(BIN)/python -m docs.make
 
 clean:
