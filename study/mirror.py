@@ -123,6 +123,7 @@ class Mirror:
             return self._client
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 keeps a caller for minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a point
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database would be announced on the terminal
         from mlflow import MlflowClient
 
