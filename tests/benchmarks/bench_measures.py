@@ -1,7 +1,7 @@
 """What complexity measures cost beside training: the same points with no measure, with all cheap ones, and what each costly one takes.
 
-Every eighth point of two presets on digits, in one process on one thread. Goal: all cheap measures add less than 20 % to a
-study's time. Workers pay some imports once; they are paid before the clock starts.
+Every eighth point of two presets on digits, in one process on one thread; CPU seconds, which neighbours on the machine disturb least.
+Goal: all cheap measures add less than 20 % to a study's time. Workers pay some imports once; they are paid before the clock starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 PRESETS = ("generalization-measures", "gap-vs-capacity")
 SHARE = 8
-TURNS = 3
+TURNS = 2
 
 
 def measure() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def measure() -> dict[str, Any]:
         plain, added = (statistics.median(turn[side] for turn in turns) for side in (0, 1))
         points = sum(map(len, packs.values()))
         measured[preset] = {"points": points, "seconds": plain, "share_added_by_cheap": statistics.median(b / a - 1 for a, b in turns)}
-        print(f"{preset}: {points} points, {plain:.1f} s; with all {len(cheap)} cheap measures {added:.1f} s ({added / plain - 1:+.0%})")
+        print(f"{preset}: {points} points, {plain:.1f} CPU seconds; with all cheap measures {added:.1f} ({added / plain - 1:+.0%})")
         if preset == PRESETS[0]:
             measured["milliseconds_a_point"] = costs = _each(packs, costly)
             for name, milliseconds in costs.items():
@@ -55,12 +55,12 @@ def _packs(preset: str) -> dict[Any, list[Any]]:
 def _seconds(packs: dict[Any, list[Any]], measures: tuple[str, ...]) -> float:
     from trainables.training import Training
 
-    start = time.perf_counter()
+    start = time.process_time()
     for pack in packs.values():
         training = Training(pack, torch.device("cpu"), measures=measures)
         while not training.finished:
             training.epoch()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _each(packs: dict[Any, list[Any]], costly: tuple[str, ...]) -> dict[str, float]:
@@ -71,9 +71,9 @@ def _each(packs: dict[Any, list[Any]], costly: tuple[str, ...]) -> dict[str, flo
     compute = registry.measure_all
 
     def timed(names: Any, subject: Any) -> dict[str, float]:
-        start = time.perf_counter()
+        start = time.process_time()
         found = compute(names, subject)
-        spent[names[0]] += time.perf_counter() - start
+        spent[names[0]] += time.process_time() - start
         return found
 
     registry.measure_all = timed  # type: ignore[assignment]

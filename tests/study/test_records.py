@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from study.records import CURVES, FINAL, RECORDS, STATUSES, FragmentWriter, Provenance, fragments, read_fragments, statuses, study_root
+from study.records import (
+    CURVES,
+    FINAL,
+    RECORDS,
+    SAMPLES,
+    STATUSES,
+    FragmentWriter,
+    Provenance,
+    fragments,
+    read_fragments,
+    statuses,
+    study_root,
+)
 from tests.study.made_up_results import resolved, result
 from trainables.config import ConfigError, field_types, flatten
 
@@ -45,6 +58,24 @@ def test_a_curve_holds_every_evaluated_epoch(writer):
     assert pq.read_table(path).select(["key", "epoch", "train_error"]).to_pylist() == [
         {name: row[name] for name in ("key", "epoch", "train_error")} for row in done.curve
     ]
+
+
+def test_samples_are_written_beside_the_record_and_a_point_without_them_runs_again(writer):
+    lists = {name: np.arange(3) % 2 == 0 if kind.value_type == pa.bool_() else np.arange(3) for name, kind in lists_of(SAMPLES)}
+    done = result(seed=3)
+    sampled = replace(done, outcome=done.outcome | {"measure.forgetting_events": 1.5}, samples={"key": done.key} | lists)
+    bare = result(seed=4)
+    writer([sampled], "cpu")
+    writer([bare], "cpu")
+    (path,) = Path(writer.root, "samples").glob("*.parquet")
+    (row,) = pq.read_table(path).to_pylist()
+    assert row == {"key": done.key} | {name: values.tolist() for name, values in lists.items()}
+    assert pq.read_schema(path).equals(SAMPLES)
+    assert statuses(writer.root, ["forgetting_events"]) == {done.key: "completed"}
+
+
+def lists_of(schema):
+    return [(field.name, field.type) for field in schema if pa.types.is_list(field.type)]
 
 
 def test_the_schema_has_every_field_of_a_point_with_its_type():
