@@ -1,4 +1,4 @@
-"""One pack as a trial of Ray Tune: the only file of `trainables` that knows Ray.
+"""One pack, or one point, as a trial of Ray Tune: the only file of `trainables` that knows Ray.
 
 Tune schedules packs, restarts them after a worker is lost, and carries their checkpoints. Results do not pass through
 it: a worker hands finished points to `sink` (which writes a record fragment) before it reports their number.
@@ -20,9 +20,10 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables import own_models
-from trainables.config import IMAGE_FILES, TrialConfig, flatten, with_fields
+from trainables.config import IMAGE_FILES, ConfigError, TrialConfig, flatten, with_fields
 from trainables.data import Dataset, share
 from trainables.files_training import FilesTraining
+from trainables.resolution import resolve
 from trainables.training import Jury, Result, Training
 
 SLICE_SECONDS = 2.0
@@ -54,6 +55,14 @@ def written(points: Sequence[TrialConfig]) -> str:
 def read(text: str) -> list[TrialConfig]:
     """The points of `written`."""
     return [with_fields(TrialConfig(), fields) for fields in json.loads(text)]
+
+
+def _device() -> torch.device:
+    """What this worker trains on."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    torch.set_num_threads(1)  # a worker per core, and one thread's bits
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,7 @@ class PackTrainable(tune.Trainable):
         jury: ray.actor.ActorHandle | None = None,
         distribution: Distribution | None = None,
     ) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)  # a worker per core, and one thread's bits
+        self._device = _device()
         for path, text in sources.items():
             own_models.register(path, text)
         for name, reference in datasets.items():
@@ -156,3 +163,66 @@ class PackTrainable(tune.Trainable):
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
+
+
+class PointTrainable(tune.Trainable):
+    """One point as a trial of its own, for Tune's schedulers (ASHA, population based training): an epoch a report.
+
+    The configuration of a trial holds dotted fields of a point, e.g. ``{"data.train_size": 500, "optimizer.learning_rate":
+    tune.loguniform(0.001, 1)}``; all others have their defaults. Reported are the epoch, train and validation error, and with
+    the last epoch the columns of a record. A trial that a scheduler leaves alone ends as `study.run` records that point.
+
+    Population based training (Jaderberg et al. 2017) gives a trial another's network and changes its strengths on the way.
+    Such a trial is no point any more: its key would not say what was run. ``schedule`` in its reports does, as JSON: the
+    fields from each epoch on, those of the networks it took over included. Fix ``data.seed`` and ``corruption.seed`` for
+    the population, so that all see the same samples.
+
+    Raises:
+        ConfigError: the fields make no point, or a trial takes over a network of other shapes or other data.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._device = _device()
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._fields = dict(config)
+        self._point = resolve(with_fields(TrialConfig(), config))
+        self._training = Training([self._point], self._device, jury=self._note)
+        self._schedule: list[dict[str, Any]] = [{"epoch": 0, **self._fields}]
+        self._latest: dict[str, Any] = {}
+
+    def _note(self, reports: Sequence[tuple[str, int, dict[str, Any]]]) -> list[str]:
+        for _, epoch, errors in reports:
+            self._latest = {"epoch": epoch, **errors}
+        return []
+
+    def step(self) -> dict[str, Any]:
+        results = self._training.epoch()
+        for result in results:
+            self._latest = {"epoch": result.outcome.get("epochs"), "status": result.status, "reason": result.reason, **result.outcome}
+        return self._latest | {"schedule": json.dumps(self._schedule), "done": self._training.finished}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        state = {"training": self._training.state_dict(), "point": written([self._point]), "schedule": self._schedule}
+        torch.save(state, Path(checkpoint_dir) / "point.pt")
+
+    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # a folder, as save_checkpoint was given
+        state = torch.load(Path(checkpoint) / "point.pt", map_location=self._device, weights_only=True)
+        donor = read(state["point"])[0]
+        if donor.signature() != self._point.signature():
+            raise ConfigError("a trial takes over a network of other shapes: a population may vary what docs/fields.md does not size by")
+        if (donor.data, donor.corruption) != (self._point.data, self._point.corruption):
+            raise ConfigError("a trial takes over a network that saw other samples: fix data.seed and corruption.seed for the population")
+        training, self._schedule = state["training"], state["schedule"]
+        for member in training["members"]:
+            member["key"] = self._point.key()
+        training["waiting"] = [self._point.key() for _ in training["waiting"]]
+        self._training.load_state_dict(training)
+        if donor != self._point:
+            epoch = training["members"][0]["epoch"] if training["members"] else 0
+            self._schedule = [*self._schedule, {"epoch": epoch, **self._fields}]
