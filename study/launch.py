@@ -206,6 +206,8 @@ def _train(
     mirror: Mirror | None,
 ) -> tuple[bool, str | None]:
     """Run the points, or what a search asks for, on Ray Tune; whether the user interrupted it, and why it was halted, if it was."""
+    from ray.exceptions import OutOfMemoryError
+
     from study.breaker import Breaker
 
     writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
@@ -233,6 +235,14 @@ def _train(
                 _record_lost(lost, writer)
         except KeyboardInterrupt:
             return True, None
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, OutOfMemoryError):
+                raise
+            # Tune restarts a trial whose worker died, but not one whose worker Ray itself ended for the sake of the node.
+            return (
+                False,
+                "a node ran out of memory, and Ray ended a worker: take fewer (resources.workers), or reserve resources.memory_gib",
+            )
     return False, breaker.reason
 
 
