@@ -239,10 +239,7 @@ def _train(
             if not isinstance(error.__cause__, OutOfMemoryError):
                 raise
             # Tune restarts a trial whose worker died, but not one whose worker Ray itself ended for the sake of the node.
-            return (
-                False,
-                "a node ran out of memory, and Ray ended a worker: take fewer (resources.workers), or reserve resources.memory_gib",
-            )
+            return False, "a node ran out of memory, and Ray ended a worker: set fewer resources.workers, or resources.memory_gib"
     return False, breaker.reason
 
 
