@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -119,29 +118,34 @@ def _ray() -> Finding:
 
 def _looks_at_nodes(address: str, storage: str) -> list[Look]:
     """Of every node of a cluster: versions as here, GPUs, storage that it can write."""
-    from study.survey import differing, survey
+    from study.survey import Node, differing, survey
 
-    nodes = cache(lambda: survey(address, storage))
+    nodes: list[Node] = []
 
     def reached() -> Finding:
-        return True, f"{len(nodes())} nodes answer at {address}"
+        nodes.extend(survey(address, storage))
+        return True, f"{len(nodes)} nodes answer at {address}"
 
-    def versions() -> Finding:
-        return not differing(nodes()), "; ".join(differing(nodes())) or f"as here on all {len(nodes())} nodes"
+    def node_versions() -> Finding:
+        return bool(nodes) and not differing(nodes), "; ".join(differing(nodes)) or f"as here on all {len(nodes)} nodes that answer"
 
     def node_gpus() -> Finding:
-        return True, "; ".join(f"{node.name}: {node.gpus}" for node in nodes())
+        return bool(nodes), "; ".join(f"{node.name}: {node.gpus}" for node in nodes)
 
     def node_storage() -> Finding:
-        bad = [f"{node.name}: {node.unwritable}" for node in nodes() if node.unwritable]
+        bad = [f"{node.name}: {node.unwritable}" for node in nodes if node.unwritable]
         if "://" not in storage and not Path(storage).is_absolute():
             bad.append(f"{storage} is relative, and lies elsewhere on every node")
-        return not bad, "; ".join(bad) or f"{storage} can be written from all {len(nodes())} nodes"
+        return bool(nodes) and not bad, "; ".join(bad) or f"{storage} can be written from all {len(nodes)} nodes that answer"
 
     return [
         ("nodes", reached, "start the cluster, or correct --address; every node needs gaplab installed"),
-        ("node versions", versions, "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab"),
-        ("node gpus", node_gpus, ""),
+        (
+            "node versions",
+            node_versions,
+            "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab",
+        ),
+        ("node gpus", node_gpus, "see nodes"),
         ("node storage", node_storage, "give a --storage that every node can write: a bucket, or a folder that all of them mount"),
     ]
 

@@ -11,7 +11,10 @@ from ray.cluster_utils import Cluster
 
 import analysis
 import study
+from study import survey
+from study.doctor import Check, checks
 from study.launch import Progress, run
+from tests.study.drivers import started
 
 WRITTEN: dict[str, Any] = {
     "study": "wanders",
@@ -52,3 +55,38 @@ def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_
     assert moved
     assert summary.counts == {"completed": len(undisturbed)}
     assert rows(summary.root) == undisturbed
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_study_waits_for_a_cluster_that_has_no_worker_yet(cluster: Cluster, tmp_path: Path) -> None:
+    (only,) = cluster.worker_nodes
+    cluster.remove_node(only)
+    written = WRITTEN | {"space": {"seed": {"range": 3}}, "resources": {"workers": 2}}
+    driver = started(written, storage=str(tmp_path), address=cluster.address)
+    driver.join(10)
+    assert driver.exitcode is None, "it waits"
+    cluster.add_node(num_cpus=2)
+    driver.join(300)
+    assert driver.exitcode == 0
+    assert len(rows(str(tmp_path / "wanders"))) == 3
+
+
+@pytest.mark.xdist_group("ray")
+def test_the_doctor_asks_every_node(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def findings(storage: str, address: str) -> dict[str, Check]:
+        return {check.name: check for check in checks(storage, address=address) if check.name.startswith("node")}
+
+    found = findings(str(tmp_path / "results"), cluster.address)
+    assert list(found) == ["nodes", "node versions", "node gpus", "node storage"]
+    assert [check for check in found.values() if not check.good] == []
+    assert "as here on all 2 nodes" in found["node versions"].found
+    assert "can be written from all 2 nodes" in found["node storage"].found
+    assert list(tmp_path.iterdir()) == []
+    here = survey.versions()
+    monkeypatch.setattr(survey, "versions", lambda: here | {"torch": "1.0"})
+    found = findings("/proc/gaplab", cluster.address)
+    assert f"has torch {here['torch']}, not 1.0" in found["node versions"].found
+    assert found["node storage"].found.count("Error") == 2
+    assert not found["node versions"].good
+    assert not found["node storage"].good
+    assert not findings("/tmp", "127.0.0.1:9")["nodes"].good
