@@ -286,6 +286,8 @@ def everything_in(folder: Path) -> dict[Path, bytes]:
         ({"storage": "new", "tracking_uri": "sqlite:////no/folder/x.db"}, {}, "there is no folder /no/folder"),
         ({"storage": "new/and/deep"}, {"resources": {"gpus": 99}}, "99 GPUs, more than the cluster has"),
         ({"storage": "new"}, {"resources": {"cpus": 10_000}}, "10000 CPUs"),
+        ({"storage": "new"}, {"resources": {"memory_gib": 1e6}}, "1e[+]06 GiB, more than the cluster has"),
+        ({"storage": "new"}, {"resources": {"accelerator": "NONESUCH"}}, "an accelerator NONESUCH, more than the cluster has"),
         ({"storage": "new"}, {"trial": {"data": {"name": "npz:nothing.npz"}}}, "there is no data file"),
         ({"storage": "new"}, {"measures": ["l3_norm"]}, "l3_norm"),
     ],
@@ -367,3 +369,13 @@ def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_pat
     assert outcomes(root).equals(outcomes(undisturbed.root)), "row for row, bit for bit"
     assert in_order(analysis.load_curves(root)).equals(in_order(analysis.load_curves(undisturbed.root)))
     assert mirrored(tmp_path / "interrupted") == dict.fromkeys(keys(study.understand(LONGER)), 1)
+
+
+def test_a_study_whose_hours_are_up_goes_on_from_there(tmp_path):
+    """A budget of two seconds, of which the first worker's start alone takes one or more."""
+    brief = study.understand({**LONGER, "resources": {"workers": 1, "hours": 2 / 3600}, "tracking": {"mlflow": False}})
+    summary = study.run(brief, storage=str(tmp_path))
+    assert (summary.halted, summary.interrupted) == ("its 0.000555556 hours are up", False)
+    assert summary.counts["completed"] < 12
+    unhurried = study.understand({**LONGER, "tracking": {"mlflow": False}})
+    assert study.run(unhurried, storage=str(tmp_path)).counts == {"completed": 12}
