@@ -275,9 +275,10 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
 
 def _balanced(order: Tensor, labels: Tensor, classes: int, size: int) -> Tensor:
     """The first `size` of `order` that keep the classes balanced."""
+    if size == 0:
+        return order[:0]
     ranked = labels[order]
-    rank = torch.empty(len(order), dtype=torch.int64)
-    for label in range(classes):
-        members = (ranked == label).nonzero().squeeze(1)
-        rank[members] = torch.arange(len(members))
+    counts = ranked.bincount(minlength=classes)
+    rank = torch.empty_like(order)  # of each among those of its class
+    rank[ranked.argsort(stable=True)] = torch.arange(len(order)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     return order[rank.argsort(stable=True)[:size]]
