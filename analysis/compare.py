@@ -35,7 +35,8 @@ def compare(table: pa.Table, setting: str, *, value: str = "test_error", against
     Returns:
         The fields that tell cells apart, then ``a`` and ``b`` (the two values, as text), ``pairs``, ``fit`` (pairs in which
         both runs reached their target), ``mean.a``, ``mean.b``, ``difference`` (b - a) with ``.low`` and ``.high``, ``effect`` (Hedges' g
-        of the differences: their mean over their deviation, corrected for few pairs), ``p``, ``p.holm``, and ``sentence``.
+        of the differences: their mean over their deviation, corrected for few pairs; null for two pairs, which leave it open), ``p``,
+        ``p.holm``, and ``sentence``.
 
     Raises:
         NothingToShow: no completed record, fewer than two values, or no two runs that agree in all else.
@@ -123,7 +124,7 @@ def _tested(differences: NDArray[np.float64], level: float) -> dict[str, float |
         "difference": mean,
         "difference.low": mean - half,
         "difference.high": mean + half,
-        "effect": small * effect,
+        "effect": small * effect if count > 2 else None,
         "p": float(2 * stdtr(freedom, -t)),
         "p.holm": None,
     }
@@ -137,8 +138,9 @@ def _sentence(row: dict[str, Any], setting: str, value: str, cell_fields: Sequen
         return f"{head}: {change}; one pair only, nothing was tested."
     shown = "differs" if row["p.holm"] < 1 - level else "no difference shown"
     interval = f"{100 * level:.0f} % interval {row['difference.low']:+.4g} to {row['difference.high']:+.4g}"
+    effect = "" if row["effect"] is None else f", Hedges' g {row['effect']:+.2g}"
     return (
-        f"{head}: {change} ({interval}, Hedges' g {row['effect']:+.2g}); "
+        f"{head}: {change} ({interval}{effect}); "
         f"paired t test over {row['pairs']} seeds ({row['fit']} with both runs fit), p = {row['p']:.2g}, "
         f"p = {row['p.holm']:.2g} after Holm's correction for {tests} test{'s' if tests > 1 else ''}: {shown} at {100 * (1 - level):.0f} %."
     )

@@ -139,7 +139,7 @@ def power_law_table(
 
     Returns:
         The columns ``by``, then ``offset``, ``scale.SIZE`` and ``exponent.SIZE``, each with ``.low`` and ``.high``, ``cells``,
-        ``extrapolation_error`` and ``note`` (why a line has no fit; else null).
+        ``extrapolation_error`` and ``note`` (why a line has no fit, or none to rely on; else null).
     """
     runs, by = completed_lines(table, by)
     rows = []
@@ -154,7 +154,9 @@ def power_law_table(
         named |= {f"exponent.{size}": one for size, one in zip(sizes, law.exponents, strict=True)}
         for name, one in named.items():
             row |= {name: one.value, f"{name}.low": one.low, f"{name}.high": one.high}
-        rows.append(row | {"cells": law.cells, "extrapolation_error": law.extrapolation_error})
+        steep = any(one.value > 0.999 * _STEEPEST for one in law.exponents)
+        note = f"the exponent is at its bound of {_STEEPEST:g}: this falls at once, not by a power law" if steep else None
+        rows.append(row | {"cells": law.cells, "extrapolation_error": law.extrapolation_error, "note": note})
     constants = ["offset", *(f"{kind}.{size}" for size in sizes for kind in ("scale", "exponent"))]
     numbers = [pa.field(f"{name}{end}", pa.float64()) for name in constants for end in ("", ".low", ".high")]
     last = [pa.field("cells", pa.int64()), pa.field("extrapolation_error", pa.float64()), pa.field("note", pa.string())]

@@ -28,8 +28,10 @@ def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
             ``best_validation``: the first epoch of lowest validation error; runs without one are left out.
 
     Raises:
-        NothingToShow: no run has a validation error.
+        NothingToShow: there are no records, or no run has a validation error.
     """
+    if not table.num_rows:
+        raise NothingToShow("there are no records yet: nothing can be shown")
     chosen = _fit_epochs(table) if moment == "fit" else _best_epochs(curves)
     names = [name for name in _FROM_CURVE if name in table.column_names]
     found = curves.select(["key", "epoch", *names]).join(chosen, ["key", "epoch"], join_type="inner")

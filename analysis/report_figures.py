@@ -168,7 +168,7 @@ def _train_vs_test(table: pa.Table) -> Picture:
     traces.append(
         {"x": [0, top], "y": [0, top], "name": "gap = 0", "mode": "lines", "line": {"dash": "dot"}, "meta": {"role": "reference"}}
     )
-    said = single_runs_note(table, marks.num_rows, runs.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
+    said = single_runs_note(table, marks.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
     plot = _plot(traces, words("train_error"), words("test_error"))
     return Picture("scatter", "Train error and test error of every run", said, title_of(by, runs), [line.values for line in lines], [plot])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.aggregate import completed, completed_lines, varying_fields
 from analysis.canvas import FIT_NOTE, bare_figure, explain, single_runs_note
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
-from analysis.lines import split, title_of
+from analysis.lines import only_shown, split, title_of
 from analysis.style import drawing, words
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
     runs = runs.filter(pc.and_(pc.is_finite(runs["train_error"]), pc.is_finite(runs["test_error"])))
     if not runs.num_rows:
         raise NothingToShow("no completed record has a train and a test error: nothing can be shown")
-    drawn = evenly(runs, MOST_RUNS)
+    shown, of = only_shown(runs, by)
+    drawn = evenly(shown, MOST_RUNS)
     with drawing():
         figure, panel = bare_figure(6.2, 5.8)
-        lines, of = split(drawn, by)
+        lines = split(drawn, by)[0]
         top = 1.06 * max(line.numbers(value, drawn).max() for line in lines for value in ("train_error", "test_error"))
         top = max(top, 0.05)
         panel.plot([0, top], [0, top], color="#999999", linewidth=1, linestyle=":")
@@ -59,7 +60,7 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
         panel.set_aspect("equal")
         panel.set_xlabel(words("train_error"))
         panel.set_ylabel(words("test_error"))
-        said = single_runs_note(table, drawn.num_rows, runs.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
+        said = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
         explain(figure, lines, title_of(by, runs), title, said)
     return figure
 

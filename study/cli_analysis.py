@@ -50,6 +50,8 @@ class Picture(StrEnum):
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
+_MOST_SENTENCES = 100
+"""Comparisons that are printed."""
 _OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
 
 
@@ -184,8 +186,12 @@ def compare(
     table = _load(source, tracking_uri)
     if other is not None:
         table = pa.concat_tables([table, _load(other, tracking_uri)], promote_options="default")
-    for row in analysis.compare(table, setting or "study", value=value).to_pylist():
-        print(row["sentence"])
+    compared = analysis.compare(table, setting or "study", value=value)
+    if compared.num_rows > _MOST_SENTENCES:
+        print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
+        compared = compared.sort_by("p")[:_MOST_SENTENCES]
+    for sentence in compared["sentence"].to_pylist():
+        print(sentence)
 
 
 def rank(
@@ -309,4 +315,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
     value, low, high = row[name], row.get(f"{name}.low"), row.get(f"{name}.high")
     if not isinstance(value, float):
         return "" if value is None else str(value)
+    if value != value:  # not a number: not known
+        return ""
     return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")
