@@ -71,6 +71,11 @@ def columns_page() -> str:
             yield f"`{column.name}`", str(column.type), doc
 
     page = "# Columns\n\n## Records\n\nOne row a point, `STORAGE/STUDY/records/*.parquet`. Measures add `measure.NAME`, float64.\n\n"
+    page += (
+        "Every worker writes small files of its own. A run merges them into `records/merged` and `curves/merged` when it starts and when\n"
+        "it ends, if there are over 100; `gaplab compact STORAGE/STUDY` does so at any time, also while the study runs. A point may stand\n"
+        "in two files at once: `analysis.load` gives it once.\n\n"
+    )
     page += table(("column", "type", "meaning"), rows(RECORDS))
     page += "\n## Curves\n\nOne row a point and evaluated epoch, `STORAGE/STUDY/curves/*.parquet`.\n\n"
     page += table(("column", "type", "meaning"), rows(CURVES))
