@@ -15,8 +15,9 @@ from moto.server import ThreadedMotoServer
 import analysis
 import study
 from analysis import parquet_files
+from study import lease
 from study.compaction import compact
-from study.records import FragmentWriter, Provenance, open_store, statuses
+from study.records import FragmentWriter, Provenance, open_store, statuses, study_root
 from tests.study.made_up_results import result
 from trainables.config import ConfigError
 
@@ -89,6 +90,19 @@ def test_fragments_on_s3_are_merged(endpoint: str, monkeypatch: pytest.MonkeyPat
         "results/far-away/records/merged",
     ]
     assert statuses(writer.root) == dict.fromkeys(before[0]["key"].to_pylist(), "completed")
+
+
+@pytest.mark.filterwarnings("ignore:another driver claims")
+def test_a_second_driver_on_s3_refuses_and_leaves_the_first_alone(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 1.5)  # the store tells times in seconds
+    storage = f"s3://bucket/results?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+    spec = study.understand(SPEC | {"tracking": {"mlflow": False}})
+    filesystem, path = open_store(study_root(storage, spec.study))
+    with lease.leased(filesystem, path):
+        with pytest.raises(ConfigError, match="another gaplab is at work on s3://bucket/results"):
+            study.run(spec, storage=storage)
+        assert len([name for name in objects(endpoint) if ".drivers/" in name and not name.endswith("/")]) == 1
+    assert not [name for name in objects(endpoint) if not name.endswith("/")]
 
 
 def test_a_storage_that_cannot_be_written_is_named(endpoint: str) -> None:
