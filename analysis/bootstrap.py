@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 LARGEST = 1000
 """Larger groups get the limit of their bootstrap distribution, the normal one: bounded errors have converged to it long before."""
-_AT_ONCE = 4_000_000
-"""Most resampled means held at one time."""
+_AT_ONCE = 1_000_000
+"""Most resampled means that a thread holds at one time."""
 
 Floats = NDArray[np.float64]
 
@@ -50,12 +51,14 @@ def _expanded_percentile(samples: Floats, level: float) -> tuple[Floats, Floats]
     count, size = samples.shape
     tail = ndtr(-np.sqrt(size / (size - 1)) * stdtrit(size - 1, (1 + level) / 2))
     weights = _resampling_weights(size)
-    ends = np.empty((2, count))
     step = max(1, _AT_ONCE // RESAMPLES)
-    for start in range(0, count, step):
-        means = samples[start : start + step] @ weights
-        ends[:, start : start + step] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True)
-    return ends[0], ends[1]
+
+    def ends(start: int) -> Floats:
+        return np.quantile(samples[start : start + step] @ weights, [tail, 1 - tail], axis=1, overwrite_input=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        low, high = np.concatenate([*pool.map(ends, range(0, count, step))], axis=1)
+    return low, high
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
+_MOST_MARKERS = 40
+"""Markers of one line: more of them hide it."""
 _INTERVALS = {
     "t": "Student t intervals of these means",
     "bootstrap": "bootstrap intervals of these means (expanded percentile, over seeds)",
@@ -54,7 +56,8 @@ def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **lo
 def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look: Any) -> None:
     xs, low, high = (line.numbers(column, rows) for column in (x, f"{y}.low", f"{y}.high"))
     panel.fill_between(xs, low, high, color=line.colour, alpha=line.band, linewidth=0, gid="bands")
-    look = {"color": line.colour, "marker": line.marker, "markeredgewidth": 1.3, "gid": "means"} | look
+    sparse = max(1, len(xs) // _MOST_MARKERS)
+    look = {"color": line.colour, "marker": line.marker, "markevery": sparse, "markeredgewidth": 1.3, "gid": "means"} | look
     panel.plot(xs, line.numbers(y, rows), **look)
 
 
