@@ -63,7 +63,7 @@ def figures_of(html):
 
 def test_the_pictures_hold_the_means_of_the_records(html, study):
     figures = figures_of(html)
-    assert set(figures) == {"gap", "map", "error", "time", "scatter", "learning", "memorisation"}
+    assert set(figures) == {"gap", "map", "error", "time", "scatter", "learning", "memorisation", "counts"}
     cells = analysis.gap_table(analysis.load(str(study)))
     for plot, value in zip(figures["gap"]["plots"], ("generalization_gap", "train_error", "test_error"), strict=True):
         drawn = {
@@ -132,7 +132,7 @@ def test_one_run_without_curves_and_nan_is_reported(tmp_path):
 def test_from_mlflow(tmp_path, mlflow_uri):
     mirror(gap_study(capacities=(1, 10), levels=(0.0, 1.0), seeds=2), mlflow_uri, "reported")
     html = analysis.write_report("mlflow:reported", tmp_path / "report.html", tracking_uri=mlflow_uri).read_text(encoding="utf-8")
-    assert set(figures_of(html)) == {"gap", "map", "error", "time", "scatter", "learning"}
+    assert set(figures_of(html)) == {"gap", "map", "error", "time", "scatter", "learning", "counts"}
 
 
 def test_exports_hold_the_records(study, tmp_path):
