@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
-_MOST_MARKERS = 40
+_MOST_MARKERS = 16
 """Markers of one line: more of them hide it."""
 _INTERVALS = {
     "t": "Student t intervals of these means",
