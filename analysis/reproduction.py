@@ -85,13 +85,15 @@ def _provenance(records: pa.Table) -> str:
         first if first == last else f"{first} to {last}",
         f"{(pc.sum(records['seconds']).as_py() or 0.0) / 60:,.1f} minutes of training in all",
         f"torch {', '.join(_each(records, 'torch_version'))}",
-        f"commit {', '.join(commit[:9] for commit in _each(records, 'git_commit')) or 'unknown'}",
+        f"commit {', '.join(commit[:9] for commit in _each(records, 'git_commit', 'unknown'))}",
     ]
     return "; ".join(part for part in parts if part) + "."
 
 
-def _each(records: pa.Table, column: str) -> list[str]:
-    return sorted(value for value in records[column].unique().to_pylist() if value is not None)
+def _each(records: pa.Table, column: str, missing: str | None = None) -> list[str]:
+    """The distinct values; for null the word `missing`, if there is one."""
+    values = {missing if value is None else value for value in records[column].unique().to_pylist()}
+    return sorted(value for value in values if value is not None)
 
 
 def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Table:
