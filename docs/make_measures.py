@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import analysis
-from analysis.ranking import rank_measures
+from analysis.ranking import rank_measures, sign_errors
 from docs.make import DOCS, NOTE, table
 
 if TYPE_CHECKING:
@@ -61,12 +61,14 @@ def ranking_page(storage: str) -> str:
         f"{fit:,} reached it and are ranked. "
         "Values ± half of their 95 % bootstrap interval; `oracle` is the gap itself, `random` Gaussian noise.\n\n"
     )
-    page += table(columns, cells(ranked, columns)) + "\n## What it says\n\n" + findings(ranked) + "\n"
+    page += table(columns, cells(ranked, columns)) + "\n## What it says\n\n" + findings(records, ranked) + "\n"
     return page + picture(analysis.measures_vs_gap(records), "measures-vs-gap", "Complexity measures against the gap")
 
 
-def findings(ranked: pa.Table) -> str:
+def findings(records: pa.Table, ranked: pa.Table) -> str:
     """Sentences that follow from the table."""
+    environments = sign_errors(records).to_pylist()
+    varied = ", ".join(sorted({f"`{row['hyperparameter']}`" for row in environments if row["measure"] == "random"}))
     rows = {row["measure"]: row for row in ranked.to_pylist()}
     chance = rows["random"]["psi.high"]
     measures = [row for name, row in rows.items() if name not in ("oracle", "random")]
@@ -84,8 +86,8 @@ def findings(ranked: pa.Table) -> str:
         "of the pairs wrongly or more.",
         "Much of a high tau is that a measure tells corrupted from true labels, whose gaps lie far apart. Psi asks for one "
         "hyperparameter at a time; the information given two known hyperparameters is small for every measure.",
-        "The sign-error counts only pairs whose gaps differ by more than the sampling error of 360 test images allows, about 0.1: most "
-        "environments that qualify compare two levels of corruption. It says little about the other hyperparameters here.",
+        "The sign-error counts only pairs whose gaps differ by more than the sampling error of 360 test images allows, about 0.1: "
+        f"the environments that qualify are of {varied}. It says nothing of the other hyperparameters here.",
     ]
     return "".join(f"- {line}\n" for line in lines)
 
