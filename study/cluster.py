@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from trainables.config import ConfigError
@@ -41,7 +41,7 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
     stays so. A cluster at an address may have no worker yet: its autoscaler is asked for one.
 
     Raises:
-        ConfigError: no cluster answers at the address, or no worker fits.
+        ConfigError: no cluster answers at the address, this process is connected to another, or no worker fits.
     """
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
@@ -64,8 +64,8 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    elif ours:
-        _join(str(address))
+    elif address is not None:
+        _join(address)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
     for name in ("ray.tune", "ray.air"):
@@ -81,8 +81,14 @@ def connected(resources: Resources, address: str | None) -> Iterator[int]:
 
 
 def _join(address: str) -> None:
+    """Connect, unless this process is connected to that cluster already."""
     import ray
 
+    if ray.is_initialized():
+        there = ray.get_runtime_context().gcs_address
+        if address != "auto" and not address.startswith("ray://") and _resolved(address) != _resolved(there):
+            raise ConfigError(f"--address: {address} is not the Ray cluster that this process is connected to ({there})")
+        return
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -95,18 +101,27 @@ def joined(address: str) -> Iterator[None]:
     """A connection to the cluster at the address, whatever it has; a process that is connected already stays so.
 
     Raises:
-        ConfigError: no cluster answers.
+        ConfigError: no cluster answers, or this process is connected to another.
     """
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
+    ours = not ray.is_initialized()
     _join(address)
     try:
         yield
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    """The address's number, by which Ray knows the machine, and the port."""
+    from ray.util import get_node_ip_address
+
+    host, _, port = address.rpartition(":")
+    with suppress(OSError):
+        host = socket.gethostbyname(host)
+    return get_node_ip_address() if host.startswith("127.") else host, port
 
 
 def _knock(address: str) -> None:

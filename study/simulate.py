@@ -40,7 +40,7 @@ def schedule(seconds: Sequence[float], workers: int) -> list[float]:
     """When each job ends: jobs start in their order, each on the worker that is free first.
 
     >>> schedule([3, 1, 1, 2], workers=2)
-    [3, 1, 2, 4]
+    [3.0, 1.0, 2.0, 4.0]
     """
     free = [0.0] * min(workers, len(seconds))
     ends = []

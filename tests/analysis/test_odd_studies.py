@@ -85,7 +85,7 @@ def test_ten_thousand_levels_are_drawn_in_part_and_it_is_said(write_study: Calla
     table = analysis.load(str(folder))
     for draw in (analysis.gap_vs_capacity, analysis.train_vs_test):
         figure = draw(table)
-        assert "12 of 10,000 lines are shown." in figure.get_supxlabel()
+        assert "12 of 10,000 lines are shown." in " ".join(figure.get_supxlabel().split())
         assert len(figure.legends[0].get_texts()) == 12
 
 

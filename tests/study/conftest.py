@@ -18,9 +18,9 @@ from tests.study.worker_processes import MARK
 os.environ[MARK] = f"tests of {os.getpid()}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
-    """Ray with two workers for every test that asks for it: a study joins a Ray that its process is connected to."""
+    """Ray with two workers for the tests of a module that ask for it: a study joins a Ray that its process is connected to."""
     with connected(Resources(workers=2), None):
         yield
 

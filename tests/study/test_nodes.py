@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 import analysis
 import study
 from study import survey
+from study.cluster import joined
 from study.doctor import Check, checks
 from study.launch import Progress, run
 from tests.study.drivers import started
+from trainables.config import ConfigError
 
 WRITTEN: dict[str, Any] = {
     "study": "wanders",
@@ -90,3 +93,15 @@ def test_the_doctor_asks_every_node(cluster: Cluster, tmp_path: Path, monkeypatc
     assert not found["node versions"].good
     assert not found["node storage"].good
     assert not findings("/tmp", "127.0.0.1:9")["nodes"].good
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_process_that_is_connected_does_not_run_on_another_cluster_than_it_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    host, _, port = cluster.address.rpartition(":")
+    with joined(cluster.address):
+        with joined(f"localhost:{port}"):
+            pass
+        assert ray.is_initialized(), "who connected disconnects"
+        with pytest.raises(ConfigError, match=f"is not the Ray cluster that this process is connected to \\({cluster.address}\\)"):
+            run(study.understand(WRITTEN), storage=str(tmp_path), address=f"{host}:1")
+    assert list(tmp_path.iterdir()) == []
