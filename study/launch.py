@@ -15,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from study.cluster import bundles, connected
+from study.cluster import EarlyStart, bundles, connected, worker_speed
 from study.compaction import merge_if_many
 from study.folder import claimed, read_statuses, write_spec
 from study.mirror import Mirror, check_reachable, default_tracking_uri
@@ -26,6 +26,7 @@ from trainables import own_models
 from trainables.config import IMAGE_FILES, ConfigError, Data, TrialConfig
 from trainables.measures import find_measure
 from trainables.resolution import resolve
+from trainables.speed import Speed
 
 if TYPE_CHECKING:
     from ray import tune
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
+
+
+LONG_PLAN = 2_000
+"""Points after which Ray is started beside the planning of a new study: most mistakes have shown by then."""
 
 
 @dataclass
@@ -87,29 +92,36 @@ def run(
     """
     progress = progress or Progress()
     sources = read_sources(spec)
-    points = [] if spec.search.kind == "optuna" else declared_points(spec, progress.planned)
-    _check_image_files(spec, [point.config for point in points] or [spec.trial])
     root = study_root(storage, spec.study)
-    with claimed(root):
-        merge_if_many(root)
-        recorded = read_statuses(root, spec.measures)
-        search = _search(spec, root)
-        if search:
-            points = search.followed_by()
-        missing = [point for point in points if recorded.get(point.key) not in FINAL]
-        ran = len(missing) + (search.left if search else 0)
-        mirror = _mirror(spec, storage, root, tracking_uri)
-        interrupted, halted = False, None
-        try:
-            if ran:
-                interrupted, halted = _train(spec, missing, search, sources, root, address, progress, mirror)
-        finally:
-            _forget_tune(root)  # now that its processes are gone, which may write there to the last
+    with EarlyStart(spec.resources) as early:
+
+        def planned(done: int) -> None:
+            progress.planned(done)
+            if done == LONG_PLAN and address is None and not read_statuses(root):
+                early.begin()
+
+        points = [] if spec.search.kind == "optuna" else declared_points(spec, planned)
+        _check_image_files(spec, [point.config for point in points] or [spec.trial])
+        with claimed(root):
+            merge_if_many(root)
+            recorded = read_statuses(root, spec.measures)
+            search = _search(spec, root)
+            if search:
+                points = search.followed_by()
+            missing = [point for point in points if recorded.get(point.key) not in FINAL]
+            ran = len(missing) + (search.left if search else 0)
+            mirror = _mirror(spec, storage, root, tracking_uri)
+            interrupted, halted = False, None
+            try:
+                if ran:
+                    interrupted, halted = _train(spec, missing, search, sources, root, address, early, progress, mirror)
+            finally:
+                _forget_tune(root)  # now that its processes are gone, which may write there to the last
+                if mirror:
+                    mirror.stop()
             if mirror:
-                mirror.stop()
-        if mirror:
-            mirror.finish(progress.mirrored)
-        merge_if_many(root)
+                mirror.finish(progress.mirrored)
+            merge_if_many(root)
     recorded = statuses(root, spec.measures)
     keys = {point.key for point in points}
     if search:
@@ -202,6 +214,7 @@ def _train(
     sources: dict[str, str],
     root: str,
     address: str | None,
+    early: EarlyStart,
     progress: Progress,
     mirror: Mirror | None,
 ) -> tuple[bool, str | None]:
@@ -211,7 +224,7 @@ def _train(
     from study.breaker import Breaker
 
     writer = FragmentWriter(root, Provenance(spec.study, _git_commit(), version("gaplab")))
-    with connected(spec.resources, address) as workers:
+    with connected(spec.resources, address, early) as workers:
         write_spec(root, spec)
         if mirror:
             mirror.start()
@@ -224,8 +237,9 @@ def _train(
                 recorded = statuses(root, spec.measures)
                 points = [point for point in search.followed_by() if recorded.get(point.key) not in FINAL]
             at_once = workers if spec.resources.processes else spec.resources.workers  # their processes come on top of what Tune counts
-            fit = partial(_fit, spec, sources=sources, writer=writer, progress=progress, breaker=breaker, at_once=at_once)
-            lost = fit(packs(points, workers)) if points else []
+            speed = worker_speed(spec.resources)
+            fit = partial(_fit, spec, speed=speed, sources=sources, writer=writer, progress=progress, breaker=breaker, at_once=at_once)
+            lost = fit(packs(points, workers, speed)) if points else []
             shared = [[point] for pack, _ in lost if len(pack) > 1 for point in pack]
             if shared and not breaker.reason:  # one of them may have killed the worker of all: each tells its own story
                 recorded = statuses(root)
@@ -246,6 +260,7 @@ def _train(
 def _fit(
     spec: Spec,
     plan: list[list[Point]],
+    speed: Speed,
     sources: dict[str, str],
     writer: FragmentWriter,
     progress: Progress,
@@ -255,7 +270,7 @@ def _fit(
     """Train packs; those whose workers were lost again and again, and why."""
     import ray
 
-    seconds = [sum(expected_seconds(point.config) for point in pack) for pack in plan]
+    seconds = [len(pack) * expected_seconds(pack[0].config, speed) for pack in plan]
     progress.started(sum(map(len, plan)), sum(seconds))
     references = [ray.put([point.config for point in pack]) for pack in plan]
     parameters = {"packs": references, "datasets": _placed_datasets([pack[0].config.data for pack in plan])}

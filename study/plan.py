@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 
@@ -12,14 +14,14 @@ from study.spec import Spec
 from trainables.config import ConfigError, TrialConfig, with_fields
 from trainables.models import family
 from trainables.resolution import capacity, resolve, work
+from trainables.speed import CORE, Speed
 
 SECONDS_PER_PACK = 20.0
 """A pack is about this long at most: long enough that Tune's 30 to 70 ms a trial do not count, short enough to lose."""
 PACKS_PER_WORKER = 6
 """At least so many packs a worker, as far as points suffice: the last ones must be able to end together."""
-_MULTIPLY_ADDS_PER_SECOND = 30e9
-_SECONDS_PER_STEP = 10e-6
-"""Of one core and one member in a stack, with evaluations: orders of magnitude (tests/benchmarks/bench_engine.py)."""
+_SECONDS_PER_POINT = 3e-4
+"""To set up, and to record (tests/benchmarks/bench_overhead.py)."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,29 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
     points: dict[str, Point] = {}
     assignment: Assignment = {}
     try:
-        for done, assignment in enumerate(spec.assignments()):
-            config = _resolved(with_fields(spec.trial, assignment))
-            key = config.key()
-            points.setdefault(key, Point(key, config))
-            progress(done + 1)
+        with _uncollected():
+            for done, assignment in enumerate(spec.assignments()):
+                config = _resolved(with_fields(spec.trial, assignment))
+                key = config.key()
+                points.setdefault(key, Point(key, config))
+                progress(done + 1)
     except ConfigError as error:
         source = f"{spec.source}: " if spec.source else ""
         place = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
         raise ConfigError(f"{source}{error}{place}") from None
     return list(points.values())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's garbage collector rests: it would go through all points again and again, 15 % of the time, and find none to free."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _resolved(point: TrialConfig) -> TrialConfig:
@@ -62,12 +77,12 @@ def _resolved(point: TrialConfig) -> TrialConfig:
         raise ConfigError(f"your model {point.model.name} cannot be built: it raises {type(error).__name__}: {error}") from None
 
 
-def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
-    """Groups of equal signature, none longer than its share of the whole, in order of falling cost."""
+def packs(points: Iterable[Point], workers: int, speed: Speed = CORE) -> list[list[Point]]:
+    """Groups of equal signature, none longer than its share of the whole at a worker's speed, in order of falling cost."""
     groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
     for point in points:
         groups[point.config.signature()].append(point)
-    costs = {signature: expected_seconds(group[0].config) for signature, group in groups.items()}
+    costs = {signature: expected_seconds(group[0].config, speed) for signature, group in groups.items()}
     total = sum(costs[signature] * len(group) for signature, group in groups.items())
     longest = max(1e-9, min(SECONDS_PER_PACK, total / (workers * PACKS_PER_WORKER)))
     found: list[tuple[float, list[Point]]] = []
@@ -77,10 +92,10 @@ def packs(points: Iterable[Point], workers: int) -> list[list[Point]]:
     return [piece for _, piece in sorted(found, key=lambda pair: -pair[0])]
 
 
-def expected_seconds(point: TrialConfig) -> float:
-    """A resolved point's training time if it spends all its epochs, on one core: right in order, not in seconds."""
+def expected_seconds(point: TrialConfig, speed: Speed = CORE) -> float:
+    """A resolved point's training time if it spends all its epochs, on one core by default: right in order, not in seconds."""
     steps = ceil((point.data.train_size or 1) / point.optimizer.batch_size) * point.budget.epochs
-    return _multiply_adds(point) / _MULTIPLY_ADDS_PER_SECOND + steps * _SECONDS_PER_STEP + 1e-4
+    return _multiply_adds(point) / speed.multiply_adds_per_second + steps * speed.seconds_per_step + _SECONDS_PER_POINT
 
 
 def _multiply_adds(point: TrialConfig) -> float:

@@ -28,6 +28,8 @@ from trainables.training import Jury, Result, Training
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
+FIRST_SLICE_SECONDS = 0.2
+"""Of a worker's first report: a user soon sees that a study works."""
 CHECKPOINT_SECONDS = 60.0
 """Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
 
@@ -117,6 +119,7 @@ class PackTrainable(tune.Trainable):
         self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
         self._sources, self._distribution = sources, distribution
         self._jury: Jury | None = None if jury is None else lambda reports: ray.get(jury.judge.remote(reports))
+        self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -144,8 +147,9 @@ class PackTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         started = time.monotonic()
         results: list[Result] = []
-        while not self._training.finished and time.monotonic() - started < SLICE_SECONDS:
+        while not self._training.finished and time.monotonic() - started < self._slice:
             results += self._training.epoch()
+        self._slice = SLICE_SECONDS
         self._sink(results, self._device_name())
         statuses = dict(Counter(result.status for result in results))
         report: dict[str, Any] = {"points": statuses, "share": self._training.share, "done": self._training.finished}

@@ -18,6 +18,7 @@ from tests.study.made_up_results import resolved
 from trainables import models, own_models
 from trainables.config import ConfigError
 from trainables.resolution import resolve
+from trainables.speed import Speed
 
 TRIAL = {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "model": {"width": 4}}
 
@@ -87,6 +88,14 @@ def test_packs_part_the_points_by_shape_and_length(drawn, workers):
     for pack, cost in zip(plan, costs, strict=True):
         one = expected_seconds(pack[0].config)
         assert len(pack) == 1 or cost <= share + one * (1 + 1e-9), "no longer than its share, up to one point"
+
+
+def test_a_faster_worker_gets_longer_packs():
+    """What fills a core for minutes is nothing to a GPU, which trains many at once as fast as one."""
+    points = [Point(config.key(), config) for config in (resolved(seed=seed, **{"budget.epochs": 4_000_000}) for seed in range(24))]
+    assert expected_seconds(points[0].config) > SECONDS_PER_PACK
+    assert {len(pack) for pack in packs(points, 1)} == {1}
+    assert {len(pack) for pack in packs(points, 1, Speed(1e14, 1e-9))} == {24 // PACKS_PER_WORKER}
 
 
 def test_seeds_and_corruption_share_a_pack_and_widths_do_not():
