@@ -1,13 +1,13 @@
-"""Jobs of a Ray cluster: mistakes are sentences; a real job, where Ray's dashboard is installed."""
+"""Studies sent to a Ray cluster as jobs, and driven from outside of one through Ray's client; mistakes are sentences."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -66,33 +66,57 @@ def test_a_mistake_is_one_sentence(folder: Path, arguments: list[str], sentence:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.xdist_group("ray")
-@pytest.mark.skipif(importlib.util.find_spec("aiohttp_cors") is None, reason="needs gaplab[cluster]: Ray's dashboard")
-def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def start_head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Start Ray's head as a user does, with more options; it ends with the test."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    options = ["--head", "--block", "--num-cpus=1", "--include-dashboard=true", *(f"--{name}={port}" for name, port in ports.items())]
-    head = subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", *options], stdout=subprocess.DEVNULL)
-    try:
-        until_it_answers(f"{address}/api/version")
-        for _ in range(30):  # the node's agent, which starts jobs, comes later than the dashboard
-            sent = gaplab(folder, "submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
-            if "No available agent" not in sent.stderr:
-                break
-            time.sleep(2)
-        assert sent.returncode == 0, sent.stderr
-        job = sent.stdout.split()[1]
-        followed = gaplab(folder, "logs", job, "--address", address, "--follow")
-        assert followed.stdout.rstrip().endswith(f"{job}: succeeded")
-        assert list((folder / "results" / "sent" / "records").glob("*.parquet"))
-        assert "had ended already" in gaplab(folder, "stop", job, "--address", address).stdout
-        missing = gaplab(folder, "logs", "nothing", "--address", address)
-        assert (missing.returncode, "nothing does not exist" in missing.stderr) == (2, True)
-    finally:
+    heads = []
+
+    def start(*options: str) -> None:
+        fixed = ["--head", "--block", "--num-cpus=1", f"--port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
+        heads.append(subprocess.Popen([sys.executable, "-m", "ray.scripts.scripts", "start", *fixed, *options], stdout=subprocess.DEVNULL))
+
+    yield start
+    for head in heads:
         head.terminate()
         head.wait(60)
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: Path, start_head: Callable[..., None]) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    start_head("--include-dashboard=true", f"--dashboard-port={port}")
+    until_it_answers(f"{address}/api/version")
+    for _ in range(30):  # the node's agent, which starts jobs, comes later than the dashboard
+        sent = gaplab(folder, "submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+        if "No available agent" not in sent.stderr:
+            break
+        time.sleep(2)
+    assert sent.returncode == 0, sent.stderr
+    job = sent.stdout.split()[1]
+    followed = gaplab(folder, "logs", job, "--address", address, "--follow")
+    assert followed.stdout.rstrip().endswith(f"{job}: succeeded")
+    assert list((folder / "results" / "sent" / "records").glob("*.parquet"))
+    assert "had ended already" in gaplab(folder, "stop", job, "--address", address).stdout
+    missing = gaplab(folder, "logs", "nothing", "--address", address)
+    assert (missing.returncode, "nothing does not exist" in missing.stderr) == (2, True)
+
+
+@pytest.mark.xdist_group("ray")
+def test_a_study_is_driven_from_outside_of_the_cluster(folder: Path, start_head: Callable[..., None]) -> None:
+    address = "ray://127.0.0.1:9951"  # below the ports that Ray gives its workers
+    start_head("--include-dashboard=false", "--ray-client-server-port=9951")
+    for _ in range(60):
+        done = gaplab(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+        if "no Ray cluster answers" not in done.stderr:
+            break
+        time.sleep(1)
+    assert done.returncode == 0, done.stderr
+    assert "3 completed" in done.stdout
+    again = gaplab(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+    assert "Nothing to run: all 3 points" in again.stdout
 
 
 def until_it_answers(url: str) -> None:
