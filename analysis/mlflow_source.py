@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from analysis.errors import NothingToShow
 from analysis.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
 from analysis.parquet_source import wanted_columns
 from study.records import CURVES
+from study.uncollected import uncollected
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,25 +84,13 @@ def _open(experiment: str, tracking_uri: str | None, progress: Progress) -> tupl
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise NothingToShow(f"there is no MLflow experiment {experiment!r} at {client.tracking_uri}")
-    with _without_collection():
+    with uncollected():
         runs = list(_pages(client, found.experiment_id, progress))
     columns: list[dict[str, list[Any]]] = []
     for named in ([run.data.tags for run in runs], [run.data.params for run in runs], [run.data.metrics for run in runs]):
         names = dict.fromkeys(name for one in named for name in one)
         columns.append({name: [one.get(name) for one in named] for name in names})
     return client, Runs(experiment, [run.info.run_id for run in runs], [run.info.status for run in runs], *columns)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """The cyclic garbage collector rests: walking MLflow's objects again and again took it more than half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _pages(client: MlflowClient, experiment_id: str, progress: Progress) -> Iterator[Run]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil
 
 from search_spaces.space import Assignment
 from study.spec import Spec
+from study.uncollected import uncollected
 from trainables.config import ConfigError, TrialConfig, with_fields
 from trainables.models import family
 from trainables.resolution import capacity, resolve, work
@@ -41,7 +40,7 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
     points: dict[str, Point] = {}
     assignment: Assignment = {}
     try:
-        with _uncollected():
+        with uncollected():
             for done, assignment in enumerate(spec.assignments()):
                 config = _resolved(with_fields(spec.trial, assignment))
                 key = config.key()
@@ -52,18 +51,6 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
         place = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
         raise ConfigError(f"{source}{error}{place}") from None
     return list(points.values())
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Python's garbage collector rests: it would go through all points again and again, 15 % of the time, and find none to free."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _resolved(point: TrialConfig) -> TrialConfig:

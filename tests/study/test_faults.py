@@ -8,26 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-import analysis
 import study
-from study.cluster import connected
-from study.launch import Progress, run
+from study.launch import run
 from study.records import fragments
-from study.spec import Resources
+from tests.study.disturbances import after_first_report, rows
 from tests.study.worker_processes import MARK, workers
 from trainables.config import ConfigError
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-OWN_RUN = ("seconds", "finished", "host", "git_commit")
-"""Columns that tell of the run, not of the point."""
 OWNER = os.environ[MARK]  # set by conftest, before any Ray of this process starts
 DATA = {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 500}
 WRITTEN: dict[str, Any] = {
@@ -62,34 +57,8 @@ def faulty(model, dropout, image_shape, classes):
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    """One Ray for all tests here but the one that kills its driver."""
-    with connected(Resources(workers=2), None):
-        yield
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def undisturbed(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return rows(run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
-
-
-def rows(root: str) -> list[dict[str, Any]]:
-    table = analysis.load(root)
-    keys = table["key"].to_pylist()
-    assert len(set(keys)) == len(keys)
-    return table.drop_columns(OWN_RUN).sort_by("key").to_pylist()
-
-
-def after_first_report(act: Callable[[], None]) -> Progress:
-    """Progress that acts once, when the first points are recorded."""
-    done: list[bool] = []
-
-    def advanced(statuses: Any, seconds: float) -> None:
-        if statuses and not done:
-            done.append(True)
-            act()
-
-    return Progress(advanced=advanced)
 
 
 def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -16,18 +16,16 @@ from typing import Any
 import pytest
 import ray
 
-import analysis
 import study
 from study.cluster import connected
 from study.records import fragments
 from study.spec import Resources
+from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head
 from tests.study.worker_processes import MARK, workers
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-OWN_RUN = ["seconds", "finished", "host", "git_commit"]
-"""Columns that tell of the run, not of the point."""
 WRITTEN: dict[str, Any] = {
     "study": "killed",
     "trial": {
@@ -51,13 +49,6 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def undisturbed(address: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return rows(study.run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
-
-
-def rows(root: str) -> list[dict[str, Any]]:
-    table = analysis.load(root)
-    keys = table["key"].to_pylist()
-    assert len(set(keys)) == len(keys)
-    return table.drop_columns(OWN_RUN).sort_by("key").to_pylist()
 
 
 def until(happened: Callable[[], Any], seconds: float = 120) -> None:

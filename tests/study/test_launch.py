@@ -24,12 +24,11 @@ import analysis
 import study
 from study.plan import declared_points
 from study.records import fragments, read_fragments
+from tests.study.disturbances import OWN_RUN
 from trainables.config import ConfigError
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("one_ray")]
 
-OWN_RUN = ["seconds", "finished", "host", "git_commit"]
-"""Columns that tell of the run, not of the point."""
 DATA = {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}
 WRITTEN: dict[str, Any] = {
     "study": "tiny",

@@ -10,12 +10,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-import analysis
 import study
 from study import survey
 from study.cluster import joined
 from study.doctor import Check, checks
 from study.launch import Progress, run
+from tests.study.disturbances import rows
 from tests.study.drivers import started
 from trainables.config import ConfigError
 
@@ -35,10 +35,6 @@ def cluster() -> Iterator[Cluster]:
     nodes.add_node(num_cpus=2)
     yield nodes
     nodes.shutdown()
-
-
-def rows(root: str) -> list[dict[str, Any]]:
-    return analysis.load(root).drop_columns(["seconds", "finished", "git_commit"]).sort_by("key").to_pylist()
 
 
 @pytest.mark.xdist_group("ray")

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,18 +16,16 @@ from typing import Any
 
 import pytest
 
-import analysis
 import study
 from study.launch import Progress
 from study.mirror import Mirror
 from study.records import FragmentWriter, Provenance, statuses
+from tests.study.disturbances import after_first_report, rows
 from tests.study.drivers import CONTEXT
 from tests.study.made_up_results import result
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("one_ray")]
 
-OWN_RUN = ["seconds", "finished", "host", "git_commit"]
-"""Columns that tell of the run, not of the point."""
 WRITTEN: dict[str, Any] = {
     "study": "leans",
     "trial": {
@@ -38,13 +36,6 @@ WRITTEN: dict[str, Any] = {
     "resources": {"workers": 2},
     "tracking": {"mlflow": False},
 }
-
-
-def rows(source: str, **options: Any) -> list[dict[str, Any]]:
-    table = analysis.load(source, **options)
-    keys = table["key"].to_pylist()
-    assert len(set(keys)) == len(keys)
-    return table.drop_columns(OWN_RUN).sort_by("key").to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +135,6 @@ def test_eight_writers_and_a_locked_database_lose_nothing(tmp_path: Path, fresh_
 
 
 # storage
-
-
-def after_first_report(act: Callable[[], None]) -> Progress:
-    done: list[bool] = []
-
-    def advanced(statuses: Any, seconds: float) -> None:
-        if statuses and not done:
-            done.append(True)
-            act()
-
-    return Progress(advanced=advanced)
 
 
 def test_storage_that_turns_read_only_stops_the_study_which_goes_on_when_it_can(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
