@@ -13,6 +13,7 @@ import pytest
 from study import cli
 from study.cluster import connected
 from study.spec import Resources
+from tests.study.made_up_searches import Trained
 from tests.study.worker_processes import MARK
 
 os.environ[MARK] = f"tests of {os.getpid()}"
@@ -33,6 +34,11 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Trained:
+    return Trained(tmp_path)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Searches: what is asked, trained, told; what a crash leaves; what cannot be searched. Most run without training or Ray."""
+"""Searches: what is asked, trained, told; what a crash leaves. Most run without training or Ray."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -16,91 +16,17 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-import torch
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 import study
 from study.ablation import comparisons
 from study.optuna_storage import JOURNAL, GroupCommit
-from study.plan import Point
-from study.pruning import Jury, build_pruner
-from study.records import FragmentWriter, Provenance, fragments, read_fragments
+from study.pruning import Jury
+from study.records import fragments, read_fragments
 from study.samplers import Task, build, chosen
 from study.search import Search
-from study.spec import Spec, understand
-from trainables.config import Budget, ConfigError, Data, Model, TrialConfig, with_fields
-from trainables.resolution import resolve
-from trainables.training import Result, Training
-
-SPACE: dict[str, Any] = {
-    "optimizer.learning_rate": {"log_uniform": {"low": 1e-3, "high": 1.0}},
-    "regularizers.label_smoothing": {"uniform": {"low": 0.0, "high": 0.5}},
-}
-STATES = optuna.trial.TrialState
-Objective = Callable[[TrialConfig], dict[str, Any]]
-
-
-def spec_of(space: dict[str, Any] | None = None, *, replicates: int = 1, trial: dict[str, Any] | None = None, **search: Any) -> Spec:
-    data = {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60, "validation_size": 30}
-    written = {
-        "study": "made-up",
-        "trial": {"data": data, "model": {"width": 4}, "budget": {"epochs": 9}} | (trial or {}),
-        "space": SPACE if space is None else space,
-        "search": {"kind": "optuna", "trials": 20, "sampler": "random"} | search,
-        "replicates": replicates,
-        "tracking": {"mlflow": False},
-    }
-    return understand(written)
-
-
-def bowl(point: TrialConfig) -> dict[str, Any]:
-    """An error that is 0 at learning rate 0.1 and no label smoothing, and grows a little with the seed."""
-    error = (log10(point.optimizer.learning_rate) + 1) ** 2 / 8 + point.regularizers.label_smoothing / 4
-    size = {"seconds": point.optimizer.learning_rate, "parameters": 35, "parameters_per_sample": 0.5, "epochs": 9}
-    return {"validation_error": min(1.0, error + point.seed / 100), "train_error": error / 2} | size
-
-
-class Trained:
-    """Stands for the workers: records an objective's outcomes, and counts how often each key was trained."""
-
-    def __init__(self, root: Path, objective: Objective = bowl, status: Callable[[TrialConfig], str] = lambda point: "completed") -> None:
-        self.root, self.times = root, Counter[str]()
-        self._objective, self._status = objective, status
-        self._writer = FragmentWriter(str(root), Provenance("made-up", None, ""))
-
-    def __call__(self, pack: list[Point]) -> None:
-        self.times.update(point.key for point in pack)
-        self._writer([self._result(point) for point in pack], None)
-
-    def _result(self, point: Point) -> Result:
-        status, outcome = self._status(point.config), self._objective(point.config)
-        if status in ("diverged", "failed"):
-            return Result(point.config, point.key, status, "made up", {"seconds": 1.0}, [])
-        epochs = range(3, 1 + (9 if status == "completed" else 3), 3)
-        curve = [{"key": point.key, "epoch": epoch, "validation_error": epoch / 100, "train_error": 0.0} for epoch in epochs]
-        return Result(point.config, point.key, status, "made up", outcome, curve)
-
-    def run(self, spec: Spec, packs: int | None = None) -> Search:
-        """A search to its end, or for so many packs."""
-        search = Search(spec, str(self.root))
-        while not search.finished and packs != 0:
-            self(search.next_pack() or [])
-            search.collect()
-            packs = None if packs is None else packs - 1
-        return search
-
-
-@pytest.fixture
-def trained(tmp_path: Path) -> Trained:
-    return Trained(tmp_path)
-
-
-def trials_of(root: Path) -> list[optuna.trial.FrozenTrial]:
-    """As anything else reads them, such as optuna-dashboard: with Optuna's own journal."""
-    storage = JournalStorage(JournalFileBackend(str(root / JOURNAL)))
-    return [trial for name in optuna.get_all_study_names(storage) for trial in optuna.load_study(study_name=name, storage=storage).trials]
-
+from tests.study.made_up_searches import SPACE, STATES, Trained, bowl, spec_of, trials_of
+from trainables.config import TrialConfig, with_fields
 
 # What is told
 
@@ -375,78 +301,6 @@ def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) 
     assert [file.name for file in files] == ["search.html"]
 
 
-# Pruning
-
-
-@pytest.mark.parametrize("name", ["successive_halving", "hyperband", "median"])
-def test_the_jury_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> None:
-    draw = np.random.default_rng(0)
-    curves = np.minimum.accumulate(draw.random((30, 27)), axis=1)
-    jury = Jury(name, "validation_error", 27, 3)
-    alone = optuna.create_study(study_name="made up", pruner=build_pruner(name, 27, 3))
-    pruned = 0
-    for number, curve in enumerate(curves):
-        jury.enter(("made up", number), [str(number)])
-        trial = alone.ask()
-        for epoch, error in enumerate(curve, start=1):
-            left = jury.judge([(str(number), epoch, {"validation_error": error, "train_error": 0.0})])
-            trial.report(error, epoch)
-            if trial.should_prune():
-                assert left == [str(number)]
-                alone.tell(trial, state=STATES.PRUNED)
-                pruned += 1
-                break
-            assert not left
-        else:
-            alone.tell(trial, error)
-            jury.close(str(number))
-    assert 5 < pruned < 30
-
-
-def test_a_suggestion_leaves_by_the_mean_of_its_seeds() -> None:
-    jury = Jury("successive_halving", "validation_error", 9, 1)
-
-    def judge(key: str, error: float) -> list[str]:
-        return jury.judge([(key, 1, {"validation_error": error, "train_error": 0.0})])
-
-    jury.enter(("made up", 0), ["good"])
-    assert judge("good", 0.2) == []
-    jury.enter(("made up", 1), ["a", "b"])
-    assert judge("a", 0.9) == []  # its sibling has not reported yet
-    assert judge("b", 0.1) == ["b"]  # mean 0.5
-    assert jury.judge([("a", 2, {"validation_error": 0.0, "train_error": 0.0})]) == ["a"]
-
-
-def test_members_that_leave_do_not_change_those_that_stay() -> None:
-    trial = TrialConfig(
-        data=Data(train_size=80, validation_size=40), model=Model(width=5), budget=Budget(epochs=6, stop_at_train_error=None)
-    )
-    points = [resolve(with_fields(trial, {"seed": seed})) for seed in range(4)]
-    leaving = {points[1].key(): 2, points[2].key(): 4}
-
-    def jury(reports: Any) -> list[str]:
-        assert all(set(errors) == {"train_error", "validation_error"} for _, _, errors in reports)  # never the test set
-        return [key for key, epoch, _ in reports if leaving.get(key) == epoch]
-
-    def results(training: Training) -> dict[str, Result]:
-        found: dict[str, Result] = {}
-        while not training.finished:
-            found |= {result.key: result for result in training.epoch()}
-        return found
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        together = results(Training(points, torch.device("cpu"), jury=jury))
-        for point in points:
-            alone = results(Training([point], torch.device("cpu")))[point.key()]
-            result, epochs = together[point.key()], leaving.get(point.key(), 6)
-            assert (result.status, result.outcome["epochs"]) == ("pruned" if epochs < 6 else "completed", epochs)
-            assert result.curve == alone.curve[:epochs]
-    finally:
-        torch.set_num_threads(threads)
-
-
 # Afterwards
 
 
@@ -473,83 +327,6 @@ def test_the_ablation_takes_one_regularizer_out_at_a_time_on_fresh_seeds(trained
 def test_without_a_suggestion_that_kept_to_the_constraints_nothing_is_compared(trained: Trained) -> None:
     search = trained.run(spec_of(constraints=["train_error <= -1"], trials=5))
     assert comparisons(search, seeds=2) == []
-
-
-# What cannot be searched
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"objective": "test_error"}, "which is of the test set: a search that saw it would fit it"),
-        ({"objective": "generalization_gap"}, "which is of the test set"),
-        ({"constraints": ["test_error <= 0.1"]}, "which is of the test set"),
-        ({"objective": "validation_eror"}, "never reported: did you mean 'validation_error'?"),
-        ({"objective": ["seconds", "seconds"]}, "a list of different ones"),
-        ({"objective": []}, "must name one objective"),
-        ({"constraints": ["train_error < 0.1"]}, "must be NAME <= NUMBER"),
-        ({"constraints": ["train_error <= low"]}, "must be NAME <= NUMBER"),
-        ({"trial": {"data": {"name": "digits"}}}, "never reported without a validation split: set data.validation_size"),
-        ({"sampler": "gp", "trials": 100_000}, "asked for 100,000 trials, but GP takes at most 500"),
-        ({"sampler": "cma_es", "space": {"optimizer.batch_size": {"choice": [8, 16]}}}, "choices and conditional axes mean nothing to it"),
-        ({"sampler": "cma_es", "objective": ["validation_error", "seconds"]}, "minimises one objective, and there are 2"),
-        ({"sampler": "cma_es", "constraints": ["train_error <= 0.1"]}, "does not heed search.constraints"),
-        ({"sampler": "gp", "space": {"optimizer.batch_size": {"choice": [8, 16]}}}, "needs an axis that is a number"),
-        ({"space": {"model.width": {"values": [2, 4]}}}, "needs something to search"),
-        ({"space": SPACE | {"add": [{"model.width": 8}]}}, "space.add has no meaning"),
-        ({"space": SPACE | {"exclude": [{"optimizer.learning_rate": 0.1}]}}, "only cells can be excluded"),
-        ({"pruner": "median", "objective": ["validation_error", "seconds"]}, "needs one objective on the validation split"),
-        ({"pruner": "median", "objective": "parameters"}, "needs one objective on the validation split"),
-        ({"space": SPACE | {"regularizers.crop": {"int": {"low": 0, "high": 2}}}}, "(at "),
-        ({"trials": None}, "needs search.trials"),
-        ({"function": "none.py:none", "space": {}}, "must be FILE.py:NAME"),
-        ({"storage": "postgresql://nobody:secret@127.0.0.1:1/none"}, "no database answers at 127.0.0.1:1/none"),
-    ],
-)
-def test_what_cannot_be_searched_is_one_sentence_and_starts_nothing(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        study.run(spec_of(**changes), storage=str(tmp_path / "results"))
-    message = str(caught.value)
-    assert says in message
-    assert "\n" not in message
-    assert "secret" not in message
-    assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize(
-    ("space", "search", "says"),
-    [
-        ({"seed": {"int": {"low": 0, "high": 9}}} | SPACE, {"kind": "optuna", "trials": 5}, "a seed is no choice"),
-        ({}, {"kind": "grid", "trials": 5}, "search.trials has no meaning for search.kind grid"),
-        (SPACE, {"kind": "optuna", "trials": 5, "samples": 5}, "search.samples has no meaning for search.kind optuna"),
-        (SPACE, {"kind": "optuna", "trials": 5, "sampler": "bayes"}, "search.sampler is 'bayes'"),
-        (SPACE, {"kind": "optuna", "trails": 5}, "did you mean 'search.trials'"),
-    ],
-)
-def test_a_section_that_makes_no_sense_is_said(space: dict[str, Any], search: dict[str, Any], says: str, tmp_path: Path) -> None:
-    trial = {"data": {"name": "synthetic", "train_size": 60, "validation_size": 30}}
-    with pytest.raises(ConfigError) as caught:
-        Search(understand({"study": "made-up", "trial": trial, "space": space, "search": search}), str(tmp_path))
-    assert says in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("return {'model.widht': 3}", "did you mean 'model.width'?"),
-        ("return {'model.width': -3}", "model.width is -3"),
-        ("return {'seed': 3}", "a mapping of fields other than seed"),
-        ("return 3", "it returned 3"),
-        ("raise KeyError('x')", "raises KeyError: 'x'"),
-    ],
-)
-def test_a_function_that_makes_no_point_is_said(body: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(f"def mine(trial):\n    {body}\n")
-    (tmp_path / "spec.yaml").write_text(spec_of({}, function="mine.py:mine").text)
-    with pytest.raises(ConfigError) as caught:
-        study.run(study.read_spec(tmp_path / "spec.yaml"), storage=str(tmp_path / "results"))
-    assert says in str(caught.value)
-    assert not (tmp_path / "results").exists()
 
 
 # With Ray
