@@ -17,16 +17,21 @@ _LINE_SECONDS = 15.0
 
 
 class _Eta:
-    """Time left, from the share of the expected cost that is done."""
+    """Time left, from the share of the expected cost that was done since the first report: workers take seconds to start."""
 
-    def __init__(self) -> None:
-        self.began, self.total, self.done = time.monotonic(), 0.0, 0.0
+    def __init__(self, total: float = 0.0) -> None:
+        self._total, self._done = total, 0.0
+        self._first: tuple[float, float] | None = None
+
+    def advance(self, seconds: float) -> None:
+        self._done += seconds
+        self._first = self._first or (time.monotonic(), self._done)
 
     def __str__(self) -> str:
-        elapsed = time.monotonic() - self.began
-        if not self.done or not self.total:
+        if self._first is None or self._done <= self._first[1]:
             return "ETA unknown"
-        left = elapsed * max(0.0, self.total - self.done) / self.done
+        since, done = self._first
+        left = (time.monotonic() - since) * max(0.0, self._total - self._done) / (self._done - done)
         return f"ETA {int(left // 60)}:{int(left % 60):02d}"
 
 
@@ -44,14 +49,15 @@ def drawn() -> Iterator[Told]:
             bars.update(bar, completed=done)
 
         def started(points: int, seconds: float) -> None:
-            eta.began, eta.total, eta.done = time.monotonic(), seconds, 0.0
+            nonlocal eta
+            eta = _Eta(seconds)
             bars.update(bar, description="training", completed=0, total=points, note=str(eta))
             if not console.is_terminal:
                 console.print(f"training {points:,} points")
 
         def advanced(statuses: Counter[str], seconds: float) -> None:
             nonlocal last_line
-            eta.done += seconds
+            eta.advance(seconds)
             counts.update(statuses)
             others = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "completed")
             bars.update(bar, advance=statuses.total(), note=f"{eta}  {others}")

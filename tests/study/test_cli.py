@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 import analysis
+from study.progress import _Eta
 from tests.study.conftest import Answer
 
 GAPLAB = str(Path(sys.executable).with_name("gaplab"))
@@ -305,3 +306,16 @@ def test_the_real_command_behaves_as_its_entry_point_here(here):
     command = [GAPLAB, "run", write(here, space={"corruption.level": {"values": [1.5]}})]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "40"})
     assert_one_line(Answer(done.returncode, done.stdout, done.stderr), "space.corruption.level is 1.5")
+
+
+def test_time_left_does_not_count_the_start_of_workers(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    eta = _Eta(100.0)
+    assert str(eta) == "ETA unknown"
+    now = 30.0
+    eta.advance(10.0)
+    assert str(eta) == "ETA unknown", "30 s went to starting"
+    now = 40.0
+    eta.advance(10.0)
+    assert str(eta) == "ETA 1:20", "80 are left, at 10 in 10 s"
