@@ -90,9 +90,9 @@ class EarlyStart:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        import ray
-
         if self._started is not None and self._started.exception() is None:
+            import ray  # not before: Ctrl-C may have broken off the import in `begin`
+
             ray.shutdown()  # does nothing if `connected` has done it
         self._over.set()
 
