@@ -21,7 +21,7 @@ from tests.study.disturbances import after_first_report, rows
 from tests.study.worker_processes import MARK, workers
 from trainables.config import ConfigError
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.xdist_group("faults")
 
 OWNER = os.environ[MARK]  # set by conftest, before any Ray of this process starts
 DATA = {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 500}

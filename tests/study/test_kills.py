@@ -24,7 +24,7 @@ from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head
 from tests.study.worker_processes import MARK, workers
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = pytest.mark.xdist_group("faults")
 
 WRITTEN: dict[str, Any] = {
     "study": "killed",

@@ -37,7 +37,7 @@ def cluster() -> Iterator[Cluster]:
     nodes.shutdown()
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("faults")
 def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_path: Path) -> None:
     spec = study.understand(WRITTEN)
     undisturbed = rows(run(spec, storage=str(tmp_path / "undisturbed"), address=cluster.address).root)
@@ -56,7 +56,7 @@ def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_
     assert rows(summary.root) == undisturbed
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("faults")
 def test_a_study_waits_for_a_cluster_that_has_no_worker_yet(cluster: Cluster, tmp_path: Path) -> None:
     (only,) = cluster.worker_nodes
     cluster.remove_node(only)
@@ -70,7 +70,7 @@ def test_a_study_waits_for_a_cluster_that_has_no_worker_yet(cluster: Cluster, tm
     assert len(rows(str(tmp_path / "wanders"))) == 3
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("faults")
 def test_the_doctor_asks_every_node(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def findings(storage: str, address: str) -> dict[str, Check]:
         return {check.name: check for check in checks(storage, address=address) if check.name.startswith("node")}
@@ -91,7 +91,7 @@ def test_the_doctor_asks_every_node(cluster: Cluster, tmp_path: Path, monkeypatc
     assert not findings("/tmp", "127.0.0.1:9")["nodes"].good
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("faults")
 def test_a_process_that_is_connected_does_not_run_on_another_cluster_than_it_is_told(cluster: Cluster, tmp_path: Path) -> None:
     host, _, port = cluster.address.rpartition(":")
     with joined(cluster.address):

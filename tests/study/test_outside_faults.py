@@ -24,7 +24,7 @@ from tests.study.disturbances import after_first_report, rows
 from tests.study.drivers import CONTEXT
 from tests.study.made_up_results import result
 
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("one_ray")]
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.usefixtures("one_ray")]
 
 WRITTEN: dict[str, Any] = {
     "study": "leans",
