@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from study.spec import Resources
 from tests.study.made_up_searches import Trained
 from tests.study.worker_processes import MARK
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background: programs that they start would not hear it either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ[MARK] = f"tests of {os.getpid()}"
 
 
