@@ -107,7 +107,8 @@ def test_the_slurm_script_starts_ray_on_every_node_and_hands_on_the_exit_code(tm
     seen = calls(tmp_path, "gaplab")
     assert "ray start --block --num-cpus=16 --head --port=32345 --include-dashboard=false" in seen
     assert "ray start --block --num-cpus=16 --address=10.0.0.1:32345" in seen
-    assert [line.split()[4] for line in seen if line.startswith("srun") and " ray " in line] == ["--nodelist=node1", "--nodelist=node2"]
+    nodes = sorted(line.split()[4] for line in seen if line.startswith("srun") and " ray " in line)  # they start side by side
+    assert nodes == ["--nodelist=node1", "--nodelist=node2"]
     assert f"gaplab run spec.yaml --set a=b c --address 10.0.0.1:32345 --storage {tmp_path}/results" in seen
 
 

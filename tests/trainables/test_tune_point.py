@@ -95,7 +95,7 @@ def test_tunes_own_schedulers_run_points(scheduler: str, tmp_path: Path) -> None
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
-    rates = [1e-5, 0.02, 0.05, 0.1]
+    rates = [0.1, 0.05, 0.02, 1e-5]  # the worst last: by then there are others to be worse than
     schedulers = {
         "asha": lambda: ASHAScheduler(time_attr="epoch", max_t=6, grace_period=2, reduction_factor=2),
         "population": lambda: PopulationBasedTraining(
