@@ -19,8 +19,9 @@ def test_a_core_is_as_fast_as_a_longer_measurement_says() -> None:
         for _ in range(20):
             torch.mm(left, right)
         rate = 20 * 512**3 / (time.perf_counter() - begun)
-        speed = measure("cpu")
     finally:
         torch.set_num_threads(threads)
+    speed = measure("cpu")
+    assert torch.get_num_threads() == threads
     assert rate / 8 < speed.multiply_adds_per_second < 2 * rate, "half of a product's rate"
     assert 1e-7 < speed.seconds_per_step < 1e-2
