@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
-
-
 LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most mistakes have shown by then."""
 
@@ -97,8 +95,10 @@ def run(
 
         def planned(done: int) -> None:
             progress.planned(done)
-            if done == LONG_PLAN and address is None and not read_statuses(root):
-                early.begin()
+            if done == LONG_PLAN and address is None:
+                with suppress(ConfigError):  # a storage that cannot be read is no mistake of this point: it is said below
+                    if not read_statuses(root):
+                        early.begin()
 
         points = [] if spec.search.kind == "optuna" else declared_points(spec, planned)
         _check_image_files(spec, [point.config for point in points] or [spec.trial])

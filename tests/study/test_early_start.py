@@ -56,3 +56,13 @@ def test_a_mistake_that_shows_later_leaves_nothing(begun: list[bool], tmp_path: 
     assert begun == []
     assert not ray.is_initialized()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_cannot_be_read_is_no_mistake_of_a_point(begun: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_statuses(root: str, measures: tuple[str, ...] = ()) -> dict[str, str]:
+        raise ConfigError("--storage: it cannot be read")
+
+    monkeypatch.setattr(launch, "read_statuses", read_statuses)
+    with pytest.raises(ConfigError, match="^--storage: it cannot be read$"):
+        study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
+    assert begun == []
