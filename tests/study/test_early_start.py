@@ -63,6 +63,6 @@ def test_a_storage_that_cannot_be_read_is_no_mistake_of_a_point(begun: list[bool
         raise ConfigError("--storage: it cannot be read")
 
     monkeypatch.setattr(launch, "read_statuses", read_statuses)
-    with pytest.raises(ConfigError, match="^--storage: it cannot be read$"):
+    with pytest.raises(ConfigError, match=r"^--storage: it cannot be read$"):
         study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
     assert begun == []
