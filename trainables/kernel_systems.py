@@ -6,7 +6,8 @@ preconditioners; which one is a question of memory:
 - `float64`: the Cholesky factor of K + ridge I, its lower triangle alone, in block rows: n^2/2 numbers, so that 60,000 points take
   14.4 GB instead of the 28.8 GB of K. The answer is exact at once; the iterations only confirm it.
 - `float32`: the same factor in single precision, 7.2 GB for 60,000 points. Each iteration adds the digits that single
-  precision lost; a few reach float64 accuracy.
+  precision lost; a few reach float64 accuracy. Where K is near singular to single precision, there is no such factor or they are
+  many: then the float64 factor is made after all, if three quarters of the machine's memory hold it.
 - `low_rank`: K ~ F F^T from `rank` columns chosen by randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022, arXiv
   2207.06503, in blocks), and (F F^T + mu I)^-1 by the Woodbury identity (Diaz, Epperly, Frangella, Tropp and Webber 2023, arXiv
   2304.12465, with mu = ridge). Without a ridge there is no such mu: here it is the ridge plus the mean eigenvalue of K - F F^T.
@@ -18,6 +19,7 @@ long as it fits, unless n/(3d) iterations do (25 for 60,000 points in 784 dimens
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ from torch import Tensor
 Factor = Literal["float64", "float32", "low_rank"]
 _ROWS = 1024
 """Rows of K computed at a time."""
+
+_SHARE = 0.75
+"""Of a machine's memory, that a factor may have which single precision cannot replace."""
 
 
 class Kernel(Protocol):
@@ -112,7 +117,7 @@ def solve(
         targets: y, (n, outputs).
         ridge: at least 0.
         memory: largest factor that may be held, in bytes. It decides `factor` where that is left open: float64 if it fits (up to 44,000
-            points by default), else float32 (up to 62,000), else low_rank.
+            points by default), else float32 (up to 62,000; float64 all the same where that fails and the machine has room), else low_rank.
         rank: of the `low_rank` preconditioner.
         tolerance: largest residual, as in `Solved`.
         max_iterations: most steps; a warning says so when they do not reach the tolerance.
@@ -125,20 +130,44 @@ def solve(
     system = _System(kernel, points, ridge)
     targets = targets.to(points.device, torch.float64)
     chosen = factor or _factor_that_fits(len(points), memory)
-    precondition: Callable[[Tensor], Tensor]
     if chosen == "low_rank":
-        precondition = _LowRank(system, min(rank, len(points)), seed).solve
+        low_rank = _LowRank(system, min(rank, len(points)), seed)
+        solved = _refined(system, targets, chosen, low_rank.solve, tolerance, max_iterations)
+    elif chosen == "float32" and factor is None and 8 * _numbers(len(points)) <= _SHARE * _memory_of(points.device):
+        solved = _single_else_double(system, targets, tolerance, max_iterations)
     else:
-        precondition = _Cholesky(system, torch.float64 if chosen == "float64" else torch.float32).solve
-    answer, left_over, iterations = _conjugate_gradients(system.multiply, targets, precondition, tolerance, max_iterations)
-    residual = float(left_over.norm() / targets.norm()) if targets.any() else 0.0
-    if not residual <= tolerance:
+        solved = _factored(system, targets, chosen, tolerance, max_iterations)
+    if not solved.residual <= tolerance:
         warnings.warn(
-            f"the kernel system of {len(points)} points is solved to a relative residual of {residual:.1e}, not {tolerance:.1e}, after "
-            f"{iterations} iterations with the {chosen} factor: allow more iterations, more rank, or memory for a larger factor",
+            f"the kernel system of {len(points)} points is solved to a relative residual of {solved.residual:.1e}, not {tolerance:.1e}, "
+            f"after {solved.iterations} iterations with the {solved.factor} factor: allow more iterations, more rank, or memory for a "
+            "larger factor",
             stacklevel=2,
         )
-    return Solved(answer, targets - left_over - ridge * answer, residual, iterations, chosen)
+    return solved
+
+
+def _single_else_double(system: _System, targets: Tensor, tolerance: float, max_iterations: int) -> Solved:
+    """By the float32 factor while it is the cheaper way: there is one, and its iterations cost no more than the float64 factor."""
+    n, dimension = system.points.shape
+    try:
+        solved = _factored(system, targets, "float32", tolerance, min(max_iterations, 10 + n // (3 * dimension)))
+    except _SingularError:
+        solved = None
+    return solved if solved and solved.residual <= tolerance else _factored(system, targets, "float64", tolerance, max_iterations)
+
+
+def _factored(system: _System, targets: Tensor, factor: Literal["float64", "float32"], tolerance: float, max_iterations: int) -> Solved:
+    cholesky = _Cholesky(system, torch.float64 if factor == "float64" else torch.float32)
+    return _refined(system, targets, factor, cholesky.solve, tolerance, max_iterations)
+
+
+def _refined(
+    system: _System, targets: Tensor, factor: Factor, precondition: Callable[[Tensor], Tensor], tolerance: float, max_iterations: int
+) -> Solved:
+    answer, left_over, iterations = _conjugate_gradients(system.multiply, targets, precondition, tolerance, max_iterations)
+    residual = float(left_over.norm() / targets.norm()) if targets.any() else 0.0
+    return Solved(answer, targets - left_over - system.ridge * answer, residual, iterations, factor)
 
 
 def _check(points: Tensor, targets: Tensor, ridge: float) -> None:
@@ -154,8 +183,23 @@ def _check(points: Tensor, targets: Tensor, ridge: float) -> None:
 
 
 def _factor_that_fits(n: int, memory: float) -> Factor:
-    numbers = n * (n + _ROWS) / 2
-    return "float64" if 8 * numbers <= memory else "float32" if 4 * numbers <= memory else "low_rank"
+    return "float64" if 8 * _numbers(n) <= memory else "float32" if 4 * _numbers(n) <= memory else "low_rank"
+
+
+def _numbers(n: int) -> float:
+    """In the lower triangle of an (n, n) matrix, held as block rows."""
+    return n * (n + _ROWS) / 2
+
+
+def _memory_of(device: torch.device) -> float:
+    """All that the device has, in bytes."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[1])
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+class _SingularError(ValueError):
+    """A matrix has no Cholesky factor in the precision tried."""
 
 
 class _System:
@@ -212,7 +256,7 @@ class _Cholesky:
             own.diagonal().add_(lift)
             row[:, block], failed = torch.linalg.cholesky_ex(own)
             if failed:
-                raise ValueError(
+                raise _SingularError(
                     f"the kernel matrix of {len(diagonal)} points is singular to {dtype} precision: point {block.start + int(failed) - 1} "
                     "adds nothing to those before it. Give a ridge, leave out equal points, or (linear kernel) use linear_regression"
                 )

@@ -120,6 +120,34 @@ def test_singular_systems_are_said_to_be() -> None:
     assert solve(LinearKernel(), points, targets, ridge=1.0).residual < 1e-8
 
 
+def test_what_single_precision_cannot_solve_is_solved_in_double() -> None:
+    """A smooth kernel: its smallest eigenvalue, 4e-12 of the largest, is below float32's rounding and above float64's."""
+    points = torch.rand(150, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.randn(150, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    kernel = GaussianKernel(2.0)
+    gram = kernel(points, points)
+    with pytest.warns(UserWarning, match="with the float32 factor"):
+        assert solve(kernel, points, targets, factor="float32").residual > 1e-3
+    room_for_single_precision = 5 * 150 * (150 + 1024) / 2
+    solved = solve(kernel, points, targets, memory=room_for_single_precision)
+    assert solved.factor == "float64"
+    rounding = 150 * torch.finfo(torch.float64).eps * gram.norm() * solved.coefficients.norm()
+    assert (gram @ solved.coefficients - targets).norm() < 1e-8 * targets.norm() + rounding
+    assert rounding < 0.01 * targets.norm()
+
+
+def test_what_has_no_factor_in_single_precision_is_solved_in_double() -> None:
+    """Far from the origin the squared distances of float32 are wrong by more than they are."""
+    points = 300 + torch.rand(150, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    targets = torch.randn(150, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    kernel = GaussianKernel(8.0)
+    with pytest.raises(ValueError, match=r"singular to torch\.float32"):
+        solve(kernel, points, targets, factor="float32")
+    solved = solve(kernel, points, targets, memory=5 * 150 * (150 + 1024) / 2)
+    assert solved.factor == "float64"
+    assert solved.residual < 1e-8
+
+
 def test_too_few_iterations_are_said_to_be() -> None:
     points, targets = sample()
     with pytest.warns(UserWarning, match="after 2 iterations with the low_rank factor"):
