@@ -86,20 +86,29 @@ class Evaluation:
             if self._loss == "squared":
                 losses.append((logits.square().sum(1, keepdim=True) - 2 * own + 1) / 2)
             else:
-                losses.append(torch.log_softmax(logits, 1).gather(1, label).neg_())
+                scratch = samples.scratch_like(logits)
+                losses.append(torch.log_softmax(logits, 1, out=scratch).gather(1, label).neg_())
             right.append(own > logits.scatter_(1, label, float("-inf")).amax(1, keepdim=True))
         return torch.cat(losses, 2).squeeze(1), torch.cat(right, 2).squeeze(1).logical_not_()
 
 
 class _Stacked:
-    """Samples of several members in batches: their rows (K, b), or (1, b) where all have the same, and labels (K, 1, b)."""
+    """Samples of several members in batches: their rows (K, b), or (1, b) where all have the same images, and labels (K, 1, b)."""
 
     def __init__(self, samples: list[Samples]) -> None:
-        distinct = samples[:1] if all(one is samples[0] for one in samples) else samples
+        alike = all(one.inputs is samples[0].inputs and one.index is samples[0].index for one in samples)
+        distinct = samples[:1] if alike else samples
         self.inputs = StackedInputs([one.inputs for one in distinct])
         rows = torch.stack([one.index for one in distinct]).split(ROWS, 1) if samples else ()
         labels = torch.stack([one.labels for one in samples])[:, None].split(ROWS, 2) if samples else ()
         self.batches = list(zip(rows, labels, strict=True))
+        self._scratch: dict[torch.Size, Tensor] = {}
+
+    def scratch_like(self, logits: Tensor) -> Tensor:
+        """Memory of that shape, kept: fresh pages cost more than what is written to them."""
+        if logits.shape not in self._scratch:
+            self._scratch[logits.shape] = torch.empty_like(logits)
+        return self._scratch[logits.shape]
 
 
 def _mean(values: Tensor) -> list[float]:

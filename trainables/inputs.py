@@ -127,24 +127,32 @@ def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
 def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
     dataset = load(data)
     classes = classes_of(dataset.classes, corruption)
-    train_index, validation_index = split(dataset.train_labels, dataset.classes, data)
-    true = dataset.train_labels % classes
-    labels = corrupt_labels(true, classes, corruption)[train_index]
-    wrong = labels != true[train_index]
-    clean = true[validation_index]
+    train_index, validation_index = _subset(data, device)
+    used = torch.cat([train_index, validation_index]).cpu()
+    true = (dataset.train_labels % classes)[used]
+    labels = corrupt_labels(dataset.train_labels % classes, classes, corruption)[used]
     if corruption.level and corruption.kind in ("shuffled_pixels", "random_pixels", "gaussian"):
-        used = torch.cat([train_index, validation_index])
         train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
-        train_index, validation_index = torch.arange(len(used)).split([len(train_index), len(validation_index)])
+        train_index, validation_index = torch.arange(len(used), device=device).split([len(train_index), len(validation_index)])
     else:
         train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
-    train = Samples(train_inputs, train_index.to(device), labels.to(device), wrong.to(device))
-    validation = _clean_samples(train_inputs, validation_index, clean, device) if len(clean) else None
+    size = len(train_index)
+    train = Samples(train_inputs, train_index, labels[:size].to(device), (labels != true)[:size].to(device))
+    validation = _clean_samples(train_inputs, validation_index, true[size:]) if size < len(used) else None
     return PointData(train, validation, test, classes)
 
 
-def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor, device: torch.device) -> Samples:
-    return Samples(inputs, index.to(device), labels.to(device), torch.zeros(len(labels), dtype=torch.bool, device=device))
+@lru_cache(maxsize=64)
+def _subset(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
+    """See `trainables.data.split`: the same tensors for all points that train on the same images, so that these share batches."""
+    dataset = load(data)
+    train, validation = split(dataset.train_labels, dataset.classes, data)
+    return train.to(device), validation.to(device)
+
+
+def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor) -> Samples:
+    device = index.device
+    return Samples(inputs, index, labels.to(device), torch.zeros(len(labels), dtype=torch.bool, device=device))
 
 
 @lru_cache(maxsize=8)
@@ -155,7 +163,7 @@ def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: t
         _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, _full_range(dataset), device)
         for images in (dataset.train_images, dataset.test_images)
     )
-    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels % classes, device)
+    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels % classes)
 
 
 def _corrupted_images(
@@ -168,7 +176,7 @@ def _corrupted_images(
         for images, name in ((dataset.train_images[used], "train"), (dataset.test_images, "test"))
     )
     train, test = (_preprocess(images, preprocessing, *statistics, _full_range(dataset), device) for images in corrupted)
-    return train, _clean_samples(test, torch.arange(len(test)), dataset.test_labels, device)
+    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels)
 
 
 def _cropped(images: Tensor, preprocessing: str) -> Tensor:
