@@ -45,6 +45,11 @@ class Inputs:
         """Inputs of an image: C*H*W."""
         return self._pixels.shape[1]
 
+    @property
+    def ready(self) -> Tensor | None:
+        """All of them, (n, C*H*W) float32, unless they are made when they are gathered."""
+        return self._pixels if self._ready else None
+
     def gather(self, index: Tensor) -> Tensor:
         """(*index.shape, C*H*W) float32."""
         found = torch.empty(index.numel(), self.width, device=index.device)
@@ -70,6 +75,11 @@ class StackedInputs:
     def __init__(self, sources: list[Inputs]) -> None:
         self._sources = sources[:1] if all(source is sources[0] for source in sources) else sources
         self._memory: dict[torch.Size, tuple[Tensor, list[Tensor]]] = {}
+
+    @property
+    def shared(self) -> Tensor | None:
+        """The inputs (n, C*H*W) float32 that all rows are gathered from; None if they differ or are made when they are gathered."""
+        return self._sources[0].ready if len(self._sources) == 1 else None
 
     def gather(self, index: Tensor) -> Tensor:
         """(K, b, C*H*W) float32."""

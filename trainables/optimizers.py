@@ -36,9 +36,8 @@ class StackedOptimizer:
             steps: already taken by each new member.
         """
         device = parameters[0].device
-        per_parameter = 1 if self._rule.name == "sgd" else 2
         kept = self._moments if keep else []
-        self._moments = [torch.zeros_like(parameter) for parameter in parameters for _ in range(per_parameter)]
+        self._moments = self._zeros(parameters)
         for place, moment in enumerate(self._moments):
             if keep:
                 moment[: len(keep)] = kept[place][keep]
@@ -80,6 +79,10 @@ class StackedOptimizer:
     def state(self, member: int) -> list[Tensor]:
         """A copy of one member's moments."""
         return [moment[member].clone() for moment in self._moments]
+
+    def _zeros(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Moments to start from."""
+        return [torch.zeros_like(parameter) for parameter in parameters for _ in range(1 if self._rule.name == "sgd" else 2)]
 
     def _clip(self, gradients: list[Tensor]) -> None:
         squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]

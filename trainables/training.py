@@ -197,7 +197,7 @@ class Training:
         if self._engine is None or self._optimizer is None:
             shape = self._seated[0].data.image_shape
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
-            self._optimizer = StackedOptimizer(first.optimizer)
+            self._optimizer = self._engine.optimizer(first.optimizer)
         self._engine.seat(stayed, [member.module for member in new])
         self._optimizer.seat(stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new])
         samples = [member.data.train for member in self._seated]
@@ -227,6 +227,9 @@ class Training:
         optimizer.set_rates(torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device))
         size, classes, step = points[0].optimizer.batch_size, members[0].data.classes, 0
         for some, truths in zip(index.split(size * TARGET_BATCHES, 1), labels.split(size * TARGET_BATCHES, 1), strict=True):
+            if not self._augments and engine.descend(optimizer, self._inputs, some, truths, size, self._smoothing):
+                step += -(-some.shape[1] // size)
+                continue
             aims = soft_targets(truths, classes, self._smoothing)
             for rows, targets in zip(some.split(size, 1), aims.split(size, 2), strict=True):
                 inputs = self._inputs.gather(rows)
@@ -250,8 +253,7 @@ class Training:
         if due:
             assert self._engine is not None
             if self._evaluation is None or self._evaluation.members != due:
-                loss = self._seated[0].point.optimizer.loss
-                self._evaluation = Evaluation(due, [self._seated[place].data for place in due], loss)
+                self._evaluation = Evaluation(due, [self._seated[place].data for place in due])
             for place, score in zip(due, self._evaluation.scores(self._engine), strict=True):
                 scores[place] = score
         return scores

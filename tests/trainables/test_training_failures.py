@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from tests.trainables.made_up_points import CPU, alone, finish, point, saved_and_loaded, told, train
 from trainables.config import TrialConfig
+from trainables.engines.compiled import CompiledDense
 from trainables.engines.modules import ModuleEngine
 from trainables.engines.stacked import StackedDense
 from trainables.inputs import point_data
@@ -112,8 +114,11 @@ OUT_OF_MEMORY = {
 def limited(monkeypatch: pytest.MonkeyPatch, operation: str, most: int, error: Callable[[], Exception]) -> list[int]:
     """Let engines raise in an operation above so many members; the numbers of members that were tried."""
     tried: list[int] = []
-    for kind in (StackedDense, ModuleEngine):
-        original = getattr(kind, operation)
+    names = ("gradient", "descend") if operation == "gradient" else (operation,)
+    for kind, name in product((StackedDense, CompiledDense, ModuleEngine), names):
+        if name not in vars(kind):
+            continue
+        original = getattr(kind, name)
 
         def guarded(self: Any, *arguments: Any, original: Any = original, **named: Any) -> Any:
             members = len(arguments[0]) + len(arguments[1]) if operation == "seat" else len(self.parameters[0])
@@ -122,12 +127,12 @@ def limited(monkeypatch: pytest.MonkeyPatch, operation: str, most: int, error: C
                 raise error()
             return original(self, *arguments, **named)
 
-        monkeypatch.setattr(kind, operation, guarded)
+        monkeypatch.setattr(kind, name, guarded)
     return tried
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-@pytest.mark.parametrize("operation", ["gradient", "logits", "seat"])
+@pytest.mark.parametrize("operation", ["gradient", "losses", "seat"])
 @pytest.mark.parametrize("model", [{"model.width": 5}, {"model.width": 5, "model.batch_norm": True}])
 def test_out_of_memory_splits_the_pack_and_loses_nothing(
     blobs: str, monkeypatch: pytest.MonkeyPatch, kind: str, operation: str, model: Values

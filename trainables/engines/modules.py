@@ -5,8 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.config import Optimizer
 from trainables.engines import State, Stream
+from trainables.engines.losses import losses_and_mistakes
+from trainables.inputs import StackedInputs
 from trainables.models import ImageShape
+from trainables.optimizers import StackedOptimizer
 from trainables.streams import derive
 
 
@@ -34,6 +38,9 @@ class ModuleEngine:
             outputs = [module.eval()(self._images(images)).float() for module, images in zip(modules, inputs, strict=True)]
         return torch.stack(outputs).transpose(1, 2).contiguous()
 
+    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+        return losses_and_mistakes(self.logits, inputs, index, labels, members, self._loss)
+
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         for gradient in self.gradients:
             gradient.zero_()
@@ -48,6 +55,14 @@ class ModuleEngine:
             else:
                 loss = nn.functional.cross_entropy(outputs, target.T)
             loss.backward()
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return StackedOptimizer(rule)
+
+    def descend(
+        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+    ) -> bool:
+        return False
 
     def state(self, member: int) -> State:
         return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}

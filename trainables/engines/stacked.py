@@ -14,8 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.config import Optimizer
 from trainables.engines import State, Stream
+from trainables.engines.losses import losses_and_mistakes
+from trainables.inputs import StackedInputs
 from trainables.models.random_features import FourierFeatures
+from trainables.optimizers import StackedOptimizer
 from trainables.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
@@ -98,7 +102,7 @@ class StackedDense:
             joined = [kept[name]] if keep else []
             joined += [self._turned(name, torch.stack([state[name] for state in states]))] if states else []
             self._stacked[name] = torch.cat(joined).contiguous()
-        gradients = {name: torch.empty_like(self._stacked[name]) for name in self._trainable}
+        gradients = self._lay_out()
         self.parameters = [self._turned(name, self._stacked[name]) for name in self._trainable]
         self.gradients = [self._turned(name, gradients[name]) for name in self._trainable]
         self._weights = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
@@ -112,9 +116,16 @@ class StackedDense:
         self._drops = any(map(any, self._rates))
         self._memory: dict[tuple[int, int], _Memory] = {}
 
+    def _lay_out(self) -> State:
+        """Settle where the stacked parameters lie; memory for their gradients."""
+        return {name: torch.empty_like(self._stacked[name]) for name in self._trainable}
+
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         everyone = len(members) == len(self._weights[0])
         return self._forward(inputs, None, None if everyone else members, self._memory_for(inputs))[1]
+
+    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+        return losses_and_mistakes(self.logits, inputs, index, labels, members, self._loss)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else None
@@ -139,6 +150,14 @@ class StackedDense:
                 torch.sum(inner, 1, out=bias_gradient)
             outer, weight = inner, self._turned_weights[layer]
 
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return StackedOptimizer(rule)
+
+    def descend(
+        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+    ) -> bool:
+        return False
+
     def state(self, member: int) -> State:
         return {
             name: self._turned(name, tensor)[member].clone(memory_format=torch.contiguous_format) for name, tensor in self._stacked.items()
@@ -157,13 +176,7 @@ class StackedDense:
         def of_members(stacked: Tensor) -> Tensor:
             return stacked if members is None else stacked[members]
 
-        for name, amplitude in self._features:
-            frequencies, phases = (of_members(self._stacked[f"{name}.{part}"]) for part in ("frequencies", "phases"))
-            features = self._product(inputs, frequencies.transpose(1, 2), memory.features)
-            inputs = features.add_(phases[:, None, :]).cos_().mul_(amplitude)
-            if masks is not None:
-                inputs = inputs.mul_(masks[0])
-        passed = [inputs]
+        passed = [self._featured(inputs, masks, members, memory)]
         for layer, hidden in enumerate(memory.hidden):
             self._product(passed[-1], of_members(self._weights[layer]), hidden)
             bias = self._row_biases[layer]
@@ -177,6 +190,17 @@ class StackedDense:
         logits = self._product(of_members(self._weights[-1]), last, memory.logits)
         bias = self._row_biases[-1]
         return passed, logits if bias is None else logits.add_(of_members(bias))
+
+    def _featured(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Memory) -> Tensor:
+        """The inputs, or the fixed features of them that the first linear layer has for inputs."""
+        for name, amplitude in self._features:
+            stacked = (self._stacked[f"{name}.{part}"] for part in ("frequencies", "phases"))
+            frequencies, phases = stacked if members is None else (part[members] for part in stacked)
+            features = self._product(inputs, frequencies.transpose(1, 2), memory.features)
+            inputs = features.add_(phases[:, None, :]).cos_().mul_(amplitude)
+            if masks is not None:
+                inputs = inputs.mul_(masks[0])
+        return inputs
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Batched ``left @ right`` into `out`, the same bits for a member alone as in any stack."""

@@ -1,0 +1,187 @@
+"""`StackedDense` on a CPU in single precision: the steps of a member as machine code, one member after another.
+
+Batched products stream the activations of all members through the cache, once for each of some twenty operations. Here a
+member takes a step, and with plain SGD many, while what it needs stays in the second-level cache. `make bench` has the figures.
+
+Bit-equality (design promise 3): members do not meet, and a step has the same bits whether it is taken alone (`gradient`, then
+the optimizer) or as one of many (`descend`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import Optimizer, TrialConfig
+from trainables.engines import State, Stream, kernels
+from trainables.engines.losses import ROWS
+from trainables.engines.stacked import StackedDense
+from trainables.inputs import StackedInputs
+from trainables.optimizers import StackedOptimizer
+
+_CACHE_LINE = 16
+"""Floats; every parameter of every member begins one."""
+_Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class CompiledDense(StackedDense):
+    """See `trainables.engines.Engine`."""
+
+    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+        if inputs.shared is not None and not self._features:
+            return self._losses(inputs.shared, index, labels, members)
+        parts = []
+        for rows, own in zip(index.split(ROWS, 1), labels.split(ROWS, 1), strict=True):
+            batch = inputs.gather(rows)
+            if self._features:
+                batch = batch.expand(len(members), -1, -1)
+                batch = self._featured(batch, None, members, self._memory_for(batch))
+            places = torch.arange(batch.shape[0] * batch.shape[1]).reshape(batch.shape[:2])
+            parts.append(self._losses(batch.flatten(0, 1), places, own, members))
+        losses, mistakes = zip(*parts, strict=True)
+        return torch.cat(losses, 1), torch.cat(mistakes, 1)
+
+    def _losses(self, pixels: Tensor, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+        room = self._room(ROWS)
+        losses, mistakes = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
+        kernels.losses(
+            self.values.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(), labels.contiguous().numpy(),
+            ROWS, self._loss == "squared", room.hidden, room.logits.reshape(-1), room.rows.reshape(-1), room.batch, losses.numpy(),
+            mistakes.numpy(),
+        )  # fmt: skip
+        return losses, mistakes
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        masks = self._dropout_masks(inputs, streams) if self._drops else []
+        if self._features:
+            inputs = self._featured(inputs, masks or None, None, self._memory_for(inputs))
+            masks = masks[len(self._features) :]
+        flat, step = _flat(inputs)
+        room = self._room(inputs.shape[1])
+        each = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
+        kernels.gradient(
+            self.values.numpy(), self.slopes.numpy(), *self._shapes, flat, step, targets.contiguous().numpy(), each, bool(masks),
+            self._loss == "squared", room.hidden, room.inner, room.logits, room.rows,
+        )  # fmt: skip
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return CompiledSgd(rule, self) if rule.name == "sgd" else StackedOptimizer(rule)
+
+    def descend(
+        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+    ) -> bool:
+        pixels = inputs.shared
+        if self._drops or self._features or pixels is None or not isinstance(optimizer, CompiledSgd) or optimizer.clips:
+            return False
+        room = self._room(size)
+        smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
+        kernels.steps(
+            self.values.numpy(), self.slopes.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(), index.contiguous().numpy(),
+            labels.contiguous().numpy(), size, smoothed.numpy(), self._loss == "squared", room.hidden, room.inner, room.logits.reshape(-1),
+            room.rows.reshape(-1), room.batch, room.targets,
+        )  # fmt: skip
+        return True
+
+    def _lay_out(self) -> State:
+        self._begins, end = {}, 0
+        for name in self._trainable:
+            self._begins[name] = end
+            end += -(-self._stacked[name][0].numel() // _CACHE_LINE) * _CACHE_LINE
+        self.ends = np.array([*list(self._begins.values())[1:], end])
+        self.values, parameters = self._zeros()
+        self.slopes, gradients = self._zeros()
+        for name, parameter in parameters.items():
+            self._stacked[name] = parameter.copy_(self._stacked[name])
+        *inner, last = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
+        sizes = [inner[0].shape[1] if inner else last.shape[2], *(weight.shape[2] for weight in inner), last.shape[1]]
+        self._shapes = (
+            np.array(sizes),
+            np.array([self._begins[f"{name}.weight"] for name, _ in self._linear]),
+            np.array([self._begins.get(f"{name}.bias", -1) for name, _ in self._linear]),
+        )
+        self._rooms: dict[int, _Room] = {}
+        return gradients
+
+    def moments(self) -> tuple[Tensor, list[Tensor]]:
+        """Zeros, (K, P), and views of them that are shaped like `parameters`."""
+        rows, views = self._zeros()
+        return rows, [self._turned(name, view) for name, view in views.items()]
+
+    def _zeros(self) -> tuple[Tensor, State]:
+        """(K, P), and views of them that are shaped like the stacked parameters."""
+        rows = torch.zeros(len(self._stacked[self._trainable[0]]), int(self.ends[-1]))
+        views: State = {}
+        for name, begins in self._begins.items():
+            own = self._stacked[name][0]
+            views[name] = rows[:, begins : begins + own.numel()].unflatten(1, own.shape)
+        return rows, views
+
+    def _room(self, batch: int) -> _Room:
+        if batch not in self._rooms:
+            self._rooms[batch] = _Room(batch, self._shapes[0].tolist())
+        return self._rooms[batch]
+
+
+class CompiledSgd(StackedOptimizer):
+    """SGD whose moments stand like the engine's parameters, in rows of (K, P)."""
+
+    def __init__(self, rule: Optimizer, engine: CompiledDense) -> None:
+        super().__init__(rule)
+        self._engine = engine
+
+    @property
+    def clips(self) -> bool:
+        """Whether some member's gradient is clipped."""
+        return self._any_clip
+
+    @property
+    def state_of_all(self) -> tuple[_Floats, _Floats, _Floats, _Floats, np.ndarray[Any, np.dtype[np.int64]], bool]:
+        """Moments, rates, momenta, weight decays of each parameter, where parameters end, and whether this is Nesterov's rule."""
+        return self._rows.numpy(), self._each_rate, self._each_momentum, self._each_decay, self._engine.ends, self._rule.nesterov
+
+    def set_rates(self, rates: Tensor) -> None:
+        self._each_rate = rates.numpy()
+
+    def seat(
+        self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
+    ) -> None:
+        super().seat(keep, points, parameters, moments, steps)
+        self._each_momentum = self._momenta[0].reshape(-1).numpy()
+        self._each_decay = torch.stack([decay.reshape(-1) for decay in self._decays], 1).numpy()
+
+    def _zeros(self, parameters: list[Tensor]) -> list[Tensor]:
+        self._rows, views = self._engine.moments()
+        return views
+
+    def _decay(self, gradients: list[Tensor]) -> None:
+        """With the step."""
+
+    def _sgd(self, gradients: list[Tensor]) -> None:
+        kernels.descent(self._engine.values.numpy(), self._engine.slopes.numpy(), *self.state_of_all)
+
+
+class _Room:
+    """Working memory of one member's step on a batch."""
+
+    def __init__(self, batch: int, sizes: list[int]) -> None:
+        inputs, *hidden, classes = sizes
+        self.hidden = _floats(batch * sum(hidden))
+        self.inner = _floats(2, batch * max(hidden, default=0))
+        self.logits = _floats(classes, batch)
+        self.rows = _floats(5, batch)
+        self.batch = _floats(batch * inputs)
+        self.targets = _floats(classes * batch)
+
+
+def _floats(*shape: int) -> _Floats:
+    return torch.empty(shape).numpy()  # begins a cache line
+
+
+def _flat(inputs: Tensor) -> tuple[_Floats, int]:
+    """(K, B, D) as one row, and the floats from one member's to the next; 0 where all have the same."""
+    if inputs.stride(0) == 0:
+        return inputs[0].reshape(-1).numpy(), 0
+    return inputs.reshape(-1).numpy(), inputs[0].numel()
