@@ -148,7 +148,7 @@ def _set_environment() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_preload_python_modules": "trainables.tune",  # by the worker processes that Ray has ready
+        "RAY_preload_python_modules": "trainables.tune,trainables.engines.compiled",  # by the worker processes that Ray has ready
     }
 
 

@@ -6,6 +6,7 @@ it: a worker hands finished points to `sink` (which writes a record fragment) be
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections import Counter
@@ -111,6 +112,7 @@ class PackTrainable(tune.Trainable):
         jury: ray.actor.ActorHandle | None = None,
         distribution: Distribution | None = None,
     ) -> None:
+        gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
         self._device = _device()
         for path, text in sources.items():
             own_models.register(path, text)

@@ -14,11 +14,11 @@ import tempfile
 import time
 from typing import Any
 
-PLAIN_TRIALS, REUSE_TRIALS, GAPLAB_TRIALS = 10, 60, 4000
+PLAIN_TRIALS, REUSE_TRIALS, GAPLAB_TRIALS = 10, 60, 12_000
 SPEC: dict[str, Any] = {
     "study": "against-ray",
     "trial": {
-        "data": {"name": "digits", "train_size": 1024},
+        "data": {"name": "digits", "train_size": 1024, "seed": 0},
         "model": {"name": "mlp", "depth": 1, "width": 64},
         "optimizer": {"learning_rate": 0.1, "batch_size": 128},
         "budget": {"epochs": 30, "stop_at_train_error": None},
