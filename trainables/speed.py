@@ -12,7 +12,7 @@ _SIZE = {"cpu": 256, "cuda": 4096}
 _LAUNCHES_PER_STEP = 5
 """Of a member: about 80 in a step of an MLP with one hidden layer (`trainables.engines.stacked`), which a stack of 16 shares."""
 _SHARE_OF_PEAK = 0.5
-"""Of a matrix product's rate that training reaches (tests/benchmarks/bench_engine.py: 0.42 on a CPU from width 256)."""
+"""Of a matrix product's rate that training reaches (tests/benchmarks/bench_engine.py: 0.26 to 0.66 on a CPU, the more the wider)."""
 
 
 @dataclass(frozen=True)
