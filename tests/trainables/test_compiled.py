@@ -252,10 +252,16 @@ def test_other_precisions_and_devices_have_batched_products() -> None:
 
 
 def test_where_no_file_can_be_written_machine_code_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    def njit(cache: bool = False, **options: Any) -> Any:
+    def njit(*arguments: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(**options)
+        return numba.njit(*arguments, **options)
 
     monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels._compiled(lambda number: number + 1)(41) == 42  # type: ignore[func-returns-value]
+    counted = np.zeros(1, np.int64)
+
+    def count(numbers: Any) -> None:
+        numbers[0] += 1
+
+    kernels._compiled(numba.int64[::1])(count)(counted)
+    assert counted[0] == 1

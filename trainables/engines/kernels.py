@@ -39,13 +39,27 @@ llvmlite.binding.add_symbol("gaplab_sgemm", _sgemm_address())
 _sgemm: Any = types.ExternalFunction("gaplab_sgemm", types.void(*[types.voidptr] * 13))
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Machine code from its first call on, kept in a file where one can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither beside the source nor in the home folder
-        return njit(**options)(function)
+def _compiled(*arguments: types.Type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Machine code for arguments of these types, kept in a file where one can be written.
+
+    It is there when the module is imported, so that no point's time goes into compiling.
+    """
+
+    def decorator(function: Callable[..., None]) -> Callable[..., None]:
+        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+        try:
+            return njit(types.void(*arguments), cache=True, **options)(function)
+        except RuntimeError:  # neither beside the source nor in the home folder
+            return njit(types.void(*arguments), **options)(function)
+
+    return decorator
+
+
+_number, _flag = types.int64, types.boolean
+_vector, _matrix, _stack = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
+_numbers, _table, _flags = types.int64[::1], types.int64[:, ::1], types.boolean[:, ::1]
+_shapes = (_numbers, _numbers, _numbers)
+_rule = (_vector, _vector, _matrix, _numbers, _flag)
 
 
 @njit(inline="always")
@@ -229,7 +243,9 @@ def _judge(logits: Any, labels: Any, squared: bool, space: Any, lost: Any, mista
             lost[column] = np.log(space[2, column]) + (space[0, column] - right[column])
 
 
-@_compiled
+@_compiled(
+    _matrix, _numbers, *_shapes, _matrix, _table, _table, _number, _flag, _vector, _vector, _vector, _vector, _matrix, _flags
+)  # fmt: skip
 def losses(
     weights: Any, members: Any, sizes: Any, weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int,
     squared: bool, hidden: Any, logits: Any, space: Any, batch: Any, lost: Any, mistakes: Any,
@@ -319,7 +335,9 @@ def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentu
         begins = end
 
 
-@_compiled
+@_compiled(
+    _matrix, _matrix, *_shapes, _vector, _number, _stack, _matrix, _flag, _flag, _vector, _matrix, _matrix, _matrix
+)  # fmt: skip
 def gradient(
     weights: Any, gradients: Any, sizes: Any, weights_at: Any, biases_at: Any, inputs: Any, step: int, targets: Any, masks: Any,
     drops: bool, squared: bool, hidden: Any, inner: Any, logits: Any, space: Any,
@@ -340,7 +358,7 @@ def gradient(
         )  # fmt: skip
 
 
-@_compiled
+@_compiled(_matrix, _matrix, _matrix, *_rule)
 def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool) -> None:
     """A step of each member: (K, P) of each, rates and momenta (K,), decays (K, parameters)."""
     for member in range(len(weights)):
@@ -348,7 +366,10 @@ def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any
         _member_descent(weights[member], gradients[member], moments[member], rate, momentum, decays[member], ends, nesterov)
 
 
-@_compiled
+@_compiled(
+    _matrix, _matrix, _matrix, *_rule, *_shapes, _matrix, _table, _table, _number, _vector, _flag, _vector, _matrix, _vector, _vector,
+    _vector, _vector,
+)  # fmt: skip
 def steps(
     weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool, sizes: Any,
     weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int, smoothing: Any, squared: bool, hidden: Any,
