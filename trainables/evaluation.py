@@ -29,7 +29,10 @@ class Score:
 
     def as_columns(self) -> dict[str, Any]:
         """All but `train_mistakes`, (n,) bool."""
-        return {column.name: getattr(self, column.name) for column in fields(self)[:-1]}
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+_COLUMNS = [column.name for column in fields(Score)[:-1]]
 
 
 class Evaluation:

@@ -8,6 +8,7 @@ operations whatever its neighbours' values, so its bits do not depend on them.
 from __future__ import annotations
 
 from functools import reduce
+from math import cos, pi
 
 import torch
 from torch import Tensor
@@ -129,13 +130,13 @@ def rate_at(point: TrialConfig, epoch: int) -> float:
     >>> rate_at(TrialConfig(optimizer=Optimizer(learning_rate=0.1, schedule="exponential", decay=0.5)), 2)
     0.025
     """
-    from math import cos, pi
-
     rule = point.optimizer
-    factors = {
-        "constant": 1.0,
-        "exponential": rule.decay**epoch,
-        "step": rule.decay ** (epoch // rule.decay_every),
-        "cosine": (1 + cos(pi * epoch / max(1, point.budget.epochs))) / 2,
-    }
-    return rule.learning_rate * factors[rule.schedule]
+    if rule.schedule == "exponential":
+        factor = rule.decay**epoch
+    elif rule.schedule == "step":
+        factor = rule.decay ** (epoch // rule.decay_every)
+    elif rule.schedule == "cosine":
+        factor = (1 + cos(pi * epoch / max(1, point.budget.epochs))) / 2
+    else:
+        factor = 1.0
+    return rule.learning_rate * factor

@@ -390,9 +390,11 @@ def steps(
             count = min(size, many - start)
             _gather(pixels, index[member, start : start + count], batch)
             aims = targets[: classes * count].reshape(classes, count)
+            own_labels = labels[member, start : start + count]
             for row in range(classes):
+                aim = aims[row]
                 for column in range(count):
-                    aims[row, column] = (kept if labels[member, start + column] == row else np.float32(0)) + spread
+                    aim[column] = (kept if own_labels[column] == row else np.float32(0)) + spread
             own_logits, own_space = logits[: classes * count].reshape(classes, count), space[: 5 * count].reshape(5, count)
             _member_gradient(
                 _address(batch, 0), weights[member], gradients[member], sizes, weights_at, biases_at, aims, hidden, False, squared, hidden,
