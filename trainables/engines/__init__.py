@@ -65,7 +65,7 @@ class Engine(Protocol):
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
         """What steps `parameters` by `gradients`."""
-        ...
+        return StackedOptimizer(rule)
 
     def descend(
         self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
@@ -77,7 +77,7 @@ class Engine(Protocol):
             inputs: of which `index` (K, m) takes the samples, `size` a batch, with `labels` (K, m).
             smoothing: (K,), the share of a target's weight that is spread over all classes; None for none.
         """
-        ...
+        return False
 
     def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
         """Go on with the members `keep` (their places now), followed by new ones, each with its own module's dropout rate."""

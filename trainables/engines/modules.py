@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Optimizer
-from trainables.engines import State, Stream
+from trainables.engines import Engine, State, Stream
 from trainables.engines.losses import losses_and_mistakes
 from trainables.inputs import StackedInputs
 from trainables.models import ImageShape
-from trainables.optimizers import StackedOptimizer
 from trainables.streams import derive
 
 
-class ModuleEngine:
+class ModuleEngine(Engine):
     """See `trainables.engines.Engine`. Batch norm and dropout act as in PyTorch, dropout from the member's own seed."""
 
     def __init__(self, loss: str, precision: str, image_shape: ImageShape) -> None:
@@ -55,14 +53,6 @@ class ModuleEngine:
             else:
                 loss = nn.functional.cross_entropy(outputs, target.T)
             loss.backward()
-
-    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
-        return StackedOptimizer(rule)
-
-    def descend(
-        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
-    ) -> bool:
-        return False
 
     def state(self, member: int) -> State:
         return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}

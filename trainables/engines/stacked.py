@@ -14,12 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Optimizer
-from trainables.engines import State, Stream
+from trainables.engines import Engine, State, Stream
 from trainables.engines.losses import losses_and_mistakes
 from trainables.inputs import StackedInputs
 from trainables.models.random_features import FourierFeatures
-from trainables.optimizers import StackedOptimizer
 from trainables.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
@@ -80,7 +78,7 @@ def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.de
     return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(room / each)))
 
 
-class StackedDense:
+class StackedDense(Engine):
     """See `trainables.engines.Engine`."""
 
     def __init__(self, template: nn.Module, loss: str, precision: str) -> None:
@@ -149,14 +147,6 @@ class StackedDense:
             if bias_gradient is not None:
                 torch.sum(inner, 1, out=bias_gradient)
             outer, weight = inner, self._turned_weights[layer]
-
-    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
-        return StackedOptimizer(rule)
-
-    def descend(
-        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
-    ) -> bool:
-        return False
 
     def state(self, member: int) -> State:
         return {
