@@ -76,6 +76,7 @@ class CompiledDense(StackedDense):
         pixels = inputs.shared
         if self._drops or self._features or pixels is None or not isinstance(optimizer, CompiledSgd) or optimizer.clips:
             return False
+        size = min(size, index.shape[1])
         room = self._room(size)
         smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
         kernels.steps(
