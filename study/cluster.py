@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -128,6 +129,7 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
             yield (resources.workers or fits) if address else fits  # what does not fit yet may come
     finally:
         if ours:
+            gc.collect()  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
             ray.shutdown()
 
 
