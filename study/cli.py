@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database
 def main() -> None:
     """The entry point: runs `app` and turns the user's mistakes into sentences."""
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    sys.unraisablehook = _interrupt_again
     try:
         app()
     except KeyboardInterrupt:
@@ -47,6 +49,14 @@ def main() -> None:
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Deliver a Ctrl-C once more that Python dropped, because it came inside a destructor or a callback."""
+    if dropped.exc_type is KeyboardInterrupt:
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _is_mistake(error: ValueError) -> bool:

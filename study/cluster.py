@@ -127,9 +127,10 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
         fits = _fitting(resources, ray.cluster_resources())
         with here:
             yield (resources.workers or fits) if address else fits  # what does not fit yet may come
-    finally:
         if ours:
             gc.collect()  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
+    finally:
+        if ours:
             ray.shutdown()
 
 
