@@ -59,12 +59,11 @@ class CompiledDense(StackedDense):
         if self._features:
             inputs = self._featured(inputs, masks or None, None, self._memory_for(inputs))
             masks = masks[len(self._features) :]
-        flat, step = _flat(inputs)
         room = self._room(inputs.shape[1])
         each = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
         kernels.gradient(
-            self.values.numpy(), self.slopes.numpy(), *self._shapes, flat, step, targets.contiguous().numpy(), each, bool(masks),
-            self._loss == "squared", room.hidden, room.inner, room.logits, room.rows,
+            self.values.numpy(), self.slopes.numpy(), *self._shapes, inputs.contiguous().numpy(), targets.contiguous().numpy(), each,
+            bool(masks), self._loss == "squared", room.hidden, room.inner, room.logits, room.rows,
         )  # fmt: skip
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
@@ -179,10 +178,3 @@ class _Room:
 
 def _floats(*shape: int) -> _Floats:
     return torch.empty(shape).numpy()  # begins a cache line
-
-
-def _flat(inputs: Tensor) -> tuple[_Floats, int]:
-    """(K, B, D) as one row, and the floats from one member's to the next; 0 where all have the same."""
-    if inputs.stride(0) == 0:
-        return inputs[0].reshape(-1).numpy(), 0
-    return inputs.reshape(-1).numpy(), inputs[0].numel()

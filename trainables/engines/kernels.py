@@ -336,16 +336,16 @@ def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentu
 
 
 @_compiled(
-    _matrix, _matrix, *_shapes, _vector, _number, _stack, _matrix, _flag, _flag, _vector, _matrix, _matrix, _matrix
+    _matrix, _matrix, *_shapes, _stack, _stack, _matrix, _flag, _flag, _vector, _matrix, _matrix, _matrix
 )  # fmt: skip
 def gradient(
-    weights: Any, gradients: Any, sizes: Any, weights_at: Any, biases_at: Any, inputs: Any, step: int, targets: Any, masks: Any,
+    weights: Any, gradients: Any, sizes: Any, weights_at: Any, biases_at: Any, inputs: Any, targets: Any, masks: Any,
     drops: bool, squared: bool, hidden: Any, inner: Any, logits: Any, space: Any,
 ) -> None:  # fmt: skip
     """Of each member's mean loss, (K, P).
 
     Args:
-        inputs: all members' batches; that of one begins `step` floats after another's.
+        inputs: (K, B, sizes[0]).
         targets: (K, classes, B).
         masks: (K, activations), 0 or 1/(1 - rate), or (1, 0) if nothing `drops`.
         hidden, inner, logits, space: working memory, (B * all hidden,), (2, B * widest hidden), (classes, B), (5, B).
@@ -353,7 +353,7 @@ def gradient(
     call = _call()
     for member in range(len(weights)):
         _member_gradient(
-            _address(inputs, step * member), weights[member], gradients[member], sizes, weights_at, biases_at, targets[member],
+            _address(inputs[member], 0), weights[member], gradients[member], sizes, weights_at, biases_at, targets[member],
             masks[member if drops else 0], drops, squared, hidden, inner, logits, space, call,
         )  # fmt: skip
 
