@@ -43,7 +43,7 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def fields_page() -> str:
     """Every field of a point: default, range, meaning."""
-    from trainables.config import GROUPS, TrialConfig, range_of
+    from trainables.point.config import GROUPS, TrialConfig, range_of
 
     page = "# Fields of a point\n\nWhat a spec may set under `trial:` and vary under `space:`.\n\n"
     for group, kind in GROUPS.items():
@@ -63,7 +63,7 @@ def fields_page() -> str:
 
 def columns_page() -> str:
     """Every column of records and curves."""
-    from study.records import CURVES, RECORDS, SAMPLES
+    from study.records.records import CURVES, RECORDS, SAMPLES
 
     def rows(schema: Any) -> Iterable[tuple[str, str, str]]:
         for column in schema:
@@ -101,8 +101,8 @@ def measures_page() -> str:
 
 def models_page() -> str:
     """Every family, its defaults and its parameters on images of 28x28x3 or the smallest that it takes."""
-    from trainables.config import Model
     from trainables.models import families, fixed, parameter_count
+    from trainables.point.config import Model
 
     def count(family: Any) -> str:
         if family.name in fixed.FAMILIES:

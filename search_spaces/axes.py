@@ -9,7 +9,7 @@ from math import exp, log
 from sys import float_info
 from typing import Any
 
-from trainables.config import ConfigError
+from trainables.point.config import ConfigError
 
 MOST_VALUES = 1_000_000
 """Of one axis: a slip such as ``range: 1e12`` written out must not fill the memory."""

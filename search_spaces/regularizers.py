@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.config import ConfigError, TrialConfig
+from trainables.point.config import ConfigError, TrialConfig
 
 Bounds = tuple[float, float]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from trainables import image_files, solving
-from trainables.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig, sizes_only
-from trainables.corruption import classes_of
-from trainables.data import Dataset, load
-from trainables.inputs import input_shape
+from trainables.data import image_files
+from trainables.data.corruption import classes_of
+from trainables.data.datasets import Dataset, load
+from trainables.data.inputs import input_shape
+from trainables.least_squares import solving
 from trainables.models import ImageShape, family, multiply_adds, parameter_count
+from trainables.point.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig, sizes_only
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""

@@ -20,12 +20,12 @@ import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from trainables import own_models
-from trainables.config import IMAGE_FILES, ConfigError, TrialConfig, flatten, with_fields
-from trainables.data import Dataset, share
-from trainables.files_training import FilesTraining
+from trainables.data.datasets import Dataset, share
+from trainables.models import custom as own_models
+from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig, flatten, with_fields
 from trainables.resolution import resolve
-from trainables.training import Jury, Result, Training
+from trainables.training.files_training import FilesTraining
+from trainables.training.loop import Jury, Result, Training
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
@@ -96,7 +96,7 @@ class PackTrainable(tune.Trainable):
         measures: complexity measures of every trained network, by name.
         sink: records results.
         point_seconds: a point that takes longer has failed.
-        jury: an actor whose `judge` says which members leave early (see `trainables.training.Training`); None for no one.
+        jury: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
         distribution: of points on image files.
     """
 
@@ -141,7 +141,7 @@ class PackTrainable(tune.Trainable):
         if not points[0].data.name.startswith(IMAGE_FILES):
             return Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
         if by and by.processes:
-            from trainables.distributed import DistributedTraining  # here alone: it brings Ray Train
+            from trainables.training.distributed import DistributedTraining  # here alone: it brings Ray Train
 
             return DistributedTraining(points, self._sources, by)
         return FilesTraining(points, self._device, loaders=max(0, int(by.cpus) - 1) if by else 0)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from study.records import RECORDS
-from trainables.config import TrialConfig, flatten, with_fields
+from study.records.records import RECORDS
+from trainables.point.config import TrialConfig, flatten, with_fields
 
 SAMPLES = 1000
 

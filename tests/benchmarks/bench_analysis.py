@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from study.records import CURVES, RECORDS
-from trainables.config import TrialConfig, flatten
+from study.records.records import CURVES, RECORDS
+from trainables.point.config import TrialConfig, flatten
 
 CAPACITIES, LEVELS, SEEDS, EPOCHS = 200, 50, 100, 50
 """A million records: every capacity at every level with every seed; 50 million curve rows."""

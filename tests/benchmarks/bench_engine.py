@@ -70,9 +70,9 @@ def _fastest(epoch: Callable[[], object]) -> float:
 def time_gaplab() -> dict[str, float]:
     import torch
 
-    from trainables.config import Budget, Data, Model, Optimizer, TrialConfig
+    from trainables.point.config import Budget, Data, Model, Optimizer, TrialConfig
     from trainables.resolution import resolve
-    from trainables.training import Training
+    from trainables.training.loop import Training
 
     torch.set_num_threads(1)
     times = {}

@@ -36,7 +36,7 @@ def main() -> None:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU here: nothing was measured")
     device = torch.device(chosen.device)
-    from trainables import data
+    from trainables.data import datasets as data
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (chosen.samples + 1000, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -62,9 +62,9 @@ def main() -> None:
 
 
 def _family(name: str, width: int, members: int, device: torch.device, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    from trainables.config import Budget, Data, Model, Optimizer, TrialConfig
+    from trainables.point.config import Budget, Data, Model, Optimizer, TrialConfig
     from trainables.resolution import resolve, work
-    from trainables.training import Training
+    from trainables.training.loop import Training
 
     points = [
         resolve(
@@ -89,7 +89,7 @@ def _family(name: str, width: int, members: int, device: torch.device, images: t
 
 
 def _plain_module(point: Any, device: torch.device) -> nn.Module:
-    from trainables.inputs import point_data
+    from trainables.data.inputs import point_data
     from trainables.models import build
 
     return build(point.model, 0.0, point_data(point, device).image_shape, 10, seed=0).to(device)

@@ -43,8 +43,8 @@ def measure() -> dict[str, Any]:
 
 def _packs(preset: str) -> dict[Any, list[Any]]:
     """Every eighth point, in packs of one signature."""
-    from study.plan import declared_points
-    from study.spec import read_spec
+    from study.plan.points import declared_points
+    from study.spec.reading import read_spec
 
     packs: dict[Any, list[Any]] = defaultdict(list)
     for point in declared_points(read_spec(preset))[::SHARE]:
@@ -53,7 +53,7 @@ def _packs(preset: str) -> dict[Any, list[Any]]:
 
 
 def _seconds(packs: dict[Any, list[Any]], measures: tuple[str, ...]) -> float:
-    from trainables.training import Training
+    from trainables.training.loop import Training
 
     start = time.process_time()
     for pack in packs.values():

@@ -1,6 +1,6 @@
 """Searches: how good suggestions are when they come in packs, and trials a second against Ray's own OptunaSearch.
 
-Quality: a cheap objective with a known optimum of 0, told through the same `study.search.Search` (records and journal on
+Quality: a cheap objective with a known optimum of 0, told through the same `study.search.search.Search` (records and journal on
 disk, only the training left out). TPE one at a time, eight and 32 at once, and random search have 96 trials each, over 24
 seeds. Differences are paired over seeds; intervals are Student's t, 95 %.
 
@@ -61,10 +61,10 @@ def known(point: Any) -> float:
 
 def best_found(sampler: str, at_once: int, seed: int, trials: int = TRIALS) -> float:
     """The best value of one search on the known objective."""
-    from study.records import FragmentWriter, Provenance
-    from study.search import Search
-    from study.spec import understand
-    from trainables.training import Result
+    from study.records.records import FragmentWriter, Provenance
+    from study.search.search import Search
+    from study.spec.reading import understand
+    from trainables.training.loop import Result
 
     search = {"kind": "optuna", "sampler": sampler, "at_once": at_once, "seed": seed, "trials": trials}
     with tempfile.TemporaryDirectory() as root:
@@ -186,9 +186,9 @@ def seconds(search: Callable[[], None], cluster: AbstractContextManager[object])
 def speed() -> dict[str, float]:
     from ray import tune  # noqa: F401 - imported by now, for both
 
-    from study import launch, search, searcher  # noqa: F401
-    from study.cluster import connected
-    from study.spec import Resources
+    from study.launch.cluster import connected
+    from study.search import search, searcher  # noqa: F401
+    from study.spec.reading import Resources
 
     os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", None)  # plain Tune runs as it comes
     tune_running, tune_all = seconds(search_with_tune, tunes_ray())

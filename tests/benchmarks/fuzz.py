@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from study.records import FragmentWriter, Provenance, fragments
+from study.records.records import FragmentWriter, Provenance, fragments
 from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged
 from tests.study.made_up_results import result
-from trainables.limits import within
+from trainables.training.limits import within
 
 LONGEST = 20.0
 """Seconds for one input; one that takes longer hangs."""

@@ -12,8 +12,8 @@ from search_spaces.axes import Distribution, Values
 from search_spaces.conditional import SWITCH, in_order, suggest
 from search_spaces.regularizers import REGULARIZERS, STRENGTHS, regularizer_axes
 from search_spaces.space import Space
-from study.spec import understand
-from trainables.config import ConfigError, Data, Model, Optimizer, TrialConfig, field_types
+from study.spec.reading import understand
+from trainables.point.config import ConfigError, Data, Model, Optimizer, TrialConfig, field_types
 
 DECAY, SCHEDULE, MIXUP = "optimizer.decay", "optimizer.schedule", "regularizers.mixup"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from study import cli
-from study.cluster import connected
-from study.spec import Resources
+from study.cli import app as cli
+from study.launch.cluster import connected
+from study.spec.reading import Resources
 from tests.study.made_up_searches import Trained
 from tests.study.worker_processes import MARK
 

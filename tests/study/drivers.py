@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mlflow", "ray.tune", "study.launch", "study.breaker", "trainables.tune", "tests.study.drivers"])
+CONTEXT.set_forkserver_preload(["mlflow", "ray.tune", "study.launch.run", "study.launch.breaker", "trainables.tune", "tests.study.drivers"])
 
 
 def drive(written: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -26,8 +26,8 @@ def head(told: Connection) -> None:
     """Start Ray with two workers, tell its address, and keep it until this process is killed, which ends it with all of its own."""
     import ray
 
-    from study.cluster import connected
-    from study.spec import Resources
+    from study.launch.cluster import connected
+    from study.spec.reading import Resources
 
     with connected(Resources(workers=2), None):
         told.send(ray.get_runtime_context().gcs_address)

@@ -8,9 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from study.records import fragments, read_fragments, statuses
-from study.spec import PRESETS, preset_names, read_spec
-from trainables.config import ConfigError, field_types
+from study.records.records import fragments, read_fragments, statuses
+from study.spec.reading import PRESETS, preset_names, read_spec
+from trainables.point.config import ConfigError, field_types
 
 WORDS = [
     *("study", "trial", "space", "search", "resources", "replicates", "measures", "tracking", "imports", "published", "scales", "values"),

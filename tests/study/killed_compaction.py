@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from study import compaction
+from study.records import compaction
 
 STEPS = count()
 

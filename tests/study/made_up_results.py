@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainables.config import Budget, Data, Model, TrialConfig, with_fields
+from trainables.point.config import Budget, Data, Model, TrialConfig, with_fields
 from trainables.resolution import resolve
-from trainables.training import Result
+from trainables.training.loop import Result
 
 TRIAL = TrialConfig(data=Data(name="synthetic", dimension=4, classes=3, train_size=60), model=Model(width=4), budget=Budget(epochs=3))
 

@@ -12,13 +12,13 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.optuna_storage import JOURNAL
-from study.plan import Point
-from study.records import FragmentWriter, Provenance
-from study.search import Search
-from study.spec import Spec, understand
-from trainables.config import TrialConfig
-from trainables.training import Result
+from study.plan.points import Point
+from study.records.records import FragmentWriter, Provenance
+from study.search.search import Search
+from study.search.storage import JOURNAL
+from study.spec.reading import Spec, understand
+from trainables.point.config import TrialConfig
+from trainables.training.loop import Result
 
 SPACE: dict[str, Any] = {
     "optimizer.learning_rate": {"log_uniform": {"low": 1e-3, "high": 1.0}},

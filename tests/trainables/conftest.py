@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from trainables import models, own_models
+from trainables import models
+from trainables.models import custom as own_models
 
 settings.register_profile("gaplab", derandomize=True, database=None, deadline=None)
 settings.load_profile("gaplab")

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from trainables.config import TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
 from trainables.resolution import resolve
-from trainables.training import Result, Training
+from trainables.training.loop import Result, Training
 
 CPU = torch.device("cpu")
 

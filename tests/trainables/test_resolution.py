@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import point
-from trainables.config import ConfigError, Model, TrialConfig, flatten, with_fields
 from trainables.models import families, parameter_count
+from trainables.point.config import ConfigError, Model, TrialConfig, flatten, with_fields
 from trainables.resolution import REACH, capacity, resolve
 
 DIGITS = 1437

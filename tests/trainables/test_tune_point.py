@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import ConfigError, TrialConfig, with_fields
 from trainables.resolution import resolve
-from trainables.training import Training
+from trainables.training.loop import Training
 from trainables.tune import PointTrainable
 
 FIELDS: dict[str, Any] = {

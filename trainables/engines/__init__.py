@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Optimizer
-from trainables.inputs import StackedInputs
+from trainables.data.inputs import StackedInputs
+from trainables.engines.optimizers import StackedOptimizer
 from trainables.models import ImageShape
-from trainables.optimizers import StackedOptimizer
+from trainables.point.config import Optimizer
 
 if TYPE_CHECKING:
     from trainables.engines.stacked import StackedDense
@@ -27,7 +27,7 @@ State = dict[str, Tensor]
 
 
 Stream = tuple[int, str, int, int]
-"""A random stream: seed, name, epoch, step (see `trainables.streams`)."""
+"""A random stream: seed, name, epoch, step (see `trainables.point.streams`)."""
 
 
 class Engine(Protocol):

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import Optimizer, TrialConfig
+from trainables.data.inputs import StackedInputs
 from trainables.engines import State, Stream, kernels
 from trainables.engines.losses import ROWS
+from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.stacked import StackedDense
-from trainables.inputs import StackedInputs
-from trainables.optimizers import StackedOptimizer
+from trainables.point.config import Optimizer, TrialConfig
 
 _CACHE_LINE = 16
 """Floats; every parameter of every member begins one."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.inputs import StackedInputs
+from trainables.data.inputs import StackedInputs
 
 ROWS = 256
 """Samples evaluated at once. Fixed, because the bits of a product could depend on it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.data.inputs import StackedInputs
 from trainables.engines import Engine, State, Stream
 from trainables.engines.losses import losses_and_mistakes
-from trainables.inputs import StackedInputs
 from trainables.models import ImageShape
-from trainables.streams import derive
+from trainables.point.streams import derive
 
 
 class ModuleEngine(Engine):

@@ -14,11 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.data.inputs import StackedInputs
 from trainables.engines import Engine, State, Stream
 from trainables.engines.losses import losses_and_mistakes
-from trainables.inputs import StackedInputs
 from trainables.models.random_features import FourierFeatures
-from trainables.streams import generator
+from trainables.point.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
 """Working set of a stack on a CPU: about one and a half times a core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from trainables.config import ConfigError
+from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

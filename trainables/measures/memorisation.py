@@ -18,7 +18,7 @@ from trainables.measures import Subject, measure
 def mean_forgetting_events(subject: Subject) -> float:
     """Mean over training samples of `forgetting_events`. Naming it also keeps what the network does on each sample.
 
-    That table, ``STORAGE/STUDY/samples``, has a row a point; `study.records.SAMPLES` says what of. NaN without the history of training.
+    That table, ``STORAGE/STUDY/samples``, has a row a point; `study.records.records.SAMPLES` says what of. NaN without the history of training.
     """
     if not subject.right:
         return float("nan")

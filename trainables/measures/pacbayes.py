@@ -23,7 +23,7 @@ from torch import Tensor
 from trainables.measures import Common, Subject, measure
 from trainables.measures.layers import accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
-from trainables.streams import generator
+from trainables.point.streams import generator
 
 EPSILON = 1e-3
 """Least noise of a weight in the magnitude-aware forms, so that a weight of 0 is perturbed too."""

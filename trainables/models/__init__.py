@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from trainables.config import ConfigError, Model
+from trainables.point.config import ConfigError, Model
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,8 +11,8 @@ from math import prod
 
 from torch import nn
 
-from trainables.config import Model
 from trainables.models import ImageShape, model_family
+from trainables.point.config import Model
 
 
 def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:

@@ -12,8 +12,8 @@ from math import pi, prod, sqrt
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Model
 from trainables.models import ImageShape, model_family
+from trainables.point.config import Model
 
 
 class FourierFeatures(nn.Module):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from trainables.config import Model
 from trainables.models import ImageShape, model_family
+from trainables.point.config import Model
 
 
 class PreActivationBlock(nn.Module):

@@ -1,0 +1,181 @@
+"""What the pictures share: lines with bands, axes, the legend, and the note that says how to read them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from analysis.figures.lines import FEW_LINES, Line
+from analysis.figures.style import words
+from analysis.statistics.aggregate import LEVEL, Interval, outcomes
+from analysis.statistics.moments import moment_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHES = (0, (3, 1.5))
+FIT_NOTE = "Filled: reached the train target. Hollow: did not."
+_MOST_MARKERS = 16
+"""Markers of one line: more of them hide it."""
+_INTERVALS = {
+    "t": "Student t intervals of these means",
+    "bootstrap": "bootstrap intervals of these means (expanded percentile, over seeds)",
+}
+
+
+def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **look: Any) -> None:
+    """Draw means with their bands.
+
+    Args:
+        panel: where.
+        line: its rows have the columns ``x``, ``y``, ``y.low``, ``y.high`` and, with ``fit``, ``interpolated``; sorted by x.
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        fit: tell seeds that fit (solid, filled markers) from those that did not (dashed, hollow).
+        look: passed on to every plot.
+    """
+    if not fit:
+        _draw_means(panel, line, line.rows, x, y, linestyle="-", markerfacecolor=line.colour, **look)
+        return
+    reached = pc.fill_null(line.rows["interpolated"], False)
+    fitted, unfitted = line.rows.filter(reached), line.rows.filter(pc.invert(reached))
+    _draw_means(panel, line, fitted, x, y, linestyle="-", markerfacecolor=line.colour, **look)
+    _draw_means(panel, line, unfitted, x, y, linestyle=DASHES, markerfacecolor="white", **look)
+    if unfitted.num_rows and fitted.num_rows and line.numbers(x, unfitted)[-1] < line.numbers(x, fitted)[0]:
+        ends = [(line.numbers(column, unfitted)[-1], line.numbers(column, fitted)[0]) for column in (x, y)]
+        panel.plot(*ends, linestyle=DASHES, color=line.colour, zorder=1.5)
+
+
+def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look: Any) -> None:
+    xs, low, high = (line.numbers(column, rows) for column in (x, f"{y}.low", f"{y}.high"))
+    panel.fill_between(xs, low, high, color=line.colour, alpha=line.band, linewidth=0, gid="bands")
+    sparse = max(1, len(xs) // _MOST_MARKERS)
+    look = {"color": line.colour, "marker": line.marker, "markevery": sparse, "markeredgewidth": 1.3, "gid": "means"} | look
+    panel.plot(xs, line.numbers(y, rows), **look)
+
+
+def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
+    """A logarithmic horizontal axis around the positive values; its ticks are powers of ten, or the values if they are few and near."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+    places = np.unique(xs)
+    panel.set_xscale("log")
+    panel.set_xlim(places[0] / 1.35, places[-1] * 1.35)
+    few = places[-1] / places[0] < 20 and len(places) <= 9
+    panel.xaxis.set_major_locator(FixedLocator(places.tolist()) if few else LogLocator(numticks=12))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def mark_end(panel: Axes, line: Line, x: str, y: str) -> None:
+    """The line's marker at its last mean, for lines of many points."""
+    ends = line.rows.filter(pc.is_valid(line.rows[y]))
+    if ends.num_rows:
+        panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, zorder=3)
+
+
+def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
+    """A vertical axis from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside: they do not set it."""
+    finite = ys[np.isfinite(ys)]
+    low, high = min(0.0, finite.min(initial=0.0)), finite.max(initial=0.02)
+    panel.set_ylim(low - 0.03 * (high - low), high + 0.08 * (high - low))
+
+
+def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, float | None]]) -> None:
+    """A dotted line and a triangle in the line's colour at its threshold; triangles at one capacity stand above each other."""
+    from matplotlib.transforms import ScaledTranslation
+
+    beside: dict[float, int] = {}
+    apart = 6 if len(marks) <= FEW_LINES else 3
+    for line, threshold in marks:
+        if threshold is None:
+            continue
+        place = beside[threshold] = beside.get(threshold, -1) + 1
+        lower = ScaledTranslation(0, -place * apart / 72, panel.figure.dpi_scale_trans)
+        panel.axvline(threshold, color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
+        top = panel.get_xaxis_transform() + lower
+        panel.plot(threshold, 1, "v", transform=top, color=line.colour, markersize=6, clip_on=False, zorder=4)
+
+
+def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str | None, note: str) -> None:
+    """The title and the legend above the panels, the note below them."""
+    from matplotlib.lines import Line2D
+
+    if len(lines) > 1:
+        handles = [Line2D([], [], color=line.colour, marker=line.marker, label=line.label) for line in lines]
+        room = "\n" if title else ""  # the layout would put the title and an outside legend into one place
+        inches = [0.55 + 0.075 * len(line.label) for line in lines]
+        columns = len(lines) if sum(inches) < figure.get_figwidth() else max(1, int(figure.get_figwidth() / max(inches)))
+        figure.legend(
+            handles=handles,
+            title=room + legend_title,
+            loc="outside upper left",
+            ncols=columns,
+            alignment="left",
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    lines_of_text = textwrap.wrap(note, int(figure.get_figwidth() * 15.5))
+    figure.supxlabel("\n".join(lines_of_text), x=0.01, ha="left", fontsize=8, color="#555555")
+
+
+def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def note(
+    table: pa.Table,
+    cells: pa.Table,
+    *,
+    interval: Interval | None,
+    lines: tuple[int, int] = (1, 1),
+    averaged: Sequence[str] = (),
+    also: Iterable[str] = (),
+) -> str:
+    """How to read a picture of means: over how many seeds, which intervals, what was averaged over, what is not shown.
+
+    Args:
+        table: all records.
+        cells: what is drawn; its column ``seeds`` counts the runs of each mean.
+        interval: what the bands are; None for none.
+        lines: how many are shown, and of how many.
+        averaged: fields that vary and that the picture does not tell apart.
+        also: sentences of the picture's own.
+    """
+    seeds = pc.min_max(cells["seeds"]).as_py()
+    few, many = seeds["min"], seeds["max"]
+    count = f"{few:,}" if few == many else f"{few:,} to {many:,}"
+    bands = f"; bands: {100 * LEVEL:.0f} % {_INTERVALS[interval]}" if many > 1 and interval else ", without an interval"
+    parts = [f"Means over {count} {'run' if averaged else 'seed'}{'s' if many > 1 else ''} a point{bands}.", *also]
+    if averaged:
+        parts.append(f"Averaged over different {', '.join(words(name) for name in averaged)}.")
+    return " ".join([*parts, *_left_out(table, lines)])
+
+
+def single_runs_note(table: pa.Table, drawn: int, of: int, *, lines: tuple[int, int] = (1, 1), also: Iterable[str] = ()) -> str:
+    """How to read a picture of single runs: how many are drawn, of how many, and what is not shown."""
+    count = f"{drawn:,} run{'s' if drawn > 1 else ''}" + (f", spread evenly over {of:,}" if drawn < of else "")
+    return " ".join([f"One mark a run: {count}.", *also, *_left_out(table, lines)])
+
+
+def _left_out(table: pa.Table, lines: tuple[int, int]) -> Iterator[str]:
+    if moment_of(table):
+        yield f"Values {moment_of(table)}."
+    if lines[0] < lines[1]:
+        yield f"{lines[0]} of {lines[1]:,} lines are shown."
+    others = table.filter(pc.not_equal(table["status"], "completed"))
+    if others.num_rows:
+        yield f"Not drawn: {outcomes(others)}."

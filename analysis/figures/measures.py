@@ -1,0 +1,200 @@
+"""Pictures of complexity measures: each against the generalization gap, and counts beside the gap on one architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from analysis.errors import NothingToShow, unknown_column
+from analysis.figures.canvas import draw_line, error_axis, explain, note, single_runs_note
+from analysis.figures.lines import Line, split, title_of
+from analysis.figures.runs import evenly
+from analysis.figures.style import drawing, words
+from analysis.statistics.aggregate import completed, completed_lines, over_seeds
+from analysis.statistics.ranking import GAP, PREFIX, kendall_tau
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PANELS = 12
+_MOST_RUNS = 2000
+_COUNTS = ("parameters_per_sample", "measure.parameters", "measure.vc_dimension", "measure.vc_bound")
+_OTHERS = ("measure.l2_distance", "measure.path_norm", "measure.pacbayes_mag_flatness", "measure.epochs_to_tenth")
+_ARCHITECTURE = ("model.name", "model.width", "model.depth", "model.batch_norm", "data.name", "data.train_size")
+
+
+def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, title: str | None = None) -> Figure:
+    """Draw every run's gap against each measure, a panel a measure, with Kendall's tau over these runs.
+
+    Args:
+        table: records; completed runs that reached their train target are drawn.
+        measures: their names, without prefix; by default those of `telling_measures`.
+        title: stands above the picture.
+
+    Raises:
+        NothingToShow: there is no measure, or no such run.
+        AnalysisError: a measure is not in the records.
+    """
+    runs, names = measured_runs(table, measures)
+    drawn = evenly(runs, _MOST_RUNS)
+    columns = min(4, len(names))
+    rows = ceil(len(names) / columns)
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2.9 * columns + 0.6, 2.5 * rows + 1.4), layout="constrained")
+        panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        lines, of = split(drawn, ["corruption.level"])
+        for place, panel in enumerate(panels.flat):
+            if place < len(names):
+                _scatter(panel, runs, lines, names[place])
+            else:
+                panel.set_axis_off()
+        for panel in panels[:, 0]:
+            panel.set_ylabel(words(GAP))
+        said = single_runs_note(
+            table, drawn.num_rows, runs.num_rows, lines=(len(lines), of), also=["Runs that reached their train target."]
+        )
+        explain(figure, lines, title_of(["corruption.level"], runs), title, said)
+    return figure
+
+
+def measured_runs(table: pa.Table, measures: Sequence[str] | None = None) -> tuple[pa.Table, list[str]]:
+    """The completed runs that fit, and the measures to show of them: see `measures_vs_gap`."""
+    runs = completed(table)
+    runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
+    for name in measures or ():
+        if PREFIX + name not in table.column_names:
+            raise unknown_column(PREFIX + name, table.column_names)
+    names = list(measures or telling_measures(runs))
+    if not names or not runs.num_rows:
+        missing = "no measure" if runs.num_rows else "no completed run that reached its train target"
+        raise NothingToShow(f"these records hold {missing}: a study computes the measures that its spec names under `measures`")
+    return runs, names
+
+
+def telling_measures(runs: pa.Table) -> list[str]:
+    """At most twelve measures: those that order the runs best, by Kendall's tau, and as many that order them worst, best first."""
+    taus = {name.removeprefix(PREFIX): tau_of(runs, name) for name in runs.column_names if name.startswith(PREFIX)}
+    ordered = sorted((name for name in taus if np.isfinite(taus[name])), key=lambda name: -taus[name])
+    half = MOST_PANELS // 2
+    return ordered if len(ordered) <= MOST_PANELS else ordered[:half] + ordered[-half:]
+
+
+def tau_of(runs: pa.Table, column: str) -> float:
+    """Kendall's tau of a measure and the gap, over the runs that have both."""
+    value, gap = _numbers(runs, column), _numbers(runs, GAP)
+    usable = np.isfinite(value)
+    return kendall_tau(value[usable], gap[usable])
+
+
+def wide(values: NDArray[np.float64]) -> bool:
+    """Whether positive values span so much that their axis should be logarithmic."""
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() > 30 * values.min())
+
+
+def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
+    """Draw, for one architecture, the gap against label corruption, and beside it counts of capacity relative to the cleanest labels.
+
+    Capacity cannot be what explains the gap: it is the same for true and for random labels (Zhang et al. 2017). A few measures of what
+    was learned stand beside the counts where the study computed them.
+
+    Args:
+        table: records.
+        title: stands above the picture.
+
+    Raises:
+        NothingToShow: no architecture fits labels at two levels of corruption.
+    """
+    runs, cells, columns = counted_runs(table)
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        (line,) = split(cells, [])[0]
+        draw_line(left, line, "corruption.level", GAP)
+        error_axis(left, line.numbers(GAP))
+        left.set_title(words(GAP))
+        lines = relative_lines(cells, columns)
+        for one in lines:
+            right.plot(one.numbers("corruption.level"), one.numbers("relative"), color=one.colour, marker=one.marker, gid="counts")
+        values = np.concatenate([one.numbers("relative") for one in lines])
+        if wide(values):
+            right.set_yscale("log")
+        else:
+            right.set_ylim(0, 1.1 * values.max())
+        right.set_title("relative to the cleanest labels")
+        for panel in (left, right):
+            panel.set_xlabel(title_of(["corruption.level"], runs))
+        said = note(table, cells, interval="t", also=[told(runs)])
+        explain(figure, lines, "measure", title, said)
+    return figure
+
+
+def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
+    """The runs of the architecture that fits labels at the most levels (the largest of these), their means by level, and what counts.
+
+    The columns are those of `_COUNTS` and `_OTHERS` that are there for every run.
+    """
+    runs, _ = completed_lines(table, None)
+    runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
+    of_labels = pc.or_(pc.equal(runs["corruption.level"], 0.0), pc.is_in(runs["corruption.kind"], pa.array(["redraw", "flip"])))
+    runs = runs.filter(pc.fill_null(of_labels, False))
+    by = [name for name in _ARCHITECTURE if name in runs.column_names]
+    groups = runs.group_by(by).aggregate([("corruption.level", "count_distinct"), ("parameters", "max")])
+    groups = groups.sort_by([("corruption.level_count_distinct", "descending"), ("parameters_max", "descending")])
+    if not groups.num_rows or groups["corruption.level_count_distinct"][0].as_py() < 2:
+        raise NothingToShow("no architecture fits labels at two levels of corruption: counts cannot be set beside the gap")
+    runs = split(runs.filter(_same(runs, by, groups.slice(0, 1).to_pylist()[0])), [])[0][0].rows
+    known = [name for name in (*_COUNTS, *_OTHERS) if name in runs.column_names and np.isfinite(_numbers(runs, name)).all()]
+    return runs, over_seeds(runs, ["corruption.level", "interpolated"], [GAP, *known]), known
+
+
+def told(runs: pa.Table) -> str:
+    """Which architecture is shown."""
+    first = {name: runs[name][0].as_py() for name in ("model.name", "model.width", "model.depth", "parameters", "data.train_size")}
+    size = f"{first['parameters']:,} parameters, {first['data.train_size']:,} training samples"
+    depth = "" if first["model.depth"] is None else f", depth {first['model.depth']}"
+    return f"One architecture: {first['model.name']}, width {first['model.width']}{depth}, {size}; runs that reached their train target."
+
+
+def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
+    """A line a column: its means by level over the first of them."""
+    parts = []
+    for name in columns:
+        values = _numbers(cells, name)
+        labels = pa.array([words(name).replace("$", "")] * cells.num_rows)
+        parts.append(pa.table({"measure": labels, "corruption.level": cells["corruption.level"], "relative": values / values[0]}))
+    lines = split(pa.concat_tables(parts), ["measure"])[0]
+    order = [words(name).replace("$", "") for name in columns]
+    return sorted(lines, key=lambda line: order.index(line.values[0]))
+
+
+def _scatter(panel: Axes, runs: pa.Table, lines: Sequence[Line], name: str) -> None:
+    for line in lines:
+        xs, ys = line.numbers(PREFIX + name), line.numbers(GAP)
+        panel.plot(xs, ys, line.marker, color=line.colour, markersize=3.5, alpha=0.5, markeredgewidth=0, gid="runs")
+    if wide(_numbers(runs, PREFIX + name)):
+        panel.set_xscale("log")
+    panel.set_title(f"{name}\n$\\tau$ = {tau_of(runs, PREFIX + name):.2f}", fontsize=8.5)
+
+
+def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    return table[column].cast(pa.float64()).to_numpy()
+
+
+def _same(runs: pa.Table, by: Sequence[str], values: dict[str, object]) -> pa.ChunkedArray:
+    found = None
+    for name in by:
+        test = pc.is_null(runs[name]) if values[name] is None else pc.fill_null(pc.equal(runs[name], values[name]), False)
+        found = test if found is None else pc.and_(found, test)
+    return found

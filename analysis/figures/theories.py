@@ -1,0 +1,190 @@
+"""Pictures of the theories that Zhang et al. 2017 confront, and of the images that networks memorise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analysis.errors import NothingToShow
+from analysis.figures.canvas import error_axis, explain, log_axis
+from analysis.figures.lines import label_of, split, title_of
+from analysis.figures.style import drawing, words
+from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_IMAGES = 24
+RADEMACHER_NOTE = (
+    "Left: mean correlation 1 - 2 x train error reached on labels drawn by fair coins, and the gap on the two true classes; bands: 95 % "
+    "Student t intervals over draws. Right: bounds of that gap at confidence 95 %; above 1 they say nothing."
+)
+STABILITY_NOTE = (
+    "The change of 1 - (probability of the label) when one training sample is replaced: the largest at any place, its mean at the samples "
+    "taken away, and its mean over all places. The bound of the gap needs a largest change below 1/sqrt(n)."
+)
+
+
+def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
+    """Draw the empirical Rademacher complexity against capacity, beside the bounds of the gap and the gap itself.
+
+    Raises:
+        NothingToShow: as for `analysis.statistics.theories.rademacher_table`.
+    """
+    cells = rademacher_table(table)
+    sizes = _numbers(cells, "parameters_per_sample")
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for name, label, look in (("complexity", "random signs: correlation", "o"), ("generalization_gap", "true classes: gap", "s")):
+            colour = "#D55E00" if name == "complexity" else "#0072B2"
+            left.fill_between(sizes, _numbers(cells, f"{name}.low"), _numbers(cells, f"{name}.high"), color=colour, alpha=0.16, linewidth=0)
+            left.plot(sizes, _numbers(cells, name), look, linestyle="-", color=colour, label=label)
+        left.set_ylim(-0.06, 1.06)
+        left.set_title("correlation reached, and gap")
+        for name, label, colour in (
+            ("vc_bound", "VC bound", "#000000"),
+            ("rademacher_bound", "Rademacher bound", "#D55E00"),
+            ("generalization_gap", "measured gap", "#0072B2"),
+        ):
+            values = _numbers(cells, name)
+            shown = values > 0
+            if shown.any():
+                right.plot(sizes[shown], values[shown], marker="o", color=colour, label=label)
+        right.axhline(1, color="#777777", linestyle=":")
+        right.set_yscale("log")
+        right.set_title("bounds of the gap")
+        for panel in (left, right):
+            log_axis(panel, sizes)
+            panel.set_xlabel(words("parameters_per_sample"))
+            panel.legend()
+        explain(figure, [], "", title, RADEMACHER_NOTE)
+    return figure
+
+
+def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -> Figure:
+    """Draw how far the loss moves when one training sample is replaced, against the number of samples.
+
+    Raises:
+        NothingToShow: as for `analysis.statistics.theories.stability_table`.
+    """
+    cells = stability_table(table, samples).sort_by("data.train_size")
+    by = [name for name in cells.column_names[: cells.column_names.index("largest")] if name != "data.train_size"]
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(10.4, 4.0), layout="constrained")
+        panels = figure.subplots(1, 3)
+        lines, _ = split(cells, by)
+        titles = (("largest", "largest change"), ("at_replaced", "mean at the samples taken away"), ("mean", "mean over all places"))
+        for panel, (name, said) in zip(panels, titles, strict=True):
+            for line in lines:
+                panel.plot(line.numbers("data.train_size"), line.numbers(name), line.marker, linestyle="-", color=line.colour)
+            log_axis(panel, _numbers(cells, "data.train_size"))
+            error_axis(panel, _numbers(cells, name))
+            panel.set_title(said)
+            panel.set_xlabel(words("data.train_size"))
+        explain(figure, lines, title_of(by, table), title, STABILITY_NOTE)
+    return figure
+
+
+def memorised_images(table: pa.Table, samples: pa.Table, *, title: str | None = None) -> Figure:
+    """Draw the training images with the highest memorisation scores, each with the label trained on and its score.
+
+    Args:
+        table: records of one data set, as for `analysis.statistics.theories.memorisation_table`; so are the samples.
+        samples: of these points.
+        title: stands above the picture.
+
+    Raises:
+        NothingToShow: there are no scores, or the data set is not to be had here.
+    """
+    groups = most_memorised(table, samples)
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9.6, 0.6 + 3.7 * len(groups)), layout="constrained")
+        for part, (label, rows, images, _) in zip(figure.subfigures(len(groups), 1, squeeze=False)[:, 0], groups, strict=True):
+            part.suptitle(label or "highest memorisation scores", x=0.01, ha="left", fontsize=10)
+            panels = part.subplots(3, MOST_IMAGES // 3)
+            for panel in panels.flat:
+                panel.set_axis_off()
+            for panel, row, image in zip(panels.flat, rows, images, strict=False):
+                _image(panel, image, caption(row))
+        explain(figure, [], "", title, memorisation_note(groups))
+    return figure
+
+
+Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
+
+
+def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
+    """For each setting: what it is, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
+    from trainables.data.datasets import load
+    from trainables.point.config import ConfigError, Data
+
+    scores = memorisation_table(table, samples)
+    names = table["data.name"].unique().to_pylist()
+    if len(names) > 1:
+        raise NothingToShow(f"the points have several data sets ({', '.join(names)}): show one")
+    try:
+        dataset = load(Data(name=names[0], digest=table["data.digest"][0].as_py()))
+    except ConfigError as error:
+        raise NothingToShow(f"the images of {names[0]} cannot be shown: {error}") from None
+    by = scores.column_names[: scores.column_names.index("index")]
+    groups = []
+    for line in split(scores, by)[0]:
+        rows = line.rows.slice(0, MOST_IMAGES).to_pylist()
+        index = [row["index"] for row in rows]
+        for row, true in zip(rows, dataset.train_labels[index].tolist(), strict=True):
+            row["true_label"] = true
+        groups.append((_named(by, line.values), rows, _pixels(dataset.train_images[index].numpy()), line.rows))
+    return groups
+
+
+def caption(row: dict[str, Any]) -> str:
+    """The label trained on, the true one if it differs, and the score."""
+    label = f"{row['label']}" + (f" (is {row['true_label']})" if row["label"] != row["true_label"] else "")
+    return f"{label}: {row['score']:.2f}"
+
+
+def memorisation_note(groups: Sequence[Group]) -> str:
+    """How to read the images, and how many are memorised."""
+    parts = [
+        "Label trained on, and memorisation score: how much more often networks are right that were trained on the image.",
+        f"{groups[0][3]['models'][0].as_py():,} networks a setting.",
+    ]
+    for label, _, _, rows in groups:
+        high = int((_numbers(rows, "score") > 0.5).sum())
+        parts.append(f"{label + ': ' if label else ''}{high:,} of {rows.num_rows:,} training images have a score above 0.5.")
+    return " ".join(parts)
+
+
+def _named(by: Sequence[str], values: Sequence[Any]) -> str:
+    return "" if not by else ", ".join(f"{words(name)} {label_of([name], [value])}" for name, value in zip(by, values, strict=True))
+
+
+def _image(panel: Axes, image: NDArray[np.uint8], said: str) -> None:
+    panel.imshow(image, interpolation="nearest")
+    panel.set_title(said, fontsize=8, loc="center")
+
+
+def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """(k, C, H, W) as stored, uint8 or floating point, to (k, H, W, 3) in [0, 255]; two channels show the first."""
+    if images.dtype != np.uint8:
+        low, high = images.min(), images.max()
+        images = ((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    if images.shape[1] != 3:
+        images = np.repeat(images[:, :1], 3, axis=1)
+    return np.moveaxis(images, 1, 3)
+
+
+def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    return table[column].cast(pa.float64()).to_numpy()

@@ -1,0 +1,223 @@
+"""The Parquet files of a study as one dataset, while it runs or after.
+
+Files may appear, and be merged into larger ones (`study.records.compaction`), while they are read: a listing that went stale is made anew.
+Damaged files are named in a warning and skipped.
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from analysis.errors import AnalysisError, NothingToShow
+from study.records.records import finished_files, open_store, read_whole
+
+MEASURE = "measure."
+"""What the names of the float64 columns begin with that a study adds to `study.records.records.RECORDS`."""
+_LOOKED_THROUGH = 100
+"""Most files whose statistics are looked through for columns that vary."""
+_PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
+
+
+_SMALL = 2**16
+"""Bytes up to which a file is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
+_AT_ONCE = 256
+"""Small files whose rows are put together before the next are read: a table of one row takes 50 KB."""
+
+
+@dataclass(frozen=True)
+class _Footer:
+    """What a file says of itself: its schema and, if asked for, the least and largest key of each row group (None: unknown)."""
+
+    schema: pa.Schema
+    keys: tuple[tuple[str, str] | None, ...] = ()
+
+
+def read_dataset(
+    source: str, folder: str, schema: pa.Schema, read: Callable[[ds.Dataset], pa.Table], keys: Sequence[str] | None = None
+) -> pa.Table:
+    """What ``read`` makes of the files of ``source/folder``, measures joined to their schema.
+
+    Args:
+        source: ``STORAGE/STUDY``.
+        folder: ``records`` or ``curves``.
+        schema: of the folder's files, measures apart.
+        read: may be called again, with another dataset, when files vanish or turn out to be damaged.
+        keys: the only ones wanted; row groups that cannot hold one of them are left out.
+
+    Raises:
+        NothingToShow: there is no such study.
+        AnalysisError: ``read`` fails, and no file is to blame.
+    """
+    filesystem, root = open_store(source)
+    damaged: set[str] = set()
+    while True:
+        files = [info for info in _files(filesystem, root, folder, source) if info.path not in damaged]
+        footers: dict[str, _Footer] = {}
+        try:
+            rows = _rows_of_small(filesystem, [info.path for info in files if info.size <= _SMALL], schema, keys)
+            footers = _footers(filesystem, [info.path for info in files if info.size > _SMALL], keys is not None)
+            whole = _with_measures(schema, [rows.schema, *(footer.schema for footer in footers.values())])
+            dataset: ds.Dataset = ds.FileSystemDataset(list(_fragments(filesystem, footers, keys)), whole, _PARQUET, filesystem)
+            if rows.num_rows:
+                rows = pa.concat_tables([whole.empty_table(), rows], promote_options="default")
+                dataset = ds.UnionDataset(whole, [ds.InMemoryDataset(rows), dataset])
+            return read(dataset)
+        except FileNotFoundError:
+            continue  # merged since they were listed
+        except (OSError, pa.ArrowException) as error:
+            found = _damaged(filesystem, footers)
+            if not found:
+                raise AnalysisError(f"{source} cannot be read as asked: {_reason(error)}") from None
+            damaged |= found
+
+
+def varying(source: str, names: Iterable[str]) -> list[str]:
+    """Those of the columns that have more than one value among the records under ``source``, null being one.
+
+    Known from the statistics of Parquet files, no row is read; a column counts as varying where they do not tell. So do all
+    where there are too many files to look through.
+    """
+    filesystem, root = open_store(source)
+    files = [info.path for info in _files(filesystem, root, "records", source)]
+    if len(files) > _LOOKED_THROUGH:
+        return list(names)
+    seen: dict[str, set[Any]] = {name: set() for name in names}
+    for path in _footers(filesystem, files, keys=False):
+        metadata = pq.read_metadata(path, filesystem=filesystem)
+        places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+        for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
+            for name, values in seen.items():
+                values |= _ends(group.column(places[name]).statistics, group.num_rows) if name in places else {None}
+    return [name for name, values in seen.items() if len(values) > 1]
+
+
+def _ends(statistics: Any, rows: int) -> set[Any]:
+    """The least and the largest value of a column chunk, with null if it has some; more than one where that is not known."""
+    if statistics is None or not statistics.has_null_count or not (statistics.has_min_max or statistics.null_count == rows):
+        return {None, ""}
+    ends = {statistics.min, statistics.max} if statistics.has_min_max else set()
+    return ends | ({None} if statistics.null_count else set())
+
+
+def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: str) -> list[pyarrow.fs.FileInfo]:
+    """The finished Parquet files of a folder, sorted."""
+    found = finished_files(filesystem, f"{root}/{folder}")
+    if not found and filesystem.get_file_info(f"{root}/records").type == pyarrow.fs.FileType.NotFound:
+        raise NothingToShow(f"there is no study at {source}: it has no folder 'records'")
+    return found
+
+
+def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
+    """The rows of small files, of the keys wanted only; damaged files are named in a warning."""
+    wanted = None if keys is None else pa.array(keys, pa.string())
+    sound = [schema]  # what the tables of most files look like
+
+    def rows(path: str) -> pa.Table | None:
+        try:
+            table = read_whole(filesystem, path)
+            if not any(table.schema.equals(one) for one in sound):
+                if _agrees(table.schema, schema):
+                    sound.append(table.schema)
+                else:
+                    table = _fitted(table, schema)
+            return table if wanted is None else table.filter(pc.is_in(table["key"], wanted))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, pa.ArrowException) as error:
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {_reason(error)}", stacklevel=2)
+            return None
+
+    parts = [schema.empty_table()]
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(files), _AT_ONCE):
+            some = [table for table in pool.map(rows, files[start : start + _AT_ONCE]) if table is not None and table.num_rows]
+            parts.append(pa.concat_tables([schema.empty_table(), *some], promote_options="default").combine_chunks())
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _agrees(found: pa.Schema, schema: pa.Schema) -> bool:
+    """Whether every column of a file is one of the schema, or a measure, with its type; the file may be older and lack some."""
+    types = {field.name: field.type for field in schema}
+    return all(field.type == types.get(field.name, pa.float64() if field.name.startswith(MEASURE) else None) for field in found)
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema, cast to their types, null where the file lacks one, and its measures."""
+    whole = _with_measures(schema, [table.schema])
+    columns = [table[name] if name in table.column_names else pa.nulls(table.num_rows, whole.field(name).type) for name in whole.names]
+    return pa.table(columns, names=whole.names).cast(whole)
+
+
+def _footers(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], keys: bool) -> dict[str, _Footer]:
+    """The footer of each file that has one; the others are named in a warning."""
+
+    def footer(path: str) -> _Footer | None:
+        try:
+            metadata = pq.read_metadata(path, filesystem=filesystem)
+            return _Footer(metadata.schema.to_arrow_schema(), _key_ranges(metadata) if keys else ())
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {_reason(error)}", stacklevel=2)
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        return {path: found for path, found in zip(files, pool.map(footer, files), strict=True) if found is not None}
+
+
+def _key_ranges(metadata: pq.FileMetaData) -> tuple[tuple[str, str] | None, ...]:
+    place = metadata.schema.to_arrow_schema().get_field_index("key")
+    if place < 0:
+        return (None,) * metadata.num_row_groups
+    statistics = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
+    return tuple((one.min, one.max) if one is not None and one.has_min_max else None for one in statistics)
+
+
+def _fragments(filesystem: pyarrow.fs.FileSystem, footers: dict[str, _Footer], keys: Sequence[str] | None) -> Iterable[ds.Fragment]:
+    """The files, or those row groups of them that may hold one of the keys."""
+    wanted = None if keys is None else sorted(keys)
+    for path, footer in footers.items():
+        if wanted is None:
+            yield _PARQUET.make_fragment(path, filesystem)
+        elif groups := [number for number, ends in enumerate(footer.keys) if ends is None or _any_within(wanted, ends)]:
+            yield _PARQUET.make_fragment(path, filesystem, row_groups=groups)
+
+
+def _any_within(wanted: Sequence[str], ends: tuple[str, str]) -> bool:
+    place = bisect_left(wanted, ends[0])
+    return place < len(wanted) and wanted[place] <= ends[1]
+
+
+def _with_measures(schema: pa.Schema, found: Iterable[pa.Schema]) -> pa.Schema:
+    """The schema with every measure that some file holds."""
+    measures = sorted({name for one in found for name in one.names if name.startswith(MEASURE)})
+    return pa.schema([*schema, *(pa.field(name, pa.float64()) for name in measures)])
+
+
+def _damaged(filesystem: pyarrow.fs.FileSystem, footers: Iterable[str]) -> set[str]:
+    """The files whose footer is whole and whose data cannot be read, named in a warning."""
+    found = set()
+    for path in footers:
+        try:
+            pq.read_table(path, filesystem=filesystem, partitioning=None, page_checksum_verification=True)
+        except FileNotFoundError:
+            continue
+        except (OSError, pa.ArrowException) as error:
+            warnings.warn(f"{path} is damaged and was skipped: {_reason(error)}", stacklevel=2)
+            found.add(path)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

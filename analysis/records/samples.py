@@ -1,0 +1,65 @@
+"""What every network of a study does on every sample: loaded as a table, and as matrices of points by samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import and_
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from analysis.errors import NothingToShow
+from analysis.records.load import MLFLOW
+from analysis.records.parquet import wanted_columns
+from analysis.records.parquet_files import read_dataset
+from study.records.records import SAMPLES
+
+
+def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.ChunkedArray | None = None) -> pa.Table:
+    """What the networks of a study do on each sample, one row a point, in the order of ``keys`` if these are given.
+
+    Args:
+        source: ``STORAGE/STUDY``, a local path or any URI that `pyarrow.fs` knows; MLflow has no samples.
+        columns: the columns to read, in this order; all of `study.records.records.SAMPLES` if None.
+        keys: the points wanted, such as ``load(source)["key"]``; those without samples are left out.
+
+    Returns:
+        A table with the types of `study.records.records.SAMPLES`, each key once.
+
+    Raises:
+        NothingToShow: there is no such study, or it keeps no samples.
+        AnalysisError: a column does not exist.
+    """
+    nothing = NothingToShow(f"{source} keeps no samples: a study does that names forgetting_events under `measures`")
+    if source.startswith(MLFLOW):
+        raise nothing
+    conditions = [] if keys is None else [pc.field("key").isin(keys.combine_chunks())]
+
+    def read(dataset: ds.Dataset) -> pa.Table:
+        names = wanted_columns(columns, dataset.schema)
+        table = dataset.to_table(columns=list(dict.fromkeys(["key", *names])), filter=reduce(and_, conditions) if conditions else None)
+        wanted = table["key"].unique() if keys is None else keys.unique()
+        rows = pc.index_in(wanted, table["key"].combine_chunks()).drop_null()
+        return table.take(rows).select(names)
+
+    found = read_dataset(source, "samples", SAMPLES, read)
+    if not found.num_rows:
+        raise nothing
+    return found
+
+
+def matrix(samples: pa.Table, column: str) -> NDArray[np.generic]:
+    """A list column as (points, samples).
+
+    Raises:
+        NothingToShow: the points have lists of unequal lengths, as those trained on unequal data sets do.
+    """
+    lists = samples[column].combine_chunks()
+    lengths = pc.list_value_length(lists).unique()
+    if len(lengths) != 1:
+        raise NothingToShow(f"the points have {column} of unequal numbers of samples: they cannot be set beside each other")
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)

@@ -1,0 +1,133 @@
+"""The report's part about a search: what it found in each cell, and Optuna's pictures of how."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from analysis.errors import NothingToShow
+from analysis.records.load import MLFLOW
+from analysis.statistics.tuning import ablation_table, compared_runs, optuna_studies, search_figures
+
+if TYPE_CHECKING:
+    import optuna
+
+_SLICE, _COORDINATE = 220, 90
+"""Least pixels of the width of one of Optuna's slices, and of one of its parallel coordinates."""
+
+
+@dataclass(frozen=True)
+class SearchPicture:
+    """One of Optuna's pictures: what plotly.js takes, and the pixels that it needs at least."""
+
+    title: str
+    figure: dict[str, Any]
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class SearchedCell:
+    """The search of one cell of the grid.
+
+    Attributes:
+        title: its fields, or the study's name for a search without a grid.
+        best: rows of objective values and chosen parameters: the best suggestion, or those of the Pareto front.
+        pictures: in the order of `analysis.search_figures`.
+    """
+
+    title: str
+    objectives: list[str]
+    best: list[list[Any]]
+    pictures: list[SearchPicture]
+
+
+def searched_cells(source: str, spec: str | None) -> list[SearchedCell]:
+    """The cells of a study that is a search, as far as they have completed trials; empty for one that is none.
+
+    Args:
+        source: as for `analysis.load`; Optuna's trials are found from a study's folder only.
+        spec: the text of its spec.
+    """
+    if source.startswith(MLFLOW):
+        return []
+    cells = []
+    with suppress(NothingToShow):
+        for study in optuna_studies(source, _storage(spec)):
+            with suppress(NothingToShow):
+                cells.append(_cell(study))
+    return cells
+
+
+def ablation_rows(source: str) -> list[list[Any]]:
+    """Cell, variant, seeds, test error and half of its interval, difference to the tuned point and half of its interval, Holm's p; empty
+    for a study without such a comparison."""
+    if source.startswith(MLFLOW):
+        return []
+    try:
+        table = ablation_table(compared_runs(source))
+    except NothingToShow:
+        return []
+    rows = []
+    for row in table.to_pylist():
+        halves = [None if row[f"{name}.high"] is None else row[f"{name}.high"] - row[name] for name in ("test_error", "difference")]
+        own = [row["cell"], row["variant"], row["seeds"], row["test_error"], halves[0]]
+        difference = None if row["difference"] is None else round(row["difference"], 9) + 0.0  # a difference of means of equals
+        rows.append([*own, difference, halves[1], row["p.holm"]])
+    return rows
+
+
+def _storage(spec: str | None) -> str:
+    """Where the trials of the search are kept, as its spec says; the journal in its folder by default."""
+    with suppress(YAMLError, TypeError, KeyError):  # not a spec: what follows says whether there is a journal
+        return str(YAML(typ="safe").load(spec or "")["search"]["storage"])
+    return "journal"
+
+
+def _cell(study: optuna.Study) -> SearchedCell:
+
+    figures = search_figures(study)
+    fields = study.user_attrs.get("cell") or {}
+    title = ", ".join(f"{name} = {value}" for name, value in fields.items()) or study.study_name
+    objectives = study.user_attrs.get("objectives") or ["objective"]
+    pictures = [_picture(study, name, figure) for name, figure in figures.items()]
+    with suppress(ValueError):  # no trial keeps to the constraints
+        front = sorted(study.best_trials, key=lambda trial: trial.values)
+        return SearchedCell(title, objectives, [_chosen(trial) for trial in front], pictures)
+    return SearchedCell(title, objectives, [], pictures)
+
+
+def _chosen(trial: optuna.trial.FrozenTrial) -> list[Any]:
+    chosen = (f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}" for name, value in trial.params.items())
+    return [trial.number, *trial.values, ", ".join(chosen)]
+
+
+def _picture(study: optuna.Study, title: str, figure: Any) -> SearchPicture:
+    """Without the template and the size that are for a page of its own; parameters by their last name."""
+    plain = json.loads(figure.to_json())
+    own = ("template", "title", "width", "height")
+    layout = {"xaxis": {}, "yaxis": {}} | {name: value for name, value in plain["layout"].items() if name not in own}
+    axes = [layout[name] | {"automargin": True} for name in layout if name.startswith(("xaxis", "yaxis"))]
+    layout |= dict(zip([name for name in layout if name.startswith(("xaxis", "yaxis"))], axes, strict=True))
+    names = sorted({name for trial in study.trials for name in trial.params})
+    for axis in axes:
+        axis["title"] = {"text": _short(axis.get("title", {}).get("text", ""), names)}
+        if "ticktext" in axis:
+            axis["ticktext"] = [_short(text, names) for text in axis["ticktext"]]
+    for trace in plain["data"]:
+        if trace.get("type") == "bar":
+            trace["y"] = [_short(text, names) for text in trace["y"]]
+    slices, coordinates = sum(name.startswith("xaxis") for name in layout), len(layout["xaxis"].get("ticktext", ()))
+    return SearchPicture(
+        title, {"data": plain["data"], "layout": layout}, figure.layout.height or 380, max(_SLICE * slices, _COORDINATE * coordinates)
+    )
+
+
+def _short(text: str, names: list[str]) -> str:
+    """The last part of a parameter's dotted name, which may have been cut (``optimizer.lear...``)."""
+    whole = next((name for name in names if text == name or (text.endswith("...") and name.startswith(text[:-3]))), None)
+    return whole.rpartition(".")[2].replace("_", " ") if whole else text

@@ -1,0 +1,320 @@
+"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, compact. None of them runs a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from trainables.point.config import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
+Tracking = Annotated[str | None, typer.Option(help="Of an MLflow experiment.")]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="COLUMN=NAME", help="For an experiment of other origin: its metric, param or tag for a column."),
+]
+Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
+By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
+
+
+class Picture(StrEnum):
+    """What `plot` draws."""
+
+    GAP = "gap-vs-capacity"
+    LEARNING = "learning-curves"
+    MEMORISATION = "memorisation"
+    TIME = "time-to-fit"
+    CORRUPTION = "error-vs-corruption"
+    STOPPING = "early-stopping"
+    DESCENT = "double-descent"
+    EPOCHS = "epoch-double-descent"
+    MAP = "capacity-corruption-map"
+    SCATTER = "train-vs-test"
+    PARALLEL = "parallel-coordinates"
+    MEASURES = "measures-vs-gap"
+    COUNTS = "counts-vs-gap"
+    RADEMACHER = "rademacher"
+    STABILITY = "stability"
+    IMAGES = "memorised-images"
+    RIDGELESS = "ridgeless-risk"
+
+
+Moment = Literal["end", "fit", "best_validation"]
+At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
+_MOST_SENTENCES = 100
+"""Comparisons that are printed."""
+_OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
+
+
+RANKED = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
+"""Columns of the ranked table that are shown."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (plot, fit, compare, rank, export, report, compact):
+        app.command()(command)
+
+
+def plot(
+    source: Source,
+    kind: Annotated[Picture, typer.Option(help="The picture.")] = Picture.GAP,
+    output: Annotated[Path | None, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = None,
+    capacity: Annotated[str | None, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = None,
+    by: By = None,
+    panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
+    points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    at: At = "end",
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Draw one of the field's pictures."""
+    import analysis
+
+    lines: dict[str, Any] = {"by": by} if by else {}
+    axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
+    if at != "end" and kind not in _OF_ONE_MOMENT:
+        raise ConfigError(f"--at {at}: {kind} shows no values of one moment; {', '.join(_OF_ONE_MOMENT)} do")
+    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
+    if only and at != "end":
+        only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
+    table = _load(source, tracking_uri, mapping, sql, only)
+
+    def curves(columns: list[str] | None = None) -> pa.Table:
+        mapped = _mapping(mapping)
+        return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=mapped, sql=sql, keys=table["key"], columns=columns)
+
+    table = _taken(table, at, curves)
+
+    figure = drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points)
+    stem = output or Path(kind.value)
+    try:
+        charts = analysis.write_chart(figure, stem)
+    except OSError as error:
+        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
+    for path in charts:
+        print(f"wrote {path}")
+
+
+def drawn(
+    kind: Picture,
+    table: pa.Table,
+    curves: Callable[[], pa.Table],
+    lines: dict[str, Any],
+    axis: dict[str, Any],
+    source: str = "",
+    **gap: Any,
+) -> Figure:
+    """The picture of that kind.
+
+    Args:
+        curves: loads the learning curves, for those that need them.
+        lines: `by`, if something else than the corruption tells lines apart.
+        axis: `capacity`, if it is not the usual one.
+        source: where the samples lie, for those that need them.
+        gap: `panels` and `points` of gap-vs-capacity.
+    """
+    import analysis
+
+    def samples() -> pa.Table:
+        return analysis.load_samples(source, keys=table["key"])
+
+    draw: dict[Picture, Callable[[], Figure]] = {
+        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
+        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
+        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        Picture.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
+        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
+        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
+        Picture.RADEMACHER: lambda: analysis.rademacher(table),
+        Picture.STABILITY: lambda: analysis.stability(table, samples()),
+        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
+        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+    }
+    return draw[kind]()
+
+
+def fit(
+    source: Source,
+    value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
+    sizes: Annotated[list[str] | None, typer.Option("--size", help="One or two columns that say how large.")] = None,
+    by: By = None,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
+    import analysis
+
+    table = _load(source, tracking_uri, mapping, sql)
+    laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
+    _show(laws, f"{value} = offset + scale / size^exponent")
+    _show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+
+
+def compare(
+    source: Source,
+    other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
+    setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
+    value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    tracking_uri: Tracking = None,
+) -> None:
+    """Paired differences over seeds between the values of one field, or between two studies."""
+    import pyarrow as pa
+
+    import analysis
+
+    if (other is None) == (setting is None):
+        raise ConfigError("compare takes two studies, or one study and --setting FIELD")
+    table = _load(source, tracking_uri)
+    if other is not None:
+        table = pa.concat_tables([table, _load(other, tracking_uri)], promote_options="default")
+    compared = analysis.compare(table, setting or "study", value=value)
+    if compared.num_rows > _MOST_SENTENCES:
+        print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
+        compared = compared.sort_by("p")[:_MOST_SENTENCES]
+    for sentence in compared["sentence"].to_pylist():
+        print(sentence)
+
+
+def rank(
+    source: Source,
+    test_size: Annotated[int | None, typer.Option(help="Test samples the gaps were measured on; the data set's by default.")] = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Rank the measures of a study by how well they predict the gap."""
+    from analysis.statistics.ranking import rank_measures
+
+    ranked = rank_measures(_load(source, tracking_uri), test_size=test_size)
+    _show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
+
+
+def export(
+    source: Source,
+    output: Annotated[Path, typer.Argument(help="A file that ends in .parquet or .csv.")],
+    curves: Annotated[bool, typer.Option("--curves", help="The learning curves instead of the records.")] = False,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Write the records, or the curves, as one Parquet or CSV file."""
+    import analysis
+
+    load = analysis.load_curves if curves else analysis.load
+    table = load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
+    try:
+        path = analysis.export(table, output)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error}") from None
+    print(f"wrote {path}: {table.num_rows:,} rows")
+
+
+def report(
+    source: Source,
+    output: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the study's folder by default.")] = None,
+    at: At = "end",
+    tracking_uri: Tracking = None,
+) -> None:
+    """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
+    import analysis
+
+    local = "://" not in source and not source.startswith("mlflow:")
+    path = output or (Path(source) / "report.html" if local else Path("report.html"))
+    try:
+        print(f"wrote {analysis.write_report(source, path, at=at, tracking_uri=tracking_uri)}")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from None
+    beside = Path(source).resolve().parent / "mlflow.db"
+    if local and beside.is_file():
+        from study.records.mirror import Mirror
+
+        Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
+
+
+def compact(source: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI.")]) -> None:
+    """Merge the many small files of a study into few, also while it runs. A run does so itself, with over 100, when it starts and ends."""
+    from study.records.compaction import compact as merge
+    from study.records.records import fragments
+
+    try:
+        if not fragments(source):
+            raise ConfigError(f"there is no study at {source}: it has no records")
+        print(f"merged {merge(source):,} fragments of {source}")
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be compacted, and is as it was ({str(error).splitlines()[0]})") from None
+
+
+def _load(
+    source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False, columns: list[str] | None = None
+) -> pa.Table:
+    import analysis
+    from study.records.mirror import check_reachable
+
+    if tracking_uri:
+        check_reachable(tracking_uri)
+    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
+
+
+def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table]) -> pa.Table:
+    """The records with their values at a moment."""
+    if at == "end":
+        return table
+    from analysis.statistics.moments import at_moment, needed_of_curves
+
+    return at_moment(table, curves(needed_of_curves(table, at)), at)
+
+
+def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
+    if not pairs:
+        return None
+    parted = [pair.partition("=") for pair in pairs]
+    for column, equals, name in parted:
+        if not (column and equals and name):
+            raise ConfigError(f"--map {column + equals + name!r} must be COLUMN=NAME, such as parameters=num_params")
+    return {column: name for column, _, name in parted}
+
+
+def _show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
+    """A table on the terminal."""
+    import sys
+
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(as_rich(table, title, columns))
+
+
+def as_rich(table: pa.Table, title: str, columns: list[str] | None = None) -> Table:
+    """A table for the terminal; a value with an interval as value ± half."""
+    from rich.table import Table
+
+    columns = columns or [name for name in table.column_names if not name.endswith((".low", ".high"))]
+    drawn = Table(*columns, title=title)
+    for row in table.to_pylist():
+        drawn.add_row(*(_cell(row, name) for name in columns))
+    return drawn
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, low, high = row[name], row.get(f"{name}.low"), row.get(f"{name}.high")
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    if value != value:  # not a number: not known
+        return ""
+    return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")

@@ -1,0 +1,398 @@
+"""The command line: ``gaplab``. A user's mistake is one sentence and exit code 2; Ctrl-C is 130."""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from study.cli import analysis as cli_analysis
+from study.cli import cluster as cli_cluster
+from study.cli import simulate as cli_simulate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from study.launch.run import Summary
+    from study.records.mirror import Mirror
+    from study.spec.reading import Spec
+
+app = typer.Typer(
+    help="Why do networks that can memorise random labels generalize? Declare a study, run it once, chart the gap.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec; repeatable.")]
+Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
+Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
+Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+
+
+def main() -> None:
+    """The entry point: runs `app` and turns the user's mistakes into sentences."""
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    sys.unraisablehook = _interrupt_again
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("\nInterrupted: what is recorded stays, and the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except ValueError as error:
+        if not _is_mistake(error):
+            raise
+        print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Deliver a Ctrl-C once more that Python dropped, because it came inside a destructor or a callback."""
+    if dropped.exc_type is KeyboardInterrupt:
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _is_mistake(error: ValueError) -> bool:
+    from trainables.point.config import ConfigError
+
+    if isinstance(error, ConfigError):
+        return True
+    from analysis.errors import AnalysisError  # later: it brings all of analysis
+
+    return isinstance(error, AnalysisError)
+
+
+@app.command()
+def run(
+    spec: SpecName,
+    changes: Changes = None,
+    scale: Scale = None,
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
+) -> None:
+    """Run what is missing of a study, then show the gap by capacity and corruption."""
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    if dry_run:
+        _describe(understood, storage)
+        return
+    from study.launch import run as launch
+
+    with _drawn_progress() as progress:
+        summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+    _conclude(summary, understood)
+
+
+@app.command()
+def reproduce(
+    target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
+    scale: Scale = None,
+    recorded: Annotated[bool, typer.Option("--recorded", help="Run nothing: compare what is recorded.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The report; reproduction.md in the study's folder, or with --all in STORAGE.")
+    ] = None,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+) -> None:
+    """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from study.cli.reproduction import compared, report, reproducible
+    from study.launch import run as launch
+    from study.records.records import study_root
+    from study.spec.reading import read_spec
+    from trainables.point.config import ConfigError
+
+    if (target is None) == (not everything):
+        raise ConfigError("reproduce takes one preset, or --all")
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
+    pages = []
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        root = study_root(storage, spec.study)
+        if not recorded:
+            with _drawn_progress() as progress:
+                summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+            if summary.interrupted or summary.halted:
+                _conclude(summary, spec)
+        comparison = compared(root, spec)
+        for line in comparison.shown:
+            _print(line)
+        pages.append(comparison.page)
+    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(pages, scale, Path(storage).name))
+    _print(f"wrote {path}")
+
+
+@app.command()
+def presets() -> None:
+    """List the bundled studies: what each shows and costs."""
+    from rich.text import Text
+
+    from study.spec.reading import PRESETS, preset_names
+
+    for name in preset_names():
+        head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
+        _print(Text.assemble((name, "bold"), "\n  ", "\n  ".join(head), "\n"))
+
+
+@app.command()
+def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
+    """Say what a spec declares: its points, their capacities, what is recorded already."""
+    from study.spec.reading import read_spec
+
+    _describe(read_spec(spec, tuple(changes or ()), scale), storage)
+
+
+@app.command()
+def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
+    """Say which points of a study are recorded, which are missing, and why."""
+    from study.launch.run import declared_and_recorded
+    from study.plan.missing import explained
+    from study.records.records import study_root
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    if understood.search.kind == "optuna":
+        from study.cli.search import progress_of
+
+        _print(progress_of(understood, storage))
+        return
+    points, recorded = declared_and_recorded(understood, storage)
+    keys = {point.key for point in points}
+    counts: dict[str, int] = {}
+    for key in keys:
+        counts[recorded.get(key, "missing")] = counts.get(recorded.get(key, "missing"), 0) + 1
+    _print(
+        f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+    )
+    if counts.get("failed"):
+        _print_failures(study_root(storage, understood.study), keys)
+    for line in explained(points, recorded, study_root(storage, understood.study), understood.space.fields()):
+        _print(line)
+    if counts.get("missing") or counts.get("failed"):
+        _print(f"gaplab run {spec} runs what is missing or failed.")
+
+
+@app.command()
+def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
+    """Copy the records of a study that MLflow does not have yet."""
+    from study.launch import run as launch
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    with _drawn_progress() as progress:
+        mirror = launch.sync(understood, storage=storage, tracking_uri=tracking_uri, progress=progress)
+    if mirror is None:
+        _print(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")
+        return
+    if mirror.error:
+        _fail(f"{mirror.tracking_uri}: {mirror.error}")
+    _print(f"{mirror.tracking_uri} has every record of {understood.study}.")
+
+
+@app.command()
+def doctor(
+    storage: Storage = "results",
+    tracking_uri: Tracking = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, whose every node is looked at too.")] = None,
+) -> None:
+    """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from study.launch.doctor import checks
+
+    table = RichTable("check", "found", "remedy")
+    bad = 0
+    for check in checks(storage, tracking_uri, address):
+        bad += not check.good
+        verdict = Text("ok ", "green") if check.good else Text("no ", "red")
+        table.add_row(verdict + Text(check.name), Text(check.found), Text("" if check.good else check.remedy))
+    _print(table)
+    if bad:
+        raise typer.Exit(1)
+
+
+def _describe(spec: Spec, storage: str) -> None:
+    """What a spec declares, in a table of capacities, or of what is searched."""
+    if spec.search.kind == "optuna":
+        from study.cli.search import described
+
+        for part in described(spec, storage):
+            _print(part)
+        return
+    from rich.table import Table as RichTable
+
+    from study.launch.run import declared_and_recorded
+    from study.plan.points import expected_seconds
+    from study.records.records import FINAL
+    from trainables.resolution import capacity
+
+    points, recorded = declared_and_recorded(spec, storage)
+    table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{spec.study}: {len(points):,} points")
+    rows: dict[tuple[Any, ...], list[bool]] = {}
+    for point in points:
+        config = point.config
+        parameters = capacity(config)
+        row = (config.model.name, config.model.width, parameters, f"{parameters / (config.data.train_size or 1):.3g}")
+        rows.setdefault(row, []).append(recorded.get(point.key) in FINAL)
+    for row, done in sorted(rows.items(), key=lambda item: item[0][2]):
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
+    _print(table)
+    missing = [point for point in points if recorded.get(point.key) not in FINAL]
+    seconds = sum(expected_seconds(point.config) for point in missing)
+    _print(f"{len(missing):,} points to run; if each spends all its epochs, in the order of {_duration(seconds)} on one core.")
+    if spec.measures:
+        from study.cli.measures import costs
+
+        if costly := costs(spec, missing):
+            _print(costly[0])
+            _print(f"They may add in the order of {_duration(costly[1])} on one core.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _conclude(summary: Summary, spec: Spec) -> None:
+    """The table, the paths, and how to go on."""
+    import analysis
+
+    if summary.interrupted:
+        recorded = f"{summary.declared - summary.missing:,} of {summary.declared:,} points"
+        _print(f"\nInterrupted: {recorded} are recorded in {summary.root}. The same command goes on from there.")
+        raise typer.Exit(130)
+    if not summary.ran:
+        _print(f"Nothing to run: all {summary.declared:,} points of {spec.study} are recorded.")
+    try:
+        tables, charts = _shown(summary.root, spec)
+        for table in tables:
+            _print(table)
+    except analysis.NothingToShow as error:
+        _print(f"No chart: {error}")
+        charts = []
+    _print(f"records  {summary.root}/records ({', '.join(f'{count:,} {name}' for name, count in summary.counts.most_common())})")
+    for chart in charts:
+        _print(f"chart    {chart}")
+    if summary.mirror:
+        _attach(summary.mirror, spec, charts)
+    if summary.counts["failed"]:
+        _print_failures(summary.root, None)
+    if summary.halted:
+        _fail(f"stopped: {summary.halted}. The same command goes on from here")
+    if summary.counts["failed"]:
+        raise typer.Exit(1)
+    if summary.missing:
+        _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
+
+
+def _shown(root: str, spec: Spec) -> tuple[list[Table], list[Path]]:
+    """The tables to print and the charts written."""
+    import analysis
+
+    folder = _charts(root, spec)
+    if spec.search.kind == "optuna":
+        from study.cli.search import concluded
+
+        return concluded(root, spec, folder)
+    from study.cli import measures as cli_measures
+
+    records = analysis.load(root)
+    tables = [_gap_table(analysis.gap_table(records), spec.study), *cli_measures.concluded(records, root, spec)]
+    return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), folder / "gap-vs-capacity")
+
+
+def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
+    """Log the charts to the parent run; say how to open MLflow, or that it lags."""
+    if not mirror.error:
+        mirror.log_artifacts(charts)
+    if mirror.error:
+        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {spec.source or spec.study} copies the rest.")
+    is_server = mirror.tracking_uri.startswith("http")
+    _print(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+
+
+def _charts(root: str, spec: Spec) -> Path:
+    """Charts lie with the study, or in a folder of its name here if its storage is remote."""
+    return Path(spec.study) if "://" in root else Path(root) / "charts"
+
+
+def _gap_table(table: Any, title: str) -> Table:
+    """Capacity down, corruption across: mean gap and its interval."""
+    from rich.table import Table as RichTable
+
+    rows = table.to_pylist()
+    lines = table.column_names[: table.column_names.index("parameters_per_sample")]
+    heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
+    drawn = RichTable(
+        "p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval"
+    )
+    cells: dict[float, dict[tuple[Any, ...], str]] = {}
+    for row in rows:
+        if row["generalization_gap"] is None:
+            continue
+        half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"
+        text = f"{row['generalization_gap']:.3f}{half}" + ("" if row["interpolated"] else " *")
+        cell = cells.setdefault(row["parameters_per_sample"], {})
+        head = tuple(row[name] for name in lines)
+        cell[head] = f"{cell[head]}; {text}" if head in cell else text
+    for capacity, cell in sorted(cells.items()):
+        drawn.add_row(f"{capacity:.3g}", *[cell.get(head, "") for head in heads])
+    drawn.caption = f"columns: {', '.join(lines)}; * did not reach the train target; Student's t over seeds"
+    return drawn
+
+
+def _print_failures(root: str, keys: set[str] | None) -> None:
+    import analysis
+
+    table = analysis.load(root, columns=["key", "status", "reason"])
+    reasons: dict[str, int] = {}
+    for row in table.to_pylist():
+        if row["status"] == "failed" and (keys is None or row["key"] in keys):
+            reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:10]:
+        _print(f"failed   {count:,}: {' '.join(reason.split())[:300]}")
+
+
+@contextmanager
+def _drawn_progress() -> Iterator[Any]:
+    """A bar with an ETA, on the terminal or, in a log, a line now and then."""
+    from study.cli.progress import drawn
+
+    with drawn() as progress:
+        yield progress
+
+
+def _print(text: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(text)
+
+
+def _fail(message: str) -> None:
+    print(f"gaplab: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+cli_analysis.register(app)
+cli_cluster.register(app)
+cli_simulate.register(app)

@@ -1,0 +1,133 @@
+"""The commands that send a study to a Ray cluster as a job, and follow it there: submit, logs, stop."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainables.point.config import ConfigError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from study.spec.reading import Spec
+
+Address = Annotated[
+    str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard, such as http://HEAD:8265; it takes Ray's jobs.")
+]
+Follow = Annotated[bool, typer.Option("--follow", help="Until the job ends; Ctrl-C leaves it alone.")]
+Job = Annotated[str, typer.Argument(metavar="ID", help="As gaplab submit printed it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (submit, logs, stop):
+        app.command()(command)
+
+
+def submit(
+    spec: Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")],
+    address: Address,
+    storage: Annotated[str, typer.Option(help="URI or absolute folder that every node of the cluster can write.")],
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's, as the cluster reaches it.")] = None,
+) -> None:
+    """Run a study as a job of a Ray cluster, and come back at once; gaplab has to be installed there."""
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ConfigError(f"--storage: {storage} is relative, and would lie anywhere on the cluster: give a URI or an absolute folder")
+    options = ["--address", "auto", "--storage", storage]
+    for name, values in (("--set", changes or []), ("--scale", [scale]), ("--tracking-uri", [tracking_uri])):
+        options += [part for value in values if value is not None for part in (name, value)]
+    with TemporaryDirectory(prefix="gaplab-submit-") as folder, _client(address) as client:
+        _pack(understood, Path(folder))
+        job = client.submit_job(
+            entrypoint=shlex.join(["gaplab", "run", "spec.yaml", *options]),
+            submission_id=f"gaplab-{understood.study}-{uuid.uuid4().hex[:8]}",
+            runtime_env={"working_dir": folder},
+            metadata={"study": understood.study},
+        )
+    print(f"submitted {job}")
+    for command in ("logs", "stop"):
+        print(f"gaplab {command} {job} --address {address}")
+
+
+def logs(job: Job, address: Address, follow: Follow = False) -> None:
+    """Print what a job has said, and how it stands; exit code 1 if it failed."""
+    from ray.job_submission import JobStatus
+
+    with _client(address) as client:
+        if follow:
+            import asyncio
+
+            asyncio.run(_print_tail(client, job))
+        else:
+            sys.stdout.write(client.get_job_logs(job))
+        status = client.get_job_status(job)
+        print(f"{job}: {status.value.lower()}")
+    if status == JobStatus.FAILED:
+        raise typer.Exit(1)
+
+
+def stop(job: Job, address: Address) -> None:
+    """Stop a job; what is recorded stays, and submitting the study again goes on from there."""
+    with _client(address) as client:
+        stopped = client.stop_job(job)
+    print(f"{job} {'is being stopped' if stopped else 'had ended already'}; submitting the study again goes on from its records")
+
+
+async def _print_tail(client: JobSubmissionClient, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _pack(spec: Spec, folder: Path) -> None:
+    """The spec, its own models and its own search space, as the job will find them."""
+    assert spec.source is not None
+    shutil.copy(spec.source, folder / "spec.yaml")
+    home = spec.source.parent.resolve()
+    space = [spec.source.parent / spec.search.function.rpartition(":")[0]] if spec.search.function else []
+    for path in (*spec.imports, *space):
+        if not path.resolve().is_relative_to(home):
+            raise ConfigError(f"{path} does not lie beside or below {spec.source}, from where it could be sent to the cluster")
+        target = folder / path.resolve().relative_to(home)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+@contextmanager
+def _client(address: str) -> Iterator[JobSubmissionClient]:
+    """A client of the cluster's jobs, whose errors are sentences.
+
+    Raises:
+        ConfigError: nothing answers, there is no such job, or the cluster refuses it.
+    """
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"--address: {address} is not where jobs are taken: give the dashboard's address, such as http://HEAD:8265")
+    try:
+        from ray.job_submission import JobSubmissionClient
+
+        yield JobSubmissionClient(address)
+    except AuthenticationError:
+        raise ConfigError(f"{address} asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH") from None
+    except (ConnectionError, requests.ConnectionError, requests.Timeout):
+        raise ConfigError(f"--address: no Ray cluster takes jobs at {address}: is its dashboard running, and can it be reached?") from None
+    except RuntimeError as error:
+        told = [line for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(f"{address}: {told[0] if told else type(error).__name__}") from None

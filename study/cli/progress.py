@@ -1,0 +1,71 @@
+"""The progress of a run, drawn: points done, their statuses, an ETA from the expected cost of what is left."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from study.launch.run import Progress as Told
+
+_LINE_SECONDS = 15.0
+"""Between two lines when the output is not a terminal."""
+
+
+class _Eta:
+    """Time left, from the share of the expected cost that was done since the first report: workers take seconds to start."""
+
+    def __init__(self, total: float = 0.0) -> None:
+        self._total, self._done = total, 0.0
+        self._first: tuple[float, float] | None = None
+
+    def advance(self, seconds: float) -> None:
+        self._done += seconds
+        self._first = self._first or (time.monotonic(), self._done)
+
+    def __str__(self) -> str:
+        if self._first is None or self._done <= self._first[1]:
+            return "ETA unknown"
+        since, done = self._first
+        left = (time.monotonic() - since) * max(0.0, self._total - self._done) / (self._done - done)
+        return f"ETA {int(left // 60)}:{int(left % 60):02d}"
+
+
+@contextmanager
+def drawn() -> Iterator[Told]:
+    """A `study.launch.run.Progress` that draws itself on the terminal, or prints a line now and then into a log."""
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        eta, counts = _Eta(), Counter[str]()
+        bar = bars.add_task("planning", total=None, note="")
+        last_line = time.monotonic()
+
+        def planned(done: int) -> None:
+            bars.update(bar, completed=done)
+
+        def started(points: int, seconds: float) -> None:
+            nonlocal eta
+            eta = _Eta(seconds)
+            bars.update(bar, description="training", completed=0, total=points, note=str(eta))
+            if not console.is_terminal:
+                console.print(f"training {points:,} points")
+
+        def advanced(statuses: Counter[str], seconds: float) -> None:
+            nonlocal last_line
+            eta.advance(seconds)
+            counts.update(statuses)
+            others = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "completed")
+            bars.update(bar, advance=statuses.total(), note=f"{eta}  {others}")
+            if not console.is_terminal and time.monotonic() - last_line > _LINE_SECONDS:
+                last_line = time.monotonic()
+                console.print(f"{counts.total():,} points done, {eta} {others}")
+
+        def mirrored(done: int, total: int) -> None:
+            bars.update(bar, description="copying to MLflow", completed=done, total=total, note="")
+
+        yield Told(planned, started, advanced, mirrored)

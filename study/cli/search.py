@@ -1,0 +1,178 @@
+"""A search on the command line: what it declares, how far it is, what it found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from study.launch.run import read_sources
+from study.plan.points import expected_seconds
+from study.records.records import study_root
+from study.search.declared import Declared, declared
+from study.search.objectives import OBJECTIVES
+from study.search.samplers import SAMPLERS, drawn_at_random
+from study.search.storage import for_reading
+from trainables.point.config import with_fields
+from trainables.resolution import capacity, resolve
+
+if TYPE_CHECKING:
+    import optuna
+    import pyarrow as pa
+
+    from search_spaces.axes import Distribution
+    from study.spec.reading import Spec
+
+_FINISHED = ("COMPLETE", "PRUNED")
+
+
+def described(spec: Spec, storage: str) -> list[Table | Text]:
+    """What a spec declares to search, with which sampler and why, and how far each cell is."""
+    read_sources(spec)
+    search = declared(spec)
+    seeds, cells = len(search.seeds), len(search.cells)
+    points = cells * search.trials * seeds
+    head = (
+        f"{spec.study}: {_count(cells, 'cell')} x {_count(search.trials, 'suggestion')} x {_count(seeds, 'seed')} = {points:,} points\n"
+        f"minimised   {', '.join(f'{name} ({OBJECTIVES[name]})' for name in search.objectives)}, mean over seeds\n"
+        f"constraints {', '.join(constraint.text for constraint in search.constraints) or 'none'}\n"
+        f"sampler     {SAMPLERS[search.sampler].label}: {search.why}"
+    )
+    if blind := drawn_at_random(search.sampler, search.space):
+        head += f"; it draws {', '.join(blind)} at random"
+    head += f"\npruner      {spec.search.pruner.replace('_', ' ')}\nat once     {spec.search.at_once}"
+    costs = [expected_seconds(resolve(with_fields(spec.trial, cell))) * search.trials * seeds for cell in search.cells]
+    cost = f"If each spends all its epochs, in the order of {sum(costs):,.0f} seconds on one core."
+    return [Text(head), _axes(spec), _cells(spec, search, storage), Text(cost)]
+
+
+def progress_of(spec: Spec, storage: str) -> Text:
+    """How many suggestions are in which state."""
+    search = declared(spec)
+    states: Counter[str] = sum(_states(spec, search, study_root(storage, spec.study)), Counter())
+    wanted = len(search.cells) * search.trials
+    done = sum(states[state] for state in _FINISHED)
+    counts = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(states.items())) or "none asked for yet"
+    rest = "" if done >= wanted else "\ngaplab run goes on with the rest: what is running was left so, unless a search runs now."
+    return Text(f"{spec.study}: {wanted:,} suggestions declared; {counts}{rest}")
+
+
+def concluded(root: str, spec: Spec, charts: Path) -> tuple[list[Table], list[Path]]:
+    """What a search found: the best suggestion of each cell and the comparison on fresh seeds, as tables and as files in `charts`."""
+    import analysis
+    from analysis.statistics.tuning import compared_runs, search_figures, tuned_gap_vs_capacity, write_page
+
+    search = declared(spec)
+    studies = [study for study in _studies(spec, search, root) if study]
+    tables = [_best(search, studies, spec.study)]
+    figures: dict[str, Any] = {}
+    files: list[Path] = []
+    for study in studies:
+        with suppress(analysis.NothingToShow):
+            figures |= {f"{study.study_name}: {name}": figure for name, figure in search_figures(study).items()}
+    if figures:
+        files.append(write_page(figures, charts / "search.html", spec.study))
+    with suppress(analysis.NothingToShow):
+        runs = compared_runs(root)
+        tables.append(_compared(runs, spec.study))
+        files += analysis.write_chart(
+            tuned_gap_vs_capacity(runs, title=f"{spec.study}: untuned and tuned"), charts / "tuned-gap-vs-capacity"
+        )
+    return tables, files
+
+
+def _best(search: Declared, studies: list[optuna.Study], title: str) -> Table:
+    from study.search.ablation import best_trial
+
+    table = Table("cell", *search.objectives, "best suggestion", title=f"{title}: best of the search")
+    for study in studies:
+        best = best_trial(study)
+        cell = ", ".join(f"{name} = {value}" for name, value in study.user_attrs["cell"].items())
+        if best is None:
+            reason = "no suggestion kept to the constraints" if search.constraints else "no suggestion completed"
+            table.add_row(cell, *[""] * len(search.objectives), reason)
+            continue
+        chosen = ", ".join(
+            f"{name} = {value:.3g}" if isinstance(value, float) else f"{name} = {value}" for name, value in best.params.items()
+        )
+        table.add_row(cell, *(f"{value:.4g}" for value in best.values), chosen)
+    return table
+
+
+def _compared(runs: pa.Table, title: str) -> Table:
+    """Test error of the tuned point, the untuned one, and the ablations."""
+    from analysis.statistics.tuning import ablation_table
+
+    table = Table(
+        "cell", "variant", "seeds", "test error", "more than tuned", "p (Holm)", title=f"{title}: on seeds that the search never saw"
+    )
+    last = None
+    for row in ablation_table(runs).to_pylist():
+        cell = row["cell"] if row["cell"] != last else ""
+        last = row["cell"]
+        p = "" if row["p.holm"] is None else f"{row['p.holm']:.2g}"
+        table.add_row(cell, row["variant"], str(row["seeds"]), _interval(row, "test_error"), _interval(row, "difference", "+"), p)
+    table.caption = "mean ± half of its 95 % interval (Student t); differences are paired over seeds"
+    return table
+
+
+def _interval(row: dict[str, Any], name: str, sign: str = "") -> str:
+    if row[name] is None:
+        return ""
+    half = "" if row[f"{name}.high"] is None else f" ± {row[f'{name}.high'] - row[name]:.3f}"
+    return f"{row[name]:{sign}.3f}{half}"
+
+
+def _axes(spec: Spec) -> Table:
+    table = Table("searched", "range", "when")
+    for name, axis in spec.space.distributions().items():
+        condition = spec.space.conditions.get(name, {})
+        table.add_row(
+            Text(name), Text(_range(axis)), ", ".join(f"{parent} = {' or '.join(map(str, values))}" for parent, values in condition.items())
+        )
+    if spec.search.function:
+        table.add_row(Text(spec.search.function), "what the function asks for", "")
+    return table
+
+
+def _range(axis: Distribution) -> str:
+    if axis.kind == "choice":
+        return ", ".join(map(str, axis.choices))
+    scale = {"log_uniform": ", logarithmic", "int": ", whole" + (", logarithmic" if axis.log else "")}.get(axis.kind, "")
+    return f"{axis.low:g} to {axis.high:g}{scale}"
+
+
+def _cells(spec: Spec, search: Declared, storage: str) -> Table:
+    table = Table("cell", "parameters", "p/n", "told", "open", "failed")
+    for cell, states in zip(search.cells, _states(spec, search, study_root(storage, spec.study)), strict=True):
+        point = resolve(with_fields(spec.trial, cell))
+        parameters = capacity(point)
+        told = sum(states[state] for state in _FINISHED)
+        counts = (f"{number:,}" for number in (told, states["RUNNING"], states["FAIL"]))
+        where = ", ".join(f"{name} = {value}" for name, value in cell.items()) or "the trial"
+        table.add_row(where, f"{parameters:,}", f"{parameters / (point.data.train_size or 1):.3g}", *counts)
+    return table
+
+
+def _states(spec: Spec, search: Declared, root: str) -> list[Counter[str]]:
+    """Of each cell: state of an Optuna trial -> how many."""
+    studies = _studies(spec, search, root)
+    return [Counter(trial.state.name for trial in study.get_trials(deepcopy=False)) if study else Counter() for study in studies]
+
+
+def _studies(spec: Spec, search: Declared, root: str) -> list[optuna.Study | None]:
+    """The Optuna study of each cell, as far as it has begun."""
+    import optuna
+
+    opened = for_reading(spec.search.storage, root)
+    known = set(optuna.get_all_study_names(opened)) if opened else set()
+    names = [search.study_name(spec.study, with_fields(spec.trial, cell), cell) for cell in search.cells]
+    return [optuna.load_study(study_name=name, storage=opened) if opened and name in known else None for name in names]
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -1,0 +1,214 @@
+"""Whether this machine, or a cluster, is ready: one line a check, and a remedy where it is not. Nothing is left behind."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+from study.records.records import open_store
+from trainables.point.config import Data
+
+LEAST_PYTHON = (3, 11)
+LEAST_FREE_GIB = 1.0
+_FILES = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+    "svhn": "train_32x32.mat",
+}
+"""What torchvision keeps of each data set in the data folder."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `gaplab doctor`: what was looked at, what was found, and what to do if it is not good."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str
+
+
+Finding = tuple[bool, str]
+"""Whether it is good, and what was found."""
+Look = tuple[str, Callable[[], Finding], str]
+"""The name of a check, how to do it, and the remedy."""
+_RAY_REMEDY = "stop other Ray sessions (ray stop) and try again; pip install --force-reinstall 'ray[tune]' if that does not help"
+
+
+def checks(storage: str = "results", tracking_uri: str | None = None, address: str | None = None) -> Iterator[Check]:
+    """Look at everything that a study needs, one after the other; what a check raises is its finding.
+
+    Args:
+        address: of a Ray cluster, whose every node is asked too.
+    """
+    looks: list[Look] = [
+        ("python", _python, "install Python 3.11 or newer"),
+        ("packages", _packages, "pip install --upgrade gaplab; in a checkout, make study"),
+        ("gpu", gpus, "install the torch that fits the driver of the GPU"),
+        *(_looks_at_nodes(address, storage) if address else [("ray", _ray, _RAY_REMEDY)]),
+        ("storage", lambda: _storage(storage), "give another --storage"),
+        ("disk", lambda: _disk(storage), f"free {LEAST_FREE_GIB:g} GiB, or give another --storage"),
+        ("tracking", lambda: _tracking(storage, tracking_uri), "start the server, give another --tracking-uri, or tracking.mlflow: false"),
+        ("data", _data, "pip install --force-reinstall scikit-learn"),
+    ]
+    for name, look, remedy in looks:
+        try:
+            good, found = look()
+        except Exception as error:
+            good, found = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        yield Check(name, good, found, remedy)
+
+
+def _python() -> Finding:
+    major, minor, _ = platform.python_version_tuple()
+    return (int(major), int(minor)) >= LEAST_PYTHON, platform.python_version()
+
+
+def _packages() -> Finding:
+    """Installed versions against the lower bounds of pyproject.toml, as pip keeps them with the package."""
+    from packaging.requirements import Requirement
+
+    needed = [Requirement(line) for line in requires("gaplab") or ()]
+    needed = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    bad: list[str] = []
+    for one in needed:
+        try:
+            found = version(one.name)
+        except PackageNotFoundError:
+            bad.append(f"{one.name} is missing")
+            continue
+        if not one.specifier.contains(found, prereleases=True):
+            bad.append(f"{one.name} is {found}, not {one.specifier}")
+    return not bad, ", ".join(bad) or f"{len(needed)} packages, of them torch {version('torch')}, ray {version('ray')}"
+
+
+def gpus() -> Finding:
+    """Those of this machine, with their free memory."""
+    import torch
+
+    if not torch.cuda.is_available():
+        unused = Path("/proc/driver/nvidia/version").exists()
+        return not unused, f"a GPU that torch {torch.__version__} cannot use" if unused else "none: points train on the CPU"
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(f"{torch.cuda.get_device_name(index)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
+    return True, "; ".join(found)
+
+
+def _ray() -> Finding:
+    """Start Ray as a study does, and run a task."""
+    import ray
+
+    from study.launch.cluster import connected
+    from study.spec.reading import Resources
+
+    with connected(Resources(workers=1), None):
+        answer = ray.get(ray.remote(num_cpus=1)(platform.python_version).remote(), timeout=60)
+    return True, f"{version('ray')} starts and runs a task in Python {answer}"
+
+
+def _looks_at_nodes(address: str, storage: str) -> list[Look]:
+    """Of every node of a cluster: versions as here, GPUs, storage that it can write."""
+    from study.launch.node_checks import Node, differing, survey
+
+    nodes: list[Node] = []
+
+    def reached() -> Finding:
+        nodes.extend(survey(address, storage))
+        return True, f"{len(nodes)} nodes answer at {address}"
+
+    def node_versions() -> Finding:
+        return bool(nodes) and not differing(nodes), "; ".join(differing(nodes)) or f"as here on all {len(nodes)} nodes that answer"
+
+    def node_gpus() -> Finding:
+        return bool(nodes), "; ".join(f"{node.name}: {node.gpus}" for node in nodes)
+
+    def node_storage() -> Finding:
+        bad = [f"{node.name}: {node.unwritable}" for node in nodes if node.unwritable]
+        if "://" not in storage and not Path(storage).is_absolute():
+            bad.append(f"{storage} is relative, and lies elsewhere on every node")
+        return bool(nodes) and not bad, "; ".join(bad) or f"{storage} can be written from all {len(nodes)} nodes that answer"
+
+    return [
+        ("nodes", reached, "start the cluster, or correct --address; every node needs gaplab installed"),
+        (
+            "node versions",
+            node_versions,
+            "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab",
+        ),
+        ("node gpus", node_gpus, "see nodes"),
+        ("node storage", node_storage, "give a --storage that every node can write: a bucket, or a folder that all of them mount"),
+    ]
+
+
+def _storage(storage: str) -> Finding:
+    write_and_remove(storage)
+    return True, f"{open_store(storage)[1]} can be written"
+
+
+def write_and_remove(storage: str) -> None:
+    """Write a file where a study would, and take it away with the folders made for it.
+
+    Raises:
+        OSError, ConfigError: that is not possible.
+    """
+    filesystem, path = open_store(storage)
+    made = [] if "://" in storage else [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    probe = f"{path}/.gaplab-doctor"
+    try:
+        filesystem.create_dir(path, recursive=True)
+        with filesystem.open_output_stream(probe) as stream:
+            stream.write(b"writable")
+        filesystem.delete_file(probe)
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _disk(storage: str) -> Finding:
+    """Room where results lie and where Ray keeps its session."""
+    free = {}
+    for place in [tempfile.gettempdir()] if "://" in storage else [storage, tempfile.gettempdir()]:
+        nearest = Path(place).expanduser().resolve()
+        while not nearest.is_dir():
+            nearest = nearest.parent
+        free[nearest] = shutil.disk_usage(nearest).free / 2**30
+    return min(free.values()) >= LEAST_FREE_GIB, ", ".join(f"{count:.1f} GiB free in {place}" for place, count in free.items())
+
+
+def _tracking(storage: str, tracking_uri: str | None) -> Finding:
+    from study.records.mirror import check_reachable, default_tracking_uri
+
+    if tracking_uri:
+        check_reachable(tracking_uri)
+        return True, "the server answers" if tracking_uri.startswith("http") else "the database opens"
+    uri = default_tracking_uri(storage)
+    if uri is None:
+        return False, f"{storage} cannot hold MLflow's database"
+    if Path(uri.removeprefix("sqlite:///")).exists():
+        check_reachable(uri)
+    return True, f"MLflow's database is {uri}"
+
+
+def _data() -> Finding:
+    """The bundled digits load; which of the other sets lie on this machine."""
+    from trainables.data.datasets import data_folder, load
+
+    samples = len(load(Data(name="digits")).train_labels)
+    folder = data_folder()
+    present = [name for name, file in _FILES.items() if (folder / f"{name}.npz").is_file() or (folder / file).exists()]
+    absent = [name for name in _FILES if name not in present]
+    found = [f"digits is bundled ({samples:,} training samples)"]
+    found += [f"{', '.join(present)} in {folder}"] if present else []
+    found += [f"{', '.join(absent)} would be downloaded to {folder}"] if absent else []
+    return True, "; ".join(found)

@@ -1,0 +1,107 @@
+"""After a search: the best point of each cell, the untuned one, and the best without each of its regularizers, on fresh seeds.
+
+The best of many suggestions looks better on the seeds it was chosen by than it is; seeds that the search never saw say how
+good it is. Which recorded points answer which question stands in ``STORAGE/STUDY/tuning.json``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from study.plan.points import Point
+from study.records.records import open_store
+from study.search.search import Cell, Search, point_of
+from trainables.point.config import Regularizers, TrialConfig, flatten
+
+if TYPE_CHECKING:
+    import optuna
+
+FILE = "tuning.json"
+FIRST_FRESH_SEED = 10_000
+TUNED, UNTUNED, PLAIN = "tuned", "untuned", "without any regularizer"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared in one cell: name of a variant -> its points, one a fresh seed, in the same order for all."""
+
+    cell: Cell
+    best: optuna.trial.FrozenTrial
+    variants: dict[str, list[Point]]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "cell": dict(self.cell.assignment),
+            "optuna_study": self.cell.study.study_name,
+            "best_trial": self.best.number,
+            "values": self.best.values,
+            "params": self.best.params,
+            "variants": {name: [point.key for point in points] for name, points in self.variants.items()},
+        }
+
+
+def compared(search: Search, root: str) -> list[Point]:
+    """The points that a finished search is followed by; which is which is put beside the records."""
+    seeds = search.declared.ablation_seeds
+    if not seeds or not search.finished:
+        return []
+    found = comparisons(search, seeds)
+    write(root, found)
+    points = {point.key: point for comparison in found for variant in comparison.variants.values() for point in variant}
+    return list(points.values())
+
+
+def comparisons(search: Search, seeds: int) -> list[Comparison]:
+    """One for each cell in which a suggestion completed (and kept to the constraints)."""
+    fresh = list(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in search.declared.seeds), seeds))
+    found = []
+    for cell in search.cells:
+        if best := best_trial(cell.study):
+            variants = {
+                name: [point_of(cell.trial, fields | {"seed": seed}) for seed in fresh]
+                for name, fields in _variants(search, cell, best).items()
+            }
+            found.append(Comparison(cell, best, variants))
+    return found
+
+
+def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
+    """The best completed trial that keeps to the constraints; of a Pareto front, the one with the lowest first objective."""
+    if len(study.directions) > 1:
+        return min(study.best_trials, key=lambda trial: trial.values[0], default=None)
+    try:
+        return study.best_trial
+    except ValueError:  # Optuna's word for none
+        return None
+
+
+def write(root: str, found: Iterable[Comparison]) -> None:
+    """Put the answers' keys beside the records."""
+    filesystem, path = open_store(root)
+    with filesystem.open_output_stream(f"{path}/{FILE}") as stream:
+        stream.write(json.dumps([comparison.as_json() for comparison in found], indent=1).encode())
+
+
+def _variants(search: Search, cell: Cell, best: optuna.trial.FrozenTrial) -> dict[str, dict[str, Any]]:
+    """Name -> the fields that differ from the cell's trial."""
+    from optuna.trial import FixedTrial
+
+    tuned = search.declared.ask(FixedTrial(best.params), cell.assignment)
+    off = _regularizers_on(point_of(cell.trial, tuned).config)
+    if tuned.get("model.batch_norm"):
+        off["model.batch_norm"] = False
+    without = {f"without {field.rpartition('.')[2]}": tuned | {field: value} for field, value in off.items()}
+    plain = {PLAIN: tuned | off} if len(off) > 1 else {}
+    return {TUNED: tuned, UNTUNED: {}} | without | plain
+
+
+def _regularizers_on(point: TrialConfig) -> dict[str, Any]:
+    """Field -> its value when off, for every regularizer that is on."""
+    values, off = flatten(point), vars(Regularizers())
+    on = {f"regularizers.{name}": value for name, value in off.items() if values[f"regularizers.{name}"] != value}
+    on.pop("regularizers.decay_biases", None)  # says what weight decay acts on, and does nothing alone
+    return on

@@ -1,0 +1,72 @@
+"""A search as Ray Tune knows it: the `Searcher` whose suggestions are packs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.tune.search import Searcher
+
+from study.plan.points import Point, expected_seconds
+from study.search.pruning import Jury
+from study.search.search import Search
+from trainables.tune import written
+
+
+class PackSearcher(Searcher):
+    """Gives Tune the packs of a `Search`, and has their outcomes told.
+
+    Args:
+        search: what to ask.
+        seconds: gets the expected seconds of every pack that is given out.
+        lost: called with a point that has taken its worker with it again and again, to record that.
+    """
+
+    def __init__(self, search: Search, seconds: list[float], lost: Callable[[Sequence[Point]], None]) -> None:
+        super().__init__()
+        self._search, self._seconds, self._lost = search, seconds, lost
+        self._packs: dict[str, list[Point]] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        if trial_id in self._packs:  # Tune's ids are 32 random bits: it asks again, with another
+            return None
+        pack = self._search.next_pack()
+        if pack is None:
+            return Searcher.FINISHED if self._search.finished else None
+        self._packs[trial_id] = pack
+        self._seconds.append(sum(expected_seconds(point.config) for point in pack))
+        return {"pack": len(self._seconds) - 1, "points": written([point.config for point in pack])}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._search.collect()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pack = self._packs.pop(trial_id)
+        if error and not self._search.give_up(pack):
+            self._lost(pack)
+        self._search.collect()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the state of a search is Optuna's storage and the records. Tune wants to see a file."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing; see `save`."""
+
+
+class RemoteJury(Jury):
+    """A jury in a process of its own, which workers ask and the driver tells. Its `actor` goes to the workers."""
+
+    def __init__(self, pruner: str, objective: str, epochs: int, min_epochs: int) -> None:
+        self.actor: Any = ray.remote(Jury).options(num_cpus=0).remote(pruner, objective, epochs, min_epochs)
+
+    def enter(self, *arguments: Any) -> None:
+        ray.get(self.actor.enter.remote(*arguments))
+
+    def close(self, key: str) -> None:
+        self.actor.close.remote(key)
+
+    def remember(self, *arguments: Any) -> None:
+        self.actor.remember.remote(*arguments)

@@ -1,0 +1,236 @@
+"""The field's other pictures: what they draw equals what the records and curves say; what cannot be drawn is a sentence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+import analysis
+from study.records.records import CURVES
+from tests.analysis.made_up_study import curve, gap_study, record, records
+
+
+def curves_of(rows):
+    return pa.Table.from_pylist([point for row in rows for point in curve(row)], CURVES)
+
+
+def lines_of(axes, gid="means"):
+    return [line for line in axes.lines if line.get_gid() == gid and len(line.get_xdata())]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return gap_study()
+
+
+@pytest.fixture(scope="module")
+def one_cell():
+    return gap_study(capacities=(10,))
+
+
+def test_learning_curves_are_means_of_the_curves(one_cell):
+    figure = analysis.learning_curves(records(one_cell), curves_of(one_cell), value="train_error")
+    for level, line in zip((0.0, 0.5, 1.0), lines_of(figure.axes[0]), strict=True):
+        expected = np.mean([[point["train_error"] for point in curve(row)] for row in one_cell if row["corruption.level"] == level], axis=0)
+        assert line.get_xdata().tolist() == list(range(1, 13))
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+
+
+def test_a_mean_curve_ends_with_its_shortest_run():
+    rows = [record(seed=0, epochs=5), record(seed=1, epochs=9)]
+    line = lines_of(analysis.learning_curves(records(rows), curves_of(rows)).axes[0])[0]
+    assert line.get_xdata().tolist() == [1, 2, 3, 4, 5]
+
+
+def test_a_diverged_run_does_not_count_in_a_curve():
+    rows = [record(seed=0), record(seed=1, status="diverged", epochs=2, train_loss=math.nan)]
+    line = lines_of(analysis.learning_curves(records(rows), curves_of(rows)).axes[0])[0]
+    np.testing.assert_allclose(line.get_ydata(), [point["train_loss"] for point in curve(rows[0])])
+
+
+def test_memorisation_shows_the_wrong_labels_beside_the_true_ones(one_cell):
+    clean = {"clean_train_error": 0.125}
+    curves = pa.Table.from_pylist([point | clean for row in one_cell for point in curve(row)], CURVES)
+    left, right = analysis.memorisation(records(one_cell), curves).axes
+    assert [len(lines_of(axes)) for axes in (left, right)] == [2, 2], "level 0 has no wrong labels"
+    assert set(lines_of(left)[0].get_ydata()) == {0.125}
+    np.testing.assert_allclose(lines_of(right)[0].get_ydata(), 1 - np.arange(1, 13) / 12)
+
+
+def test_early_stopping_marks_the_best_so_far():
+    row = record()
+    errors = [0.5, 0.3, 0.4, 0.2, 0.6]
+    curves = pa.Table.from_pylist([{"key": row["key"], "epoch": epoch, "test_error": error} for epoch, error in enumerate(errors)], CURVES)
+    axes = analysis.early_stopping(records([row]), curves).axes[0]
+    assert lines_of(axes, "best")[0].get_ydata().tolist() == [0.5, 0.3, 0.3, 0.2, 0.2]
+
+
+def test_epoch_double_descent_has_a_line_a_width(study):
+    figure = analysis.epoch_double_descent(records(study), curves_of(study))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["4", "40", "400", "4000"]
+    assert "Averaged over different label corruption" in figure.get_supxlabel()
+
+
+def test_time_to_fit_relative_to_true_labels():
+    epochs = {0.0: (10, 12), 0.5: (20, 24), 1.0: (55, None)}
+    rows = [
+        record(**{"corruption.level": level}, seed=seed, fit_epoch=epoch, interpolated=epoch is not None)
+        for level, pair in epochs.items()
+        for seed, epoch in enumerate(pair)
+    ]
+    lines = lines_of(analysis.time_to_fit(records(rows)).axes[0])
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist(), line.get_markerfacecolor() == "white") for line in lines] == [
+        ([0.0, 0.5], [1.0, 2.0], False),
+        ([1.0], [5.0], True),
+    ]
+
+
+def test_error_vs_corruption_lies_above_the_wrong_label_rate(study):
+    axes = analysis.error_vs_corruption(records([row for row in study if row["interpolated"]]), by=["model.width"]).axes[0]
+    assert lines_of(axes, "rate")[0].get_ydata() == pytest.approx([0.0, 0.45, 0.9])
+    widest = lines_of(axes)[-1]
+    expected = [
+        np.mean([row["test_error"] for row in study if row["model.width"] == 4000 and row["corruption.level"] == level])
+        for level in (0, 0.5, 1)
+    ]
+    np.testing.assert_allclose(widest.get_ydata(), expected, rtol=1e-12)
+
+
+def test_the_map_has_a_cell_a_setting_and_the_threshold_between(study):
+    figure = analysis.capacity_corruption_map(records(study), value="train_error")
+    mesh = figure.axes[0].collections[0].get_array().reshape(3, 4)
+    cells = {(row["corruption.level"], row["parameters_per_sample"]): row["train_error"] for row in study}
+    np.testing.assert_allclose(mesh, [[cells[level, size] for size in (0.1, 1, 10, 100)] for level in (0, 0.5, 1)], rtol=1e-12)
+    threshold = lines_of(figure.axes[0], "threshold")[-1]
+    assert threshold.get_xydata().tolist() == [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2], [2, 3]]
+
+
+def test_double_descent_over_width_and_over_samples():
+    rows = [record(**{"model.width": width}, test_error=error, train_error=0.0) for width, error in ((2, 0.3), (4, 0.5), (8, 0.2))]
+    line = lines_of(analysis.double_descent(records(rows)).axes[0])[0]
+    assert line.get_xydata().tolist() == [[2, 0.3], [4, 0.5], [8, 0.2]]
+    rows = [record(**{"data.train_size": size}, test_error=1 / size) for size in (100, 1000)]
+    figure = analysis.double_descent(records(rows), over="data.train_size")
+    assert lines_of(figure.axes[0])[0].get_xydata().tolist() == [[100, 0.01], [1000, 0.001]]
+    assert "Triangles" not in figure.get_supxlabel()
+
+
+def test_every_run_is_a_mark_of_the_scatter(study):
+    marks = lines_of(analysis.train_vs_test(records(study)).axes[0], "runs")
+    drawn = sorted(tuple(point) for line in marks for point in line.get_xydata())
+    assert drawn == sorted((row["train_error"], row["test_error"]) for row in study)
+
+
+def test_parallel_coordinates_place_runs_by_value(study):
+    figure = analysis.parallel_coordinates(records(study), columns=["model.width", "corruption.level"])
+    segments = figure.axes[0].collections[0].get_segments()
+    assert len(segments) == len(study)
+    gaps = np.array(sorted(row["generalization_gap"] for row in study))
+    np.testing.assert_allclose([line[2, 1] for line in segments], (gaps - gaps[0]) / (gaps[-1] - gaps[0]), atol=1e-12)
+    widest = max(study, key=lambda row: row["generalization_gap"])
+    height = math.log(widest["model.width"] / 4) / math.log(1000)
+    np.testing.assert_allclose(segments[-1][:2, 1], [height, widest["corruption.level"]], atol=1e-12)
+
+
+def test_a_sample_of_many_runs_is_named_as_one():
+    rows = records([record(seed=seed) for seed in range(5001)])
+    assert "5,000 runs, spread evenly over 5,001" in analysis.train_vs_test(rows).get_supxlabel()
+
+
+PICTURES = {
+    "gap": lambda rows: analysis.gap_vs_capacity(records(rows)),
+    "learning curves": lambda rows: analysis.learning_curves(records(rows), curves_of(rows)),
+    "early stopping": lambda rows: analysis.early_stopping(records(rows), curves_of(rows)),
+    "epochs": lambda rows: analysis.epoch_double_descent(records(rows), curves_of(rows)),
+    "error": lambda rows: analysis.error_vs_corruption(records(rows)),
+    "map": lambda rows: analysis.capacity_corruption_map(records(rows)),
+    "descent": lambda rows: analysis.double_descent(records(rows)),
+    "scatter": lambda rows: analysis.train_vs_test(records(rows)),
+    "parallel": lambda rows: analysis.parallel_coordinates(records(rows)),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [record()],
+        gap_study(capacities=(2,), seeds=1),
+        [record(seed=0), record(seed=1, test_error=math.nan, generalization_gap=math.nan), record(seed=2, status="diverged", epochs=1)],
+        gap_study(capacities=(2,), levels=np.linspace(0, 1, 300), seeds=1),
+    ],
+    ids=["one run", "one capacity", "some diverged", "300 levels"],
+)
+def test_every_picture_draws_what_there_is(picture, rows):
+    picture(rows).draw_without_rendering()
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize(
+    "rows", [[], [record(status="diverged", epochs=1)], [record(status="failed", epochs=0)]], ids=["empty", "diverged", "failed"]
+)
+def test_nothing_to_show_is_a_sentence(picture, rows):
+    with pytest.raises(analysis.NothingToShow, match=r"no record(s yet| is completed)"):
+        picture(rows)
+
+
+def test_pictures_of_what_was_not_measured_are_sentences(study):
+    rows = [record(**{"corruption.level": level}, fit_epoch=None, interpolated=False) for level in (0.0, 0.5)]
+    with pytest.raises(analysis.NothingToShow, match="no time to fit"):
+        analysis.time_to_fit(records(rows))
+    with pytest.raises(analysis.NothingToShow, match=r"without corruption \(level 0\)"):
+        analysis.time_to_fit(records(study[-3:]))
+    with pytest.raises(analysis.NothingToShow, match="with true and with wrong labels"):
+        analysis.memorisation(records(study), curves_of(study))
+    with pytest.raises(analysis.NothingToShow, match="no completed record has a curve"):
+        analysis.learning_curves(records(study), CURVES.empty_table())
+    with pytest.raises(analysis.AnalysisError, match="did you mean 'test_error'"):
+        analysis.parallel_coordinates(records(study), colour="tst_error")
+
+
+def test_values_at_another_moment():
+    row = record(epochs=4, fit_epoch=3, test_error=0.4, train_error=0.0)
+    unfit = record(seed=1, fit_epoch=None, interpolated=False, train_error=0.2, test_error=0.5, epochs=2)
+    points = [
+        {"key": row["key"], "epoch": epoch, "train_error": 0.1 / epoch, "test_error": 0.1 * epoch, "validation_error": abs(epoch - 2)}
+        for epoch in range(1, 5)
+    ]
+    curves = pa.concat_tables([pa.Table.from_pylist(points, CURVES), curves_of([unfit])])
+    at_fit = analysis.at_moment(records([row, unfit]), curves, "fit").sort_by("seed")
+    assert at_fit["test_error"].to_pylist() == pytest.approx([0.3, 0.5])
+    assert at_fit["generalization_gap"].to_pylist() == pytest.approx([0.3 - 0.1 / 3, 0.3])
+    best = analysis.at_moment(records([row, unfit]), curves, "best_validation")
+    assert best["test_error"].to_pylist() == pytest.approx([0.2])
+    assert best.schema.equals(records([row]).schema)
+    assert "Values at the epoch of lowest validation error." in analysis.gap_vs_capacity(best).get_supxlabel()
+    with pytest.raises(analysis.NothingToShow, match=r"data\.validation_size"):
+        analysis.at_moment(records([unfit]), curves_of([unfit]), "best_validation")
+
+
+def test_a_measured_capacity_lies_at_the_mean_of_its_seeds():
+    rows = [record(**{"model.width": width}, seed=seed, **{"measure.norm": 10.0 * width + seed}) for width in (1, 2) for seed in (0, 1)]
+    figure = analysis.gap_vs_capacity(records(rows), capacity="measure.norm")
+    assert lines_of(figure.axes[0])[0].get_xdata().tolist() == [10.5, 20.5]
+    assert "Averaged" not in figure.get_supxlabel()
+
+
+def test_panels_and_single_runs():
+    rows = [
+        row | {"regularizers.weight_decay": decay, "key": f"{row['key']}{decay}"}
+        for row in gap_study(levels=(0.0,))
+        for decay in (0.0, 1e-4)
+    ]
+    figure = analysis.gap_vs_capacity(records(rows), panels="regularizers.weight_decay", points=True)
+    assert [axes.get_title(loc="left").partition("\n")[0] for axes in figure.axes[:2]] == ["weight decay 0", "weight decay 0.0001"]
+    assert sum(len(line.get_xdata()) for axes in figure.axes[:2] for line in lines_of(axes, "runs")) == len(rows)
+    averaged = analysis.gap_vs_capacity(records(rows))
+    assert "Averaged over different weight decay." in averaged.get_supxlabel()
+
+
+def test_filters_keep_what_a_picture_needs(study):
+    table = records(study).filter(pc.field("corruption.level") == 0.5)
+    analysis.gap_vs_capacity(table, by=[]).draw_without_rendering()

@@ -1,0 +1,143 @@
+"""MLflow as others run it: a real server over HTTP, and a real PostgreSQL database by the API and by SQL; both say what Arrow says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import requests
+
+import analysis
+from tests.analysis.made_up_study import gap_study, mirror, record
+
+pytestmark = pytest.mark.xdist_group("analysis")  # the MLflow database that test_load fills
+ROWS = [
+    *gap_study(capacities=(1, 10), seeds=2),
+    record(seed=7, status="diverged", train_loss=float("nan"), test_loss=float("inf"), fit_epoch=None, interpolated=False),
+    record(seed=8, status="failed", reason="no memory: 'quoted' \N{GREEK SMALL LETTER ALPHA}"),
+    record(seed=9, **{"measure.path_norm": 1 / 3}),
+]
+
+
+def rows_of(experiment: str) -> list[dict[str, Any]]:
+    """A study is an experiment of its name."""
+    return [row | {"study": experiment} for row in ROWS]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"{what} ended"
+        assert time.monotonic() < end, f"{what} did not start"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def server(mlflow_uri: str) -> Iterator[str]:
+    """The address of an `mlflow server` on loopback."""
+    mirror(rows_of("served"), mlflow_uri, "served")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen([*command, "--backend-store-uri", mlflow_uri], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uri = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return requests.get(f"{uri}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    wait(answers, process, "the MLflow server")
+    yield uri
+    process.terminate()
+    process.wait(30)
+
+
+def programs() -> Path | None:
+    """Where PostgreSQL's programs lie: Debian keeps a server's off the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database on loopback."""
+    pytest.importorskip("psycopg")
+    where = programs()
+    if where is None:
+        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
+    folder, port = Path(tempfile.mkdtemp()), free_port()
+    try:
+        if user:
+            shutil.chown(folder, "postgres")
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder} | user
+        subprocess.run([where / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-E", "UTF8", "-N"], check=True, **quiet)
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]
+        process = subprocess.Popen([where / "postgres", "-D", folder / "data", "-p", str(port), *settings], **quiet)
+        ready = [where / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
+        wait(lambda: subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0, process, "PostgreSQL")
+        yield f"postgresql://me@127.0.0.1:{port}/postgres"
+        process.send_signal(signal.SIGINT)  # at once: on SIGTERM it would wait for MLflow's pool of connections
+        process.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def same_as_arrow(folder: Path, experiment: str, **options: Any) -> None:
+    """Records and curves, all and some, equal in types and values."""
+    some = analysis.load(str(folder), columns=["key"], filter=pc.field("corruption.level") == 1.0)["key"]
+    few: dict[str, Any] = {"keys": some, "columns": ["key", "epoch", "test_error"], "filter": pc.field("epoch") > 10}
+    wanted: list[tuple[Any, dict[str, Any]]] = [
+        (analysis.load, {}),
+        (analysis.load, {"columns": ["key", "seed"], "filter": pc.field("status") != "completed"}),
+        (analysis.load_curves, {}),
+        (analysis.load_curves, few),
+    ]
+    for load, chosen in wanted:
+        here, there = (in_order(load(source, **more, **chosen)) for source, more in ((str(folder), {}), (f"mlflow:{experiment}", options)))
+        assert there.schema.equals(here.schema)
+        assert here.num_rows > 0
+        for name in here.column_names:
+            assert repr(there[name].to_pylist()) == repr(here[name].to_pylist()), (load.__name__, chosen, name)  # NaN equals NaN
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    return table.sort_by([(name, "ascending") for name in ("key", "epoch") if name in table.column_names])
+
+
+def test_a_server_over_http_says_what_arrow_says(server: str, write_study: Callable[..., Path]) -> None:
+    same_as_arrow(write_study(rows_of("served")), "served", tracking_uri=server)
+
+
+def test_a_postgresql_database_says_what_arrow_says(postgres: str, write_study: Callable[..., Path]) -> None:
+    mirror(rows_of("kept"), postgres, "kept")
+    folder = write_study(rows_of("kept"))
+    for sql in (False, True):
+        same_as_arrow(folder, "kept", tracking_uri=postgres, sql=sql)
+
+
+def test_the_sql_path_cannot_write_to_postgresql(postgres: str) -> None:
+    from analysis.records import mlflow_sql
+
+    with pytest.raises(analysis.AnalysisError, match="read-only transaction"), mlflow_sql._open(postgres) as connection:
+        connection.exec_driver_sql("CREATE TABLE mine (id int)")

@@ -1,0 +1,274 @@
+"""The report says what the study says, asks nothing of the network, and works in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import time
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import analysis
+from tests.analysis.made_up_study import gap_study, mirror, record, records
+
+pytestmark = pytest.mark.xdist_group("analysis")  # one browser, one MLflow database
+NASTY = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned=2'> & \"quoted\" 'too' {{ 7191 * 7 }} $x_1$"
+SPEC = f"# what it shows: {NASTY}\nstudy: made-up\nspace:\n  seed: {{range: 3}}\n"
+
+
+def troubled_study():
+    rows = gap_study(capacities=(0.1, 1, 10, 100), levels=(0.0, 0.5, 1.0), seeds=3)
+    lost = {"train_error": None, "test_error": None, "interpolated": False, "epochs": 2}
+    rows += [record(seed=seed, status="diverged", reason="train loss is not finite in epoch 3", **lost) for seed in (90, 91)]
+    rows.append(record(seed=92, status="failed", reason=NASTY, **lost))
+    return [row | {"host": NASTY, "git_commit": "abc123"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    from study.records.records import CURVES
+    from tests.analysis.made_up_study import curve
+
+    folder = tmp_path_factory.mktemp("report") / "made-up"
+    rows = troubled_study()
+    for kind in ("records", "curves"):
+        (folder / kind).mkdir(parents=True)
+    pq.write_table(records(rows), folder / "records" / "all.parquet")
+    points = [point | {"clean_train_error": 0.5 / point["epoch"]} for row in rows if row["status"] == "completed" for point in curve(row)]
+    pq.write_table(pa.Table.from_pylist(points, CURVES), folder / "curves" / "all.parquet")
+    (folder / "spec.yaml").write_text(SPEC)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(study):
+    return analysis.write_report(str(study), study / "report.html")
+
+
+@pytest.fixture(scope="module")
+def html(page):
+    return page.read_text(encoding="utf-8")
+
+
+def figures_of(html):
+    return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)[1])
+
+
+def test_the_pictures_hold_the_means_of_the_records(html, study):
+    figures = figures_of(html)
+    assert set(figures) == {"gap", "map", "error", "time", "scatter", "learning", "memorisation", "counts"}
+    cells = analysis.gap_table(analysis.load(str(study)))
+    for plot, value in zip(figures["gap"]["plots"], ("generalization_gap", "train_error", "test_error"), strict=True):
+        drawn = {
+            (trace["meta"]["line"][0], x, y)
+            for trace in plot["data"]
+            if trace["meta"]["role"] == "mean"
+            for x, y in zip(trace["x"], trace["y"], strict=True)
+        }
+        expected = zip(*(cells[name].to_pylist() for name in ("corruption.level", "parameters_per_sample", value)), strict=True)
+        assert drawn == set(expected)
+
+
+def test_every_run_can_be_hovered_over_by_its_key(html, study):
+    marks = [trace for trace in figures_of(html)["scatter"]["plots"][0]["data"] if trace["meta"]["role"] == "run"]
+    keys = {text.removeprefix("<b>").partition("</b>")[0] for trace in marks for text in trace["text"]}
+    completed = analysis.load(str(study), filter=pc.field("status") == "completed")
+    assert keys == set(completed["key"].to_pylist())
+
+
+def test_what_failed_and_why_and_what_was_asked(html):
+    assert "39 (36 completed, 2 diverged, 1 failed)" in html
+    assert "train loss is not finite in epoch 3" in html
+    assert "gaplab run spec.yaml" in html
+    assert "space:\n  seed: {range: 3}" in html
+    assert "abc123" in html
+
+
+def test_nothing_from_a_record_or_a_spec_is_markup(html):
+    own = html[: html.index("<script>")] + html[html.rindex('"use strict"') :]  # without plotly.js
+    assert "window.pwned" in own
+    for dangerous in ("<img", "<script>window", "50337"):
+        assert dangerous not in re.sub(r"<script type=.*?</script>", "", own, flags=re.S)
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1]
+    assert any(row["reason"] == NASTY for row in csv.DictReader(io.StringIO(json.loads(data))))
+
+
+def test_the_page_names_no_other_address(html):
+    own = html[: html.index("<script>")] + html[html.rindex('"use strict"') :]
+    assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", own) == []
+    assert "default-src 'none'" in own
+
+
+def test_a_study_of_failures_only_is_reported(tmp_path):
+    (tmp_path / "records").mkdir()
+    pq.write_table(records([record(status="failed", reason="no memory")]), tmp_path / "records" / "all.parquet")
+    html = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "no record is completed (1 failed)" in html
+    assert "no memory" in html
+    assert "The spec does not lie beside the results." in html
+
+
+def test_an_empty_study_is_a_sentence(tmp_path):
+    (tmp_path / "records").mkdir()
+    with pytest.raises(analysis.NothingToShow, match="has no records yet"):
+        analysis.write_report(str(tmp_path), tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_one_run_without_curves_and_nan_is_reported(tmp_path):
+    (tmp_path / "records").mkdir()
+    pq.write_table(records([record(test_loss=float("inf"), train_loss=float("nan"))]), tmp_path / "records" / "all.parquet")
+    html = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert set(figures_of(html)) == {"gap", "scatter"}
+
+
+def test_from_mlflow(tmp_path, mlflow_uri):
+    mirror(gap_study(capacities=(1, 10), levels=(0.0, 1.0), seeds=2), mlflow_uri, "reported")
+    html = analysis.write_report("mlflow:reported", tmp_path / "report.html", tracking_uri=mlflow_uri).read_text(encoding="utf-8")
+    assert set(figures_of(html)) == {"gap", "map", "error", "time", "scatter", "learning", "counts"}
+
+
+def test_exports_hold_the_records(study, tmp_path):
+    table = analysis.load(str(study))
+    assert pq.read_table(analysis.export(table, tmp_path / "deep" / "all.parquet")).equals(table)
+    rows = list(csv.DictReader(io.StringIO(analysis.export(table, tmp_path / "all.csv").read_text())))
+    assert [float(row["parameters_per_sample"]) for row in rows] == table["parameters_per_sample"].to_pylist()
+    assert {row["reason"] for row in rows} == {"", NASTY, "train loss is not finite in epoch 3"}
+    with pytest.raises(analysis.AnalysisError, match=r"'all\.xlsx' ends in neither"):
+        analysis.export(table, tmp_path / "all.xlsx")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["all.csv"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not browser or not driver:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1250,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The browser with the report open and drawn; then no error may stand in its console, and no request may have left."""
+    if browser.current_url != page.as_uri():  # drawing everything takes seconds: the tests share one page
+        browser.get_log("performance")
+        browser.get(page.as_uri())
+    wait(lambda: browser.execute_script("return document.querySelectorAll('.legend button').length > 0"))
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    asked = [message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    assert browser.execute_script("return window.pwned") is None
+
+
+def wait(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the page did not come to it"
+        time.sleep(0.05)
+
+
+def test_the_charts_draw(opened, html):
+    for name, figure in figures_of(html).items():
+        for place, plot in enumerate(figure["plots"]):
+            box = f"document.getElementById('plot-{name}-{place}')"
+            drawn = opened.execute_script(f"return {box}.querySelectorAll('.scatterlayer .trace, .heatmaplayer .hm').length")
+            assert drawn == len(plot["data"]), (name, place)
+            assert opened.execute_script(f"return {box}.querySelector('.main-svg').getBoundingClientRect().height") > 200
+
+
+def test_hovering_shows_the_point_and_its_key(opened, html):
+    from selenium.webdriver import ActionChains
+
+    box = opened.find_element("id", "plot-scatter-0")
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+    mark = box.find_elements("css selector", ".scatterlayer .points path")[0]
+    ActionChains(opened).move_to_element(mark).perform()
+    wait(lambda: box.find_elements("css selector", ".hoverlayer .hovertext"))
+    shown = box.find_element("css selector", ".hoverlayer .hovertext").text
+    texts = figures_of(html)["scatter"]["plots"][0]["data"][0]["text"]
+    assert re.match(r"[0-9a-f]{32}", shown)
+    assert any(shown[:32] in text for text in texts)
+    assert "reach the train target" in shown or "reached the train target" in shown
+
+
+def test_a_click_on_the_legend_filters_every_panel(opened):
+    def shown(place):
+        return opened.execute_script(f"return document.getElementById('plot-gap-{place}').querySelectorAll('.scatterlayer .trace').length")
+
+    before = [shown(place) for place in range(3)]
+    button = opened.find_elements("css selector", "#legend-gap button")[1]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert all(shown(place) < count for place, count in enumerate(before))
+    button.click()
+    assert [shown(place) for place in range(3)] == before
+
+
+def test_a_table_is_sorted_by_a_click(opened):
+    head = opened.find_elements("css selector", "#points-table th")
+    column = [one.text for one in head].index("test_error")
+    cells = "return [...document.querySelectorAll('#points-table tbody tr')].map(row => row.cells[arguments[0]].textContent)"
+    opened.execute_script("arguments[0].querySelector('button').click()", head[column])
+    up = [float(text) for text in opened.execute_script(cells, column) if text]
+    assert len(up) == 36
+    assert up == sorted(up)
+    opened.execute_script("arguments[0].querySelector('button').click()", head[column])
+    assert [float(text) for text in opened.execute_script(cells, column) if text] == up[::-1]
+    assert head[column].get_attribute("aria-sort") == "descending"
+
+
+def test_the_data_can_be_downloaded(opened, study):
+    opened.execute_script("URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return '#'; }")
+    opened.find_element("id", "download").click()
+    wait(lambda: opened.execute_script("return window.saved !== undefined"))
+    table = analysis.load(str(study))
+    saved = pyarrow.csv.read_csv(io.BytesIO(opened.execute_script("return window.saved").encode()))
+    assert saved["key"].to_pylist() == table["key"].to_pylist()
+    assert saved["test_error"].to_pylist() == table["test_error"].to_pylist()
+
+
+def test_dark_and_light(opened):
+    def colours():
+        script = "return [getComputedStyle(document.body).backgroundColor, document.querySelector('#plot-gap-0 .js-line').style.stroke]"
+        return opened.execute_script(script)
+
+    light = colours()
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    wait(lambda: colours()[1] != light[1])
+    assert colours()[0] == "rgb(20, 23, 28)"
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+    wait(lambda: colours() == light)
+
+
+def test_it_fits_a_phone(opened):
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+    wait(lambda: opened.execute_script("return document.getElementById('plot-gap-0').querySelector('.main-svg').clientWidth") < 390)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_prints(opened):
+    import base64
+
+    pdf = base64.b64decode(opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    pages = len(re.findall(rb"/Type /Page\b", pdf))
+    assert 3 <= pages <= 15

@@ -1,0 +1,120 @@
+"""Cluster files, checked as far as that goes without a cloud: Ray's schema, KubeRay's required fields, a Slurm made of stubs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.autoscaler._private.util import fillout_defaults, validate_config
+from ruamel.yaml import YAML
+
+import study
+from study.spec.reading import PRESETS
+
+CLUSTERS = PRESETS.parent / "clusters"
+
+
+def documents(name: str) -> list[Any]:
+    return list(YAML(typ="safe").load_all((CLUSTERS / name).read_text()))
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "on-premise"])
+def test_launcher_files_agree_with_rays_schema(name: str) -> None:
+    (written,) = documents(f"{name}.yaml")
+    if name == "on-premise":
+        from ray.autoscaler._private.local.config import prepare_local
+
+        whole, _ = prepare_local(written)
+        validate_config(fillout_defaults(whole))
+        return
+    validate_config(fillout_defaults(written))
+    head, gpu = written["available_node_types"][written["head_node_type"]], written["available_node_types"]["gpu"]
+    assert head["resources"]["CPU"] == 0
+    assert gpu["resources"]["GPU"] == 1
+    assert gpu["min_workers"] == 0 <= gpu["max_workers"] <= written["max_workers"]
+
+
+def test_a_mistake_in_a_launcher_file_would_be_seen() -> None:
+    (written,) = documents("aws.yaml")
+    with pytest.raises(Exception, match="idle_timeout"):
+        validate_config(fillout_defaults(written | {"idle_timeout": 5}))
+
+
+def test_the_rayjob_has_what_kuberay_requires_and_a_study_that_is_one() -> None:
+    config, job = documents("rayjob.yaml")
+    assert study.understand(YAML(typ="safe").load(config["data"]["spec.yaml"])).resources.gpus == 1
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    groups = cluster["workerGroupSpecs"]
+    for group in groups:
+        assert {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"} <= group.keys()
+        assert 0 == group["minReplicas"] <= group["replicas"] < group["maxReplicas"]
+    for group in (cluster["headGroupSpec"], *groups):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = group["template"]["spec"]
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        (container,) = pod["containers"]
+        assert {"name", "image", "resources"} <= container.keys()
+        assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+    assert groups[0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    mounted = cluster["headGroupSpec"]["template"]["spec"]["volumes"][0]
+    assert mounted["configMap"]["name"] == config["metadata"]["name"]
+    words = job["spec"]["entrypoint"].split()
+    assert words[:3] == ["gaplab", "run", "/study/spec.yaml"]
+
+
+STUBS = {
+    "scontrol": "printf 'node1\\nnode2\\n'",
+    "hostname": "echo 10.0.0.1 10.0.0.2",
+    "srun": 'echo "srun $*" >> $CALLS; while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    "ray": 'echo "ray $*" >> $CALLS; [[ $1 == start ]] && exec sleep 60; exit 0',
+    "gaplab": "echo \"gaplab $*\" >> $CALLS; trap 'echo interrupted >> $CALLS; exit 130' TERM; "
+    "for _ in $(seq ${GAPLAB_TENTHS}); do sleep 0.1; done; exit 7",
+}
+
+
+def slurm_job(folder: Path, tenths: int) -> subprocess.Popen[bytes]:
+    """The script, started as Slurm would on two nodes."""
+    (folder / "bin").mkdir()
+    for name, body in STUBS.items():
+        stub = folder / "bin" / name
+        stub.write_text(f"#!/bin/bash\n{body}\n")
+        stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    slurm = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_CPUS_PER_TASK": "16", "SLURM_SUBMIT_DIR": str(folder)}
+    ours = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "CALLS": str(folder / "calls"), "GAPLAB_TENTHS": str(tenths)}
+    return subprocess.Popen(["bash", str(CLUSTERS / "slurm.sh"), "spec.yaml", "--set", "a=b c"], env={**os.environ, **slurm, **ours})
+
+
+def calls(folder: Path, awaited: str) -> list[str]:
+    for _ in range(300):
+        if (folder / "calls").exists() and awaited in (folder / "calls").read_text():
+            break
+        time.sleep(0.1)
+    return (folder / "calls").read_text().splitlines()
+
+
+def test_the_slurm_script_starts_ray_on_every_node_and_hands_on_the_exit_code(tmp_path: Path) -> None:
+    job = slurm_job(tmp_path, 5)
+    assert job.wait(60) == 7
+    seen = calls(tmp_path, "gaplab")
+    assert "ray start --block --num-cpus=16 --head --port=32345 --include-dashboard=false" in seen
+    assert "ray start --block --num-cpus=16 --address=10.0.0.1:32345" in seen
+    nodes = sorted(line.split()[4] for line in seen if line.startswith("srun") and " ray " in line)  # they start side by side
+    assert nodes == ["--nodelist=node1", "--nodelist=node2"]
+    assert f"gaplab run spec.yaml --set a=b c --address 10.0.0.1:32345 --storage {tmp_path}/results" in seen
+
+
+def test_the_slurm_script_lets_gaplab_stop_cleanly_when_time_is_up(tmp_path: Path) -> None:
+    job = slurm_job(tmp_path, 600)
+    calls(tmp_path, "gaplab run")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(60) == 130
+    assert calls(tmp_path, "interrupted")[-1] == "interrupted"

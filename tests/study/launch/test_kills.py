@@ -1,0 +1,119 @@
+"""Drivers that are killed, interrupted, bereft of their cluster, or not alone; what is left equals an undisturbed run, row for row."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import study
+from study.launch.cluster import connected
+from study.records.records import fragments
+from study.spec.reading import Resources
+from tests.study.disturbances import rows
+from tests.study.drivers import started, started_head
+from tests.study.worker_processes import MARK, workers
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+WRITTEN: dict[str, Any] = {
+    "study": "killed",
+    "trial": {
+        "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 300},
+        "budget": {"epochs": 60, "evaluate_every": 10, "stop_at_train_error": None},
+    },
+    "space": {"model.width": {"values": [3, 4, 5, 6, 7, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},
+    "resources": {"workers": 2},
+    "tracking": {"mlflow": False},
+}
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a Ray that outlives its drivers."""
+    with connected(Resources(workers=2), None):
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def undisturbed(address: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return rows(study.run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
+
+
+def until(happened: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_drivers_killed_at_twenty_random_moments_lose_nothing(address: str, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+    """One study after another, each killed until it is done: every other time soon after it has recorded something, else at any moment."""
+    dice = random.Random(0)
+    killed = grown = studies = 0
+    while killed < KILLS:
+        studies += 1
+        storage = tmp_path / str(studies)
+        root = str(storage / "killed")
+        driver, recorded = started(WRITTEN, storage=str(storage), address=address), 0
+        while True:
+            if killed % 2:
+                until(lambda: len(fragments(root)) > recorded or driver.exitcode is not None)  # noqa: B023
+            driver.join(dice.uniform(0, 0.3) if killed % 2 else dice.uniform(0.1, 4) if killed < KILLS else 300)
+            if driver.exitcode is not None:
+                assert driver.exitcode == 0
+                break
+            driver.kill()
+            driver.join()
+            killed += 1
+            found = len(fragments(root))
+            grown += found > recorded
+            driver, recorded = started(WRITTEN, storage=str(storage), address=address), found
+        assert rows(root) == undisturbed
+    assert grown >= 2, "no kill fell into training"
+
+
+def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(
+    address: str, undisturbed: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    head, elsewhere = started_head()
+    driver = started(WRITTEN, storage=str(tmp_path), address=elsewhere)
+    root = str(tmp_path / "killed")
+    until(lambda: fragments(root) or driver.exitcode is not None)
+    head.kill()
+    driver.join(100)
+    assert driver.exitcode not in (None, 0)
+    assert 0 < len(rows(root)) < len(undisturbed)
+    study.run(study.understand(WRITTEN), storage=str(tmp_path), address=address)
+    assert rows(root) == undisturbed
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(address: str, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+    path, root = tmp_path / "spec.yaml", str(tmp_path / "results" / "killed")
+    path.write_text(json.dumps(WRITTEN))
+    command = [sys.executable, "-c", "from study.cli import main; main()", "run", str(path), "--storage", str(tmp_path / "results")]
+    owner = f"twice {os.getpid()}"
+    environment = os.environ | {MARK: owner}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment) as process:
+        until(lambda: fragments(root) or process.poll() is not None)
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    until(lambda: not workers(owner), 30)
+    assert 0 < len(rows(root)) < len(undisturbed)
+    study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"), address=address)
+    assert rows(root) == undisturbed

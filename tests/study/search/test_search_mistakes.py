@@ -1,0 +1,88 @@
+"""What cannot be searched: one sentence, and nothing is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import study
+from study.search.search import Search
+from study.spec.reading import understand
+from tests.study.made_up_searches import SPACE, spec_of
+from trainables.point.config import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"objective": "test_error"}, "which is of the test set: a search that saw it would fit it"),
+        ({"objective": "generalization_gap"}, "which is of the test set"),
+        ({"constraints": ["test_error <= 0.1"]}, "which is of the test set"),
+        ({"objective": "validation_eror"}, "never reported: did you mean 'validation_error'?"),
+        ({"objective": ["seconds", "seconds"]}, "a list of different ones"),
+        ({"objective": []}, "must name one objective"),
+        ({"constraints": ["train_error < 0.1"]}, "must be NAME <= NUMBER"),
+        ({"constraints": ["train_error <= low"]}, "must be NAME <= NUMBER"),
+        ({"trial": {"data": {"name": "digits"}}}, "never reported without a validation split: set data.validation_size"),
+        ({"sampler": "gp", "trials": 100_000}, "asked for 100,000 trials, but GP takes at most 500"),
+        ({"sampler": "cma_es", "space": {"optimizer.batch_size": {"choice": [8, 16]}}}, "choices and conditional axes mean nothing to it"),
+        ({"sampler": "cma_es", "objective": ["validation_error", "seconds"]}, "minimises one objective, and there are 2"),
+        ({"sampler": "cma_es", "constraints": ["train_error <= 0.1"]}, "does not heed search.constraints"),
+        ({"sampler": "gp", "space": {"optimizer.batch_size": {"choice": [8, 16]}}}, "needs an axis that is a number"),
+        ({"space": {"model.width": {"values": [2, 4]}}}, "needs something to search"),
+        ({"space": SPACE | {"add": [{"model.width": 8}]}}, "space.add has no meaning"),
+        ({"space": SPACE | {"exclude": [{"optimizer.learning_rate": 0.1}]}}, "only cells can be excluded"),
+        ({"pruner": "median", "objective": ["validation_error", "seconds"]}, "needs one objective on the validation split"),
+        ({"pruner": "median", "objective": "parameters"}, "needs one objective on the validation split"),
+        ({"space": SPACE | {"regularizers.crop": {"int": {"low": 0, "high": 2}}}}, "(at "),
+        ({"trials": None}, "needs search.trials"),
+        ({"function": "none.py:none", "space": {}}, "must be FILE.py:NAME"),
+        ({"storage": "postgresql://nobody:secret@127.0.0.1:1/none"}, "no database answers at 127.0.0.1:1/none"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence_and_starts_nothing(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        study.run(spec_of(**changes), storage=str(tmp_path / "results"))
+    message = str(caught.value)
+    assert says in message
+    assert "\n" not in message
+    assert "secret" not in message
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("space", "search", "says"),
+    [
+        ({"seed": {"int": {"low": 0, "high": 9}}} | SPACE, {"kind": "optuna", "trials": 5}, "a seed is no choice"),
+        ({}, {"kind": "grid", "trials": 5}, "search.trials has no meaning for search.kind grid"),
+        (SPACE, {"kind": "optuna", "trials": 5, "samples": 5}, "search.samples has no meaning for search.kind optuna"),
+        (SPACE, {"kind": "optuna", "trials": 5, "sampler": "bayes"}, "search.sampler is 'bayes'"),
+        (SPACE, {"kind": "optuna", "trails": 5}, "did you mean 'search.trials'"),
+    ],
+)
+def test_a_section_that_makes_no_sense_is_said(space: dict[str, Any], search: dict[str, Any], says: str, tmp_path: Path) -> None:
+    trial = {"data": {"name": "synthetic", "train_size": 60, "validation_size": 30}}
+    with pytest.raises(ConfigError) as caught:
+        Search(understand({"study": "made-up", "trial": trial, "space": space, "search": search}), str(tmp_path))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return {'model.widht': 3}", "did you mean 'model.width'?"),
+        ("return {'model.width': -3}", "model.width is -3"),
+        ("return {'seed': 3}", "a mapping of fields other than seed"),
+        ("return 3", "it returned 3"),
+        ("raise KeyError('x')", "raises KeyError: 'x'"),
+    ],
+)
+def test_a_function_that_makes_no_point_is_said(body: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"def mine(trial):\n    {body}\n")
+    (tmp_path / "spec.yaml").write_text(spec_of({}, function="mine.py:mine").text)
+    with pytest.raises(ConfigError) as caught:
+        study.run(study.read_spec(tmp_path / "spec.yaml"), storage=str(tmp_path / "results"))
+    assert says in str(caught.value)
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,42 @@
+"""Nothing that a file may hold brings down the loader of specs or the reader of records (tests/benchmarks/fuzz.py tries longer)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from study.records.records import FragmentWriter, Provenance, fragments
+from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged
+from tests.study.made_up_results import result
+
+briefly = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@briefly
+@given(text=SPECS, changes=CHANGES)
+def test_a_hostile_spec_is_understood_or_refused_in_a_sentence(folder: Path, text: str, changes: list[str]) -> None:
+    load_hostile_spec(folder, text, changes)
+
+
+@pytest.fixture(scope="module")
+def study_of_one_file(folder: Path) -> tuple[str, bytes]:
+    root = str(folder / "damaged")
+    FragmentWriter(root, Provenance("damaged", None, "0"))([result(seed=seed) for seed in range(4)], "cpu")
+    (path,) = fragments(root)
+    return root, Path(path).read_bytes()
+
+
+@briefly
+@given(damage=DAMAGE, cut=st.just(1.0) | st.floats(0, 1))
+def test_a_damaged_record_file_is_read_or_skipped(
+    study_of_one_file: tuple[str, bytes], damage: list[tuple[float, int]], cut: float
+) -> None:
+    assert read_damaged(*study_of_one_file, damage, cut) in range(5)

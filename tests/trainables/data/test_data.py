@@ -1,0 +1,408 @@
+"""Data sets as they are loaded, files that are not what they should be, and the split of the training set."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainables.made_up_points import point
+from trainables.data import datasets as module
+from trainables.data.datasets import SYNTHETIC_SAMPLES, Dataset, load, read_npz, share, split
+from trainables.point.config import ConfigError, Data
+
+Arrays = dict[str, np.ndarray]
+
+
+def arrays(train: int = 12, test: int = 6, classes: int = 3, shape: tuple[int, ...] = (4, 5, 3)) -> Arrays:
+    draw = np.random.default_rng(1)
+    return {
+        "x_train": draw.integers(0, 256, (train, *shape), dtype=np.uint8),
+        "y_train": np.arange(train) % classes,
+        "x_test": draw.integers(0, 256, (test, *shape), dtype=np.uint8),
+        "y_test": np.arange(test) % classes,
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write arrays, some of them changed or (None) left out, as an .npz file."""
+
+    def write(name: str = "set.npz", **changes: Any) -> Path:
+        held = {key: value for key, value in (arrays() | changes).items() if value is not None}
+        np.savez(tmp_path / name, **held)
+        return tmp_path / name
+
+    return write
+
+
+# Bundled and made-up sets
+
+
+def test_digits_are_scikit_learns_with_every_fifth_as_test() -> None:
+    from sklearn.datasets import load_digits
+
+    bundle, dataset = load_digits(), load(Data(name="digits"))
+    assert (len(dataset.train_labels), len(dataset.test_labels), dataset.classes) == (1437, 360, 10)
+    assert dataset.image_shape == (1, 8, 8)
+    assert dataset.train_images.dtype == torch.uint8
+    seen = {"test": 0, "train": 0}
+    for place in range(len(bundle.target)):
+        name = "test" if place % 5 == 0 else "train"
+        images, labels = getattr(dataset, f"{name}_images"), getattr(dataset, f"{name}_labels")
+        assert int(labels[seen[name]]) == bundle.target[place]
+        np.testing.assert_array_equal(images[seen[name], 0].numpy(), np.floor(bundle.images[place] * 255 / 16 + 0.5))
+        seen[name] += 1
+
+
+def test_a_set_is_loaded_once_a_process() -> None:
+    assert load(Data(name="digits")) is load(Data(name="digits", train_size=5))
+
+
+@pytest.mark.parametrize(("dimension", "classes", "separation"), [(8, 3, 4.0), (8, 8, 0.0), (5, 2, 10.0)])
+def test_synthetic_classes_are_unit_gaussians_so_far_apart(dimension: int, classes: int, separation: float) -> None:
+    dataset = load(Data(name="synthetic", dimension=dimension, classes=classes, separation=separation))
+    assert dataset.image_shape == (1, 1, dimension)
+    assert dataset.train_images.dtype == torch.float32
+    points = torch.cat([dataset.train_images, dataset.test_images]).flatten(1).double()
+    labels = torch.cat([dataset.train_labels, dataset.test_labels])
+    assert len(points) == 2 * SYNTHETIC_SAMPLES
+    each = [points[labels == label] for label in range(classes)]
+    per_class = len(points) // classes
+    assert all(abs(len(members) - per_class) <= 1 for members in each)
+    means = torch.stack([members.mean(0) for members in each])
+    error = 5 / per_class**0.5  # five standard errors
+    for members in each:
+        assert torch.allclose(members.T.cov(), torch.eye(dimension, dtype=torch.float64), atol=error * 2**0.5)
+    for first in range(classes):
+        for second in range(first):
+            distance = float((means[first] - means[second]).norm())
+            assert abs(distance - separation) < error * (2 * dimension) ** 0.5
+
+
+def test_more_classes_than_dimensions_lie_at_one_radius() -> None:
+    dataset = load(Data(name="synthetic", dimension=2, classes=5, separation=6.0))
+    for label in range(5):
+        mean = dataset.train_images[dataset.train_labels == label].flatten(1).mean(0)
+        assert float(mean.norm()) == pytest.approx(6 / 2**0.5, abs=5 * (5 / SYNTHETIC_SAMPLES) ** 0.5)
+
+
+# Files
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
+def test_images_come_channels_first(write: Callable[..., Path], shape: tuple[int, ...]) -> None:
+    held = arrays(shape=shape)
+    dataset = read_npz(write(**held))
+    channels = shape[2] if len(shape) == 3 else 1
+    assert dataset.image_shape == (channels, 4, 5)
+    for place, row, column, channel in np.ndindex(12, 4, 5, channels):
+        stored = held["x_train"][place, row, column] if len(shape) == 2 else held["x_train"][place, row, column, channel]
+        assert int(dataset.train_images[place, channel, row, column]) == stored
+    assert dataset.train_images.dtype == torch.uint8
+    assert dataset.test_labels.tolist() == held["y_test"].tolist()
+    assert dataset.classes == 3
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int32", "uint64", ">i8"])
+def test_labels_may_be_any_integers_in_a_list_or_a_column(write: Callable[..., Path], kind: str) -> None:
+    column = {name: labels.astype(kind)[:, None] for name, labels in arrays().items() if name[0] == "y"}
+    dataset = read_npz(write(**column))
+    assert dataset.train_labels.dtype == torch.int64
+    assert dataset.train_labels.tolist() == arrays()["y_train"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", ">f4"])
+def test_pixels_may_be_finite_floats(write: Callable[..., Path], kind: str) -> None:
+    floats = {name: (images / 256).astype(kind) for name, images in arrays().items() if name[0] == "x"}
+    dataset = read_npz(write(**floats))
+    assert dataset.train_images.dtype == torch.float32
+    np.testing.assert_array_equal(dataset.train_images.permute(0, 2, 3, 1).numpy(), arrays()["x_train"].astype(np.float32) / 256)
+
+
+def with_pixel(value: float) -> np.ndarray:
+    images = arrays()["x_test"].astype(np.float32)
+    images[3, 2, 1, 0] = value
+    return images
+
+
+def with_label(name: str, value: int) -> np.ndarray:
+    labels = arrays()[name].copy()
+    labels[2] = value
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"x_test": None}, "lacks x_test: a data file holds the arrays x_train, y_train, x_test, y_test"),
+        ({"y_train": None, "y_test": None}, "lacks y_train, y_test"),
+        ({"x_train": arrays()["x_train"] / 255, "x_test": with_pixel(np.nan)}, "x_test holds NaN or infinite pixels (1 of them)"),
+        ({"x_train": arrays()["x_train"] / 255, "x_test": with_pixel(np.inf)}, "x_test holds NaN or infinite pixels (1 of them)"),
+        ({"y_test": with_label("y_test", 3)}, "y_test holds the label 3, outside the classes 0 to 2"),
+        ({"y_test": with_label("y_test", -1)}, "y_test holds the label -1, outside the classes 0 to 2"),
+        ({"y_train": with_label("y_train", -1)}, "y_train holds the label -1, outside the classes"),
+        ({"y_train": with_label("y_train", 255)}, "y_train holds the label 255 but no label 3: number the C classes 0 to C - 1"),
+        ({"y_train": arrays()["y_train"] + 1, "y_test": arrays()["y_test"] + 1}, "y_train holds the label 3 but no label 0"),
+        ({"y_train": arrays()["y_train"][:-1]}, "x_train has 12 images but y_train 11 labels"),
+        ({"x_test": arrays()["x_test"][1:]}, "x_test has 5 images but y_test 6 labels"),
+        ({"y_train": arrays()["y_train"] / 2}, "y_train must be a list of whole numbers, one label an image; it is float64 (12,)"),
+        ({"y_train": np.eye(3)[arrays()["y_train"]].astype(int)}, "it is int64 (12, 3)"),
+        ({"y_test": np.array(1)}, "it is int64 ()"),
+        ({"y_test": np.array([], dtype=int), "x_test": arrays()["x_test"][:0]}, "it is int64 (0,)"),
+        ({"x_train": np.array(3, dtype=np.uint8)}, "x_train has 0 images but y_train 12 labels"),
+        ({"x_train": arrays()["x_train"].reshape(12, -1)}, "x_train has shape (12, 60): images must be N x H x W or N x H x W x C"),
+        ({"x_train": arrays()["x_train"].astype(np.int32)}, "x_train is int32: pixels must be uint8, or floating-point numbers"),
+        ({"x_train": arrays()["x_train"].astype(np.complex64)}, "x_train is complex64"),
+        ({"x_test": arrays(shape=(4, 4, 3))["x_test"]}, "training images are (3, 4, 5) but test images (3, 4, 4)"),
+        ({"x_test": (arrays()["x_test"] / 255).astype(np.float32)}, "x_train is uint8 but x_test float32: both must be in one unit"),
+        ({"x_train": np.array([{}] * 12, dtype=object)}, "is damaged or no .npz file of arrays"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_in_a_sentence(write: Callable[..., Path], changes: Arrays, said: str) -> None:
+    path = write(**changes)
+    with pytest.raises(ConfigError) as caught:
+        load(Data(name=f"npz:{path}"))
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_no_npz_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no data file .*none.npz: give the path of a Keras-style .npz as npz:PATH"):
+        load(Data(name=f"npz:{tmp_path / 'none.npz'}"))
+    with pytest.raises(ConfigError, match="there is no data file"):
+        load(Data(name=f"npz:{tmp_path}"))
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("x_train, y_train")
+    (tmp_path / "empty.npz").touch()
+    for name in ("one.npy", "text.npz", "empty.npz"):
+        with pytest.raises(ConfigError, match=rf"{name} is no .npz file, or only the beginning of one: copy it anew"):
+            load(Data(name=f"npz:{tmp_path / name}"))
+
+
+@given(st.booleans(), st.floats(0, 1, exclude_max=True, allow_subnormal=False), st.binary(max_size=4), st.integers(0, 2))
+def test_a_damaged_file_is_refused_or_read_whole(
+    tmp_path_factory: pytest.TempPathFactory, compressed: bool, where: float, bytes_there: bytes, way: int
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "set.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **arrays())
+    content, intact = path.read_bytes(), read_npz(path)
+    place = int(where * len(content))
+    tails = (b"", bytes_there + content[place:], bytes_there + content[place + len(bytes_there) :])  # cut, inserted, overwritten
+    path.write_bytes(content[:place] + tails[way])
+    try:
+        dataset, said = read_npz(path), ""
+    except ConfigError as error:
+        dataset, said = None, str(error)
+    assert "\n" not in said
+    assert str(path) in said if dataset is None else dataset.digest == intact.digest
+
+
+def test_the_digest_is_of_the_content(write: Callable[..., Path], tmp_path: Path) -> None:
+    first = read_npz(write()).digest
+    (tmp_path / "elsewhere").mkdir()
+    np.savez_compressed(tmp_path / "elsewhere" / "other name.npz", **dict(reversed(arrays().items())))
+    assert read_npz(tmp_path / "elsewhere" / "other name.npz").digest == first
+    fortran = {name: np.asfortranarray(array) for name, array in arrays().items()}
+    assert read_npz(write("fortran.npz", **fortran)).digest == first
+    assert read_npz(write("label.npz", y_test=with_label("y_test", 0))).digest != first
+    swapped = arrays()["x_train"][::-1]
+    assert read_npz(write("order.npz", x_train=swapped)).digest != first
+
+
+def test_a_resolved_point_refuses_a_file_that_has_changed(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    resolved = point({"data.name": f"npz:{path}", "model.name": "linear"})
+    assert load(resolved.data).digest == resolved.data.digest
+    module._load_named.cache_clear()  # as in another process
+    write(y_test=with_label("y_test", 0))
+    with pytest.raises(ConfigError, match="its content has changed"):
+        load(resolved.data)
+
+
+def test_a_set_that_was_shared_needs_no_file(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write()
+    dataset = read_npz(path)
+    parts = dataset.arrays()
+    for array in parts[:4]:
+        array.flags.writeable = False  # as an object store maps it
+    path.unlink()
+    monkeypatch.setattr(module, "_SHARED", {})
+    share(f"npz:{path}", Dataset.from_arrays(*parts))
+    shared = load(Data(name=f"npz:{path}", digest=dataset.digest))
+    assert shared.digest == dataset.digest
+    assert shared.classes == 3
+    assert torch.equal(shared.train_images, dataset.train_images)
+    assert shared.train_images.data_ptr() == dataset.train_images.data_ptr()
+
+
+# Sets by name
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"])
+def test_a_file_of_that_name_in_the_data_folder_stands_for_a_download(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    write(f"{name}.npz")
+    assert load(Data(name=name)).train_labels.tolist() == arrays()["y_train"].tolist()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def unreachable(*arguments: object, **named: object) -> None:
+        raise urllib.request.URLError("no route to host")
+
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(socket, "socket", unreachable)  # no way around it
+    with pytest.raises(ConfigError) as caught:
+        load(Data(name=name))
+    said = str(caught.value)
+    assert f"data.name is '{name}', but torchvision could not download it to {tmp_path}" in said
+    assert said.endswith(f"check the connection, or put a Keras-style file there as {name}.npz")
+    assert "\n" not in said
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="could not download it to"):
+        load(Data(name="mnist"))
+
+
+def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"data.name is 'cifar', which is no data set: use one of digits, mnist, .*, or npz:PATH"):
+        load(Data(name="cifar"))
+
+
+class StandIn:
+    """For a torchvision data set, with what the real ones hold."""
+
+    def __init__(self, root: str, *, train: bool | None = None, split: str | None = None, download: bool) -> None:
+        assert download
+        assert Path(root).is_dir()
+        start = 0 if train or split == "train" else 100
+        self.numbers = (np.arange(20 * 3 * 4 * 5) + start).astype(np.uint8)
+        self.places = [place % 10 for place in range(20)]
+
+
+class Gray(StandIn):
+    @property
+    def data(self) -> torch.Tensor:
+        return torch.from_numpy(self.numbers[: 20 * 4 * 5].reshape(20, 4, 5))
+
+    @property
+    def targets(self) -> torch.Tensor:
+        return torch.tensor(self.places)
+
+
+class Coloured(StandIn):
+    @property
+    def data(self) -> np.ndarray:
+        return self.numbers.reshape(20, 4, 5, 3)
+
+    @property
+    def targets(self) -> list[int]:
+        return self.places
+
+
+class ChannelsFirst(StandIn):
+    @property
+    def data(self) -> np.ndarray:
+        return self.numbers.reshape(20, 3, 4, 5)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.array(self.places)
+
+
+@pytest.mark.parametrize(
+    ("name", "its_name", "stand_in"), [("mnist", "MNIST", Gray), ("cifar10", "CIFAR10", Coloured), ("svhn", "SVHN", ChannelsFirst)]
+)
+def test_torchvisions_sets_come_channels_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, its_name: str, stand_in: type
+) -> None:
+    import torchvision.datasets
+
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(torchvision.datasets, its_name, stand_in)
+    dataset = load(Data(name=name))
+    held = {"mnist": (20, 4, 5, 1), "cifar10": (20, 4, 5, 3), "svhn": (20, 3, 4, 5)}[name]
+    for images, start in ((dataset.train_images, 0), (dataset.test_images, 100)):
+        stored = (np.arange(np.prod(held)) + start).astype(np.uint8).reshape(held)
+        np.testing.assert_array_equal(images.numpy(), stored if name == "svhn" else stored.transpose(0, 3, 1, 2))
+    assert dataset.classes == 10
+    assert dataset.test_labels.tolist() == [place % 10 for place in range(20)]
+
+
+# The split of the training set
+
+
+def subset(labels: torch.Tensor, classes: int, train: int, validation: int, seed: int = 0) -> tuple[list[int], list[int]]:
+    parts = split(labels, classes, Data(train_size=train, validation_size=validation, seed=seed))
+    return parts[0].tolist(), parts[1].tolist()
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[torch.Tensor, int, int, int, int]:
+    classes = draw(st.integers(2, 5))
+    labels = torch.tensor(draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=60)))
+    train = draw(st.integers(1, len(labels)))
+    return labels, classes, train, draw(st.integers(0, len(labels) - train)), draw(st.integers(0, 5))
+
+
+@given(cuts())
+def test_a_split_is_two_disjoint_parts_of_the_sizes_asked_for(cut: tuple[torch.Tensor, int, int, int, int]) -> None:
+    labels, classes, train_size, validation_size, seed = cut
+    train, validation = subset(labels, classes, train_size, validation_size, seed)
+    assert (len(train), len(validation)) == (train_size, validation_size)
+    assert len({*train, *validation}) == train_size + validation_size
+    assert {*train, *validation} <= set(range(len(labels)))
+    assert train == sorted(train)
+    assert validation == sorted(validation)
+    assert subset(labels, classes, train_size, 0, seed)[0] == train
+
+
+@given(cuts())
+def test_every_class_has_its_share(cut: tuple[torch.Tensor, int, int, int, int]) -> None:
+    """Shares differ by at most one, except where a class has no more to give."""
+    labels, classes, train_size, validation_size, seed = cut
+    for part, rest in (
+        (subset(labels, classes, train_size, 0, seed)[0], set(range(len(labels)))),
+        (subset(labels, classes, train_size, validation_size, seed)[1], None),
+    ):
+        available = rest if rest is not None else set(range(len(labels))) - set(subset(labels, classes, train_size, 0, seed)[0])
+        taken = [sum(int(labels[place]) == label for place in part) for label in range(classes)]
+        stock = [sum(int(labels[place]) == label for place in available) for label in range(classes)]
+        for some, its_stock in zip(taken, stock, strict=True):
+            assert some == its_stock or some >= max(taken) - 1
+
+
+@given(cuts(), st.integers(1, 60))
+def test_a_smaller_subset_is_part_of_a_larger_one(cut: tuple[torch.Tensor, int, int, int, int], smaller: int) -> None:
+    labels, classes, train_size, _, seed = cut
+    smaller = min(smaller, train_size)
+    assert set(subset(labels, classes, smaller, 0, seed)[0]) <= set(subset(labels, classes, train_size, 0, seed)[0])
+
+
+def test_the_seed_chooses_the_subset() -> None:
+    labels = torch.arange(1000) % 10
+    chosen = {tuple(subset(labels, 10, 100, 100, seed)[0]) for seed in range(20)}
+    assert len(chosen) == 20
+    drawn = torch.zeros(1000)
+    for seed in range(500):
+        drawn[subset(labels, 10, 100, 0, seed)[0]] += 1
+    # Each of the 1,000 samples is in a binomial (500, 1/10) number of subsets, mean 50 and variance 45: the sum of squares
+    # over the variance has mean 1,000, and as for a chi-square a variance of about twice that.
+    statistic = float(((drawn - 50) ** 2 / 45).sum())
+    assert abs(statistic - 1000) < 5 * 2000**0.5

@@ -1,0 +1,94 @@
+"""The randomization tests of Zhang et al. 2017, section 2.1, and the label flip of Nakkiran et al. 2019.
+
+Labels of the training set are corrupted, and pixels of training and test images. Each draw follows from a seed alone:
+a higher level corrupts the same labels and more, and a sample's label does not depend on the subset it is used in.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainables.point.config import LABEL_KINDS, Corruption
+from trainables.point.streams import generator
+
+
+def classes_of(classes: int, corruption: Corruption) -> int:
+    """Classes of a task whose data set has `classes`: a label is taken modulo this number.
+
+    `random_signs` makes a two-class task of any set, the odd labels (+1) against the even ones (-1).
+    """
+    return 2 if corruption.kind == "random_signs" else classes
+
+
+def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption) -> Tensor:
+    """The labels trained on.
+
+    `redraw` and `random_labels` draw a corrupted label uniformly over all classes, so that it is wrong with probability
+    level*(C-1)/C; `flip` draws it uniformly over the other classes, so that it is wrong with probability level. `random_signs`
+    is `redraw` of the two classes that `classes_of` leaves.
+
+    Args:
+        labels: true labels, (n,) int64 in [0, classes).
+        corruption: resolved (level and seed filled in); pixel kinds leave labels as they are.
+
+    >>> labels = torch.arange(10)
+    >>> bool((corrupt_labels(labels, 10, Corruption("flip", 1.0, seed=0)) == labels).any())
+    False
+    """
+    if corruption.kind not in LABEL_KINDS:
+        return labels
+    assert corruption.level is not None
+    assert corruption.seed is not None
+    chosen = torch.rand(len(labels), generator=generator(corruption.seed, "corrupted labels"), dtype=torch.float64) < corruption.level
+    draw = generator(corruption.seed, "new labels")
+    if corruption.kind == "flip":
+        new = (labels + torch.randint(1, classes, labels.shape, generator=draw)) % classes
+    else:
+        new = torch.randint(0, classes, labels.shape, generator=draw)
+    return torch.where(chosen, new, labels)
+
+
+def corrupt_pixels(pixels: Tensor, corruption: Corruption, split: str, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Images with `level` of their pixels shuffled or replaced; a pixel's channels move together.
+
+    `shuffled_pixels` applies one permutation to every image of both splits; `random_pixels` draws one for each image;
+    `gaussian` draws pixels from N(mean, deviation^2) of each channel. With a level below 1 the corrupted positions are
+    drawn too (for all images together under `shuffled_pixels`), round(level * H * W) of them.
+
+    Args:
+        pixels: (n, C, H, W), uint8 or float32.
+        split: "train" or "test", so that the two draw differently where images draw for themselves.
+        mean, deviation: of each channel of the training set, (C,), in the units of `pixels`.
+
+    Returns:
+        (n, C, H, W) of the dtype of `pixels`, float32 for `gaussian`.
+    """
+    assert corruption.level is not None
+    assert corruption.seed is not None
+    count, channels, height, width = pixels.shape
+    positions = height * width
+    affected = round(corruption.level * positions)
+    flat = pixels.reshape(count, channels, positions)
+    if corruption.kind == "shuffled_pixels":
+        source = _partial_permutations(1, positions, affected, generator(corruption.seed, "shuffled pixels"))[0]
+        return flat[:, :, source].reshape(pixels.shape)
+    draw = generator(corruption.seed, f"{corruption.kind} {split}")
+    if corruption.kind == "random_pixels":
+        result = torch.empty_like(flat)
+        for rows in torch.arange(count).split(2048):  # bounds the memory of the random keys
+            source = _partial_permutations(len(rows), positions, affected, draw)
+            result[rows] = flat[rows].gather(2, source[:, None, :].expand(-1, channels, -1))
+        return result.reshape(pixels.shape)
+    noise = torch.randn(flat.shape, generator=draw) * deviation[:, None] + mean[:, None]
+    if affected == positions:
+        return noise.reshape(pixels.shape)
+    chosen = torch.rand(count, positions, generator=draw).argsort(1) < affected
+    return torch.where(chosen[:, None, :], noise, flat.float()).reshape(pixels.shape)
+
+
+def _partial_permutations(count: int, positions: int, affected: int, draw: torch.Generator) -> Tensor:
+    """(count, positions): each row permutes a random `affected` of the positions uniformly and leaves the others."""
+    order = torch.rand(count, positions, generator=draw, dtype=torch.float64).argsort(1)[:, :affected]
+    source = torch.arange(positions).repeat(count, 1)
+    return source.scatter_(1, order.sort(1).values, order)

@@ -1,0 +1,240 @@
+"""Network inputs of one point: its subset, its labels, its corrupted pixels, preprocessed when they are gathered.
+
+Points that use the same images in the same preprocessing share one copy; only corrupted pixels are a point's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
+from trainables.data.datasets import Dataset, load, split
+from trainables.models import ImageShape
+from trainables.point.config import Corruption, Data, TrialConfig
+
+CROP = 28
+"""Side of the centre crop of the `paper` preprocessing (Zhang et al. 2017, appendix A); smaller images stay whole."""
+_FLOAT_BYTES = 256 * 2**20
+"""Sets that take up to this much as float32 are converted once; larger ones stay uint8 until gathered."""
+
+
+class Inputs:
+    """Images gathered by index as ``pixels * scale + shift``, float32.
+
+    Args:
+        pixels: (n, C*H*W), uint8 or float32.
+        scale, shift: (n, 1) for each image, (1, C*H*W) for each pixel or (1, 1) for all, float32.
+    """
+
+    def __init__(self, pixels: Tensor, scale: Tensor, shift: Tensor, image_shape: ImageShape) -> None:
+        self.image_shape = image_shape
+        self._pixels, self._scale, self._shift = pixels, scale, shift
+        self._ready = pixels.numel() * 4 <= _FLOAT_BYTES
+        if self._ready:
+            self._pixels = pixels.float() * scale + shift
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    @property
+    def width(self) -> int:
+        """Inputs of an image: C*H*W."""
+        return self._pixels.shape[1]
+
+    @property
+    def ready(self) -> Tensor | None:
+        """All of them, (n, C*H*W) float32, unless they are made when they are gathered."""
+        return self._pixels if self._ready else None
+
+    def gather(self, index: Tensor) -> Tensor:
+        """(*index.shape, C*H*W) float32."""
+        found = torch.empty(index.numel(), self.width, device=index.device)
+        self.gather_into(found, index.reshape(-1))
+        return found.reshape(*index.shape, -1)
+
+    def gather_into(self, out: Tensor, index: Tensor) -> None:
+        """Fill `out` (b, C*H*W) float32 with the images of `index` (b,)."""
+        if self._ready:
+            torch.index_select(self._pixels, 0, index, out=out)
+        else:
+            per_image = len(self._scale) > 1
+            scale, shift = (part.index_select(0, index) if per_image else part for part in (self._scale, self._shift))
+            torch.mul(self._pixels.index_select(0, index), scale, out=out).add_(shift)
+
+
+class StackedInputs:
+    """Batches of K members, row k of an index (K, b) from source k, in memory that the next batch of that size overwrites.
+
+    Memory that is used again stays in the cache: fresh memory makes a step of small networks a tenth longer.
+    """
+
+    def __init__(self, sources: list[Inputs]) -> None:
+        self._sources = sources[:1] if all(source is sources[0] for source in sources) else sources
+        self._memory: dict[torch.Size, tuple[Tensor, list[Tensor]]] = {}
+
+    @property
+    def shared(self) -> Tensor | None:
+        """The inputs (n, C*H*W) float32 that all rows are gathered from; None if they differ or are made when they are gathered."""
+        return self._sources[0].ready if len(self._sources) == 1 else None
+
+    def gather(self, index: Tensor) -> Tensor:
+        """(K, b, C*H*W) float32."""
+        if index.shape not in self._memory:
+            whole = torch.empty(*index.shape, self._sources[0].width, device=index.device)
+            self._memory[index.shape] = whole, [whole.flatten(0, 1)] if len(self._sources) == 1 else list(whole)
+        whole, parts = self._memory[index.shape]
+        rows = [index.reshape(-1)] if len(parts) == 1 else index
+        for source, part, own in zip(self._sources, parts, rows, strict=True):
+            source.gather_into(part, own)
+        return whole
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Some of the images with labels: what a point trains on, validates on or is tested on.
+
+    `index` (n,) int64 into `inputs`; `labels` (n,) int64; `wrong` (n,) bool marks labels that differ from the true ones.
+    """
+
+    inputs: Inputs
+    index: Tensor
+    labels: Tensor
+    wrong: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PointData:
+    """All that a point reads: validation is None without a validation split."""
+
+    train: Samples
+    validation: Samples | None
+    test: Samples
+    classes: int
+
+    @property
+    def image_shape(self) -> ImageShape:
+        return self.train.inputs.image_shape
+
+
+def point_data(point: TrialConfig, device: torch.device) -> PointData:
+    """The data of one resolved point on its device: corrupted once, before training."""
+    return _point_data(point.data, point.corruption, device)
+
+
+def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
+    """Channels, height and width of a network's input after preprocessing."""
+    channels, height, width = dataset.image_shape
+    if preprocessing == "paper":
+        return channels, min(height, CROP), min(width, CROP)
+    return dataset.image_shape
+
+
+@lru_cache(maxsize=8)
+def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
+    dataset = load(data)
+    classes = classes_of(dataset.classes, corruption)
+    train_index, validation_index = _subset(data, device)
+    used = torch.cat([train_index, validation_index]).cpu()
+    true = (dataset.train_labels % classes)[used]
+    labels = corrupt_labels(dataset.train_labels % classes, classes, corruption)[used]
+    if corruption.level and corruption.kind in ("shuffled_pixels", "random_pixels", "gaussian"):
+        train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
+        train_index, validation_index = torch.arange(len(used), device=device).split([len(train_index), len(validation_index)])
+    else:
+        train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
+    size = len(train_index)
+    train = Samples(train_inputs, train_index, labels[:size].to(device), (labels != true)[:size].to(device))
+    validation = _clean_samples(train_inputs, validation_index, true[size:]) if size < len(used) else None
+    return PointData(train, validation, test, classes)
+
+
+@lru_cache(maxsize=64)
+def _subset(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
+    """See `trainables.data.datasets.split`: the same tensors for all points that train on the same images, so that these share batches."""
+    dataset = load(data)
+    train, validation = split(dataset.train_labels, dataset.classes, data)
+    return train.to(device), validation.to(device)
+
+
+def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor) -> Samples:
+    device = index.device
+    return Samples(inputs, index, labels.to(device), torch.zeros(len(labels), dtype=torch.bool, device=device))
+
+
+@lru_cache(maxsize=8)
+def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: torch.device) -> tuple[Inputs, Samples]:
+    """All training images as inputs, and the test samples: one copy for all points of a process."""
+    statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
+    train, test = (
+        _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, _full_range(dataset), device)
+        for images in (dataset.train_images, dataset.test_images)
+    )
+    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels % classes)
+
+
+def _corrupted_images(
+    dataset: Dataset, preprocessing: str, corruption: Corruption, used: Tensor, device: torch.device
+) -> tuple[Inputs, Samples]:
+    """A point's own pixels: its `used` training images as inputs, and its test samples."""
+    statistics = _channel_statistics(_cropped(dataset.train_images, preprocessing))
+    corrupted = (
+        corrupt_pixels(_cropped(images, preprocessing), corruption, name, *statistics)
+        for images, name in ((dataset.train_images[used], "train"), (dataset.test_images, "test"))
+    )
+    train, test = (_preprocess(images, preprocessing, *statistics, _full_range(dataset), device) for images in corrupted)
+    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels)
+
+
+def _cropped(images: Tensor, preprocessing: str) -> Tensor:
+    if preprocessing != "paper":
+        return images
+    top, left = (max(0, (size - CROP) // 2) for size in images.shape[2:])
+    return images[:, :, top : top + CROP, left : left + CROP]
+
+
+def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over all images and places, (C,) float32."""
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(4096):
+        part = part.double()
+        total += part.sum((0, 2, 3))
+        squares += part.square().sum((0, 2, 3))
+    count = images.numel() / images.shape[1]
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
+
+
+def _full_range(dataset: Dataset) -> float:
+    """Of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
+    return 255.0 if dataset.train_images.dtype == torch.uint8 else 1.0
+
+
+def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Tensor, full_range: float, device: torch.device) -> Inputs:
+    count, channels, height, width = images.shape
+    flat = images.reshape(count, -1)
+    if preprocessing == "paper":
+        scale, shift = _per_image_standardization(flat, full_range)
+    elif preprocessing == "unit":
+        scale, shift = torch.full((1, 1), 1 / full_range), torch.zeros(1, 1)
+    else:
+        safe = torch.where(deviation > 0, deviation, torch.ones_like(deviation))  # a constant channel becomes 0, not NaN
+        scale, shift = ((1 / safe), (-mean / safe))
+        scale, shift = (part.repeat_interleave(height * width)[None] for part in (scale, shift))
+    return Inputs(flat.contiguous().to(device), scale.to(device), shift.to(device), (channels, height, width))
+
+
+def _per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:
+    """(x - mean) / max(deviation, 1/sqrt(D)) of x in [0, 1], over all D pixels of an image (TensorFlow's per_image_whitening)."""
+    scales, shifts = [], []
+    for part in flat.split(4096):
+        part = part.double() / full_range
+        deviation, mean = torch.std_mean(part, dim=1, correction=0, keepdim=True)
+        divisor = deviation.clamp_min(part.shape[1] ** -0.5)
+        scales.append(1 / (divisor * full_range))
+        shifts.append(-mean / divisor)
+    return torch.cat(scales).float(), torch.cat(shifts).float()

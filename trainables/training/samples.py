@@ -1,0 +1,84 @@
+"""What a trained network does on each sample: the row of a point in the table `study.records.records.SAMPLES`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from trainables.data.corruption import classes_of, corrupt_labels
+from trainables.data.datasets import load, split
+from trainables.data.inputs import Inputs, PointData
+from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
+from trainables.point.config import PIXEL_KINDS, TrialConfig
+
+PER_SAMPLE = "forgetting_events"
+"""The measure with which this is recorded."""
+_ROWS = 1024
+
+
+def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Sequence[Tensor], epochs: Sequence[int]) -> dict[str, Any]:
+    """One entry a sample in each column: all training samples of the data set, those that the point left out too, and the test set.
+
+    Where pixels are corrupted there are no images of the samples left out, and the lists hold the ones trained on alone.
+
+    Args:
+        point: resolved.
+        data: its data.
+        module: as trained.
+        right: whether each training sample was right, (n,) bool, at each evaluation.
+        epochs: of these evaluations.
+
+    Returns:
+        The columns of `study.records.records.SAMPLES` but the key, as NumPy arrays.
+    """
+    dataset = load(point.data)
+    classes = classes_of(dataset.classes, point.corruption)
+    trained_on = split(dataset.train_labels, dataset.classes, point.data)[0]
+    own_pixels = bool(point.corruption.level) and point.corruption.kind in PIXEL_KINDS
+    index = trained_on if own_pixels else torch.arange(len(dataset.train_labels))
+    labels = corrupt_labels(dataset.train_labels % classes, classes, point.corruption)[index]
+    losses, correct = _losses(module, data.train.inputs, data.train.index if own_pixels else index, labels)
+    test_losses, test_correct = _losses(module, data.test.inputs, data.test.index, data.test.labels)
+    places = (torch.arange(len(index)) if own_pixels else trained_on).numpy()
+    history = np.stack([one.cpu().numpy() for one in right])
+    at = learning_epoch(history)
+    learned = np.where(np.isnan(at), np.nan, np.asarray(epochs)[np.nan_to_num(at).astype(np.int64)])
+    of_trained = {"forgotten": forgetting_events(history), "learning_speed": learning_speed(history), "learned": learned}
+    trained = np.zeros(len(index), dtype=bool)
+    trained[places] = True
+    return {
+        "index": index.numpy().astype(np.int32),
+        "label": labels.numpy().astype(np.int16),
+        "trained": trained,
+        "correct": correct,
+        "loss": losses,
+        **{name: _spread(values, places, len(index)) for name, values in of_trained.items()},
+        "test_correct": test_correct,
+        "test_loss": test_losses,
+    }
+
+
+@torch.no_grad()
+def _losses(module: nn.Module, inputs: Inputs, index: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy, float32, and whether the largest output is at the label, of each sample; a tie is a mistake."""
+    device = next(module.parameters()).device
+    module.eval()
+    rows = index.to(device).split(_ROWS)
+    outputs = torch.cat([module(inputs.gather(some).reshape(-1, *inputs.image_shape)) for some in rows])
+    label = labels.to(device)[:, None]
+    losses = cross_entropy(outputs, label[:, 0], reduction="none")
+    own = outputs.gather(1, label)
+    correct = own > outputs.scatter(1, label, float("-inf")).amax(1, keepdim=True)
+    return losses.cpu().numpy(), correct[:, 0].cpu().numpy()
+
+
+def _spread(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """(count,) float32 with the values at their places, NaN elsewhere."""
+    spread = np.full(count, np.nan, dtype=np.float32)
+    spread[places] = values
+    return spread
