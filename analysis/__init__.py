@@ -16,6 +16,7 @@ from analysis.figures.double_descent import double_descent
 from analysis.figures.measures import counts_vs_gap, measures_vs_gap
 from analysis.figures.ridgeless import ridgeless_risk
 from analysis.figures.runs import parallel_coordinates, train_vs_test
+from analysis.figures.search import search_figures, tuned_gap_vs_capacity
 from analysis.figures.style import write_chart
 from analysis.figures.theories import memorised_images, rademacher, stability
 from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
@@ -29,14 +30,7 @@ from analysis.statistics.moments import at_moment
 from analysis.statistics.power_laws import PowerLaw, fit_power_law, power_law_table
 from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
 from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
-from analysis.statistics.tuning import (
-    ablation_table,
-    compared_runs,
-    importance_table,
-    optuna_studies,
-    search_figures,
-    tuned_gap_vs_capacity,
-)
+from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
 
 __all__ = [
     "AnalysisError",

@@ -63,7 +63,7 @@ def fields_page() -> str:
 
 def columns_page() -> str:
     """Every column of records and curves."""
-    from study.records.records import CURVES, RECORDS, SAMPLES
+    from analysis.records.schema import CURVES, RECORDS, SAMPLES
 
     def rows(schema: Any) -> Iterable[tuple[str, str, str]]:
         for column in schema:

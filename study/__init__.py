@@ -14,7 +14,9 @@ import importlib
 from typing import Any
 
 __all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
-_HOMES = {"read_spec": "spec", "understand": "spec", "Spec": "spec"} | dict.fromkeys(("run", "sync", "Progress", "Summary"), "launch")
+_HOMES = dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading") | dict.fromkeys(
+    ("run", "sync", "Progress", "Summary"), "launch.run"
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from trainables.data import image_files
 from trainables.data.corruption import classes_of
-from trainables.data.datasets import Dataset, load
+from trainables.data.dataset import Dataset
 from trainables.data.inputs import input_shape
+from trainables.data.sources import load
 from trainables.least_squares import solving
-from trainables.models import ImageShape, family, multiply_adds, parameter_count
-from trainables.point.config import WIDEST, ConfigError, Corruption, Data, Model, TrialConfig, sizes_only
+from trainables.models import family, multiply_adds, parameter_count
+from trainables.point.config import WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""

@@ -20,12 +20,14 @@ import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from trainables.data.datasets import Dataset, share
-from trainables.models import custom as own_models
-from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig, flatten, with_fields
+from trainables.data.dataset import Dataset
+from trainables.data.sources import share
+from trainables.models import custom as custom
+from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig, with_fields
+from trainables.point.text import dumps, loads
 from trainables.resolution import resolve
 from trainables.training.files_training import FilesTraining
-from trainables.training.loop import Jury, Result, Training
+from trainables.training.loop import Pruner, Result, Training
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
@@ -43,21 +45,6 @@ class Sink(Protocol):
 
     def recorded(self, keys: Collection[str], measures: Sequence[str]) -> set[str]:
         """Those of the keys that were taken before, with these measures, and need no training."""
-
-
-def written(points: Sequence[TrialConfig]) -> str:
-    """Points as text: small and opaque to Tune, which copies, flattens and saves the configuration of every trial.
-
-    >>> written([TrialConfig(seed=3)])
-    '[{"seed": 3}]'
-    """
-    defaults = flatten(TrialConfig())
-    return json.dumps([{name: value for name, value in flatten(point).items() if value != defaults[name]} for point in points])
-
-
-def read(text: str) -> list[TrialConfig]:
-    """The points of `written`."""
-    return [with_fields(TrialConfig(), fields) for fields in json.loads(text)]
 
 
 def _device() -> torch.device:
@@ -96,7 +83,7 @@ class PackTrainable(tune.Trainable):
         measures: complexity measures of every trained network, by name.
         sink: records results.
         point_seconds: a point that takes longer has failed.
-        jury: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
+        pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
         distribution: of points on image files.
     """
 
@@ -109,18 +96,18 @@ class PackTrainable(tune.Trainable):
         measures: Sequence[str],
         sink: Sink,
         point_seconds: float | None = None,
-        jury: ray.actor.ActorHandle | None = None,
+        pruner: ray.actor.ActorHandle | None = None,
         distribution: Distribution | None = None,
     ) -> None:
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
         self._device = _device()
         for path, text in sources.items():
-            own_models.register(path, text)
+            custom.register(path, text)
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
         self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
         self._sources, self._distribution = sources, distribution
-        self._jury: Jury | None = None if jury is None else lambda reports: ray.get(jury.judge.remote(reports))
+        self._pruner: Pruner | None = None if pruner is None else lambda reports: ray.get(pruner.judge.remote(reports))
         self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
 
@@ -130,7 +117,7 @@ class PackTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        points = read(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
+        points = loads(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
         self._training = self._training_of(points)
         if config.get("restarted"):
             self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
@@ -139,7 +126,7 @@ class PackTrainable(tune.Trainable):
     def _training_of(self, points: list[TrialConfig]) -> Training | FilesTraining:
         by = self._distribution
         if not points[0].data.name.startswith(IMAGE_FILES):
-            return Training(points, self._device, measures=self._measures, jury=self._jury, point_seconds=self._point_seconds)
+            return Training(points, self._device, measures=self._measures, pruner=self._pruner, point_seconds=self._point_seconds)
         if by and by.processes:
             from trainables.training.distributed import DistributedTraining  # here alone: it brings Ray Train
 
@@ -198,7 +185,7 @@ class PointTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._fields = dict(config)
         self._point = resolve(with_fields(TrialConfig(), config))
-        self._training = Training([self._point], self._device, jury=self._note)
+        self._training = Training([self._point], self._device, pruner=self._note)
         self._schedule: list[dict[str, Any]] = [{"epoch": 0, **self._fields}]
         self._latest: dict[str, Any] = {}
 
@@ -214,12 +201,12 @@ class PointTrainable(tune.Trainable):
         return self._latest | {"schedule": json.dumps(self._schedule), "done": self._training.finished}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        state = {"training": self._training.state_dict(), "point": written([self._point]), "schedule": self._schedule}
+        state = {"training": self._training.state_dict(), "point": dumps([self._point]), "schedule": self._schedule}
         torch.save(state, Path(checkpoint_dir) / "point.pt")
 
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # a folder, as save_checkpoint was given
         state = torch.load(Path(checkpoint) / "point.pt", map_location=self._device, weights_only=True)
-        donor = read(state["point"])[0]
+        donor = loads(state["point"])[0]
         if donor.signature() != self._point.signature():
             raise ConfigError("a trial takes over a network of other shapes: a population may vary what docs/fields.md does not size by")
         if (donor.data, donor.corruption) != (self._point.data, self._point.corruption):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Figures: `style` and `canvas` are shared by all; then one file a family of figures."""

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.lines import FEW_LINES, Line
-from analysis.figures.style import words
 from analysis.statistics.aggregate import LEVEL, Interval, outcomes
 from analysis.statistics.moments import moment_of
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

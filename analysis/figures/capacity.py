@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.lines import Line, only_shown, split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.records.load import MLFLOW
 from analysis.records.parquet_files import MEASURE, varying
 from analysis.statistics.aggregate import ERRORS, SETTINGS, Interval, averaged_over, completed_lines, over_seeds, varying_fields
 from analysis.statistics.thresholds import interpolation_thresholds
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, note
 from analysis.figures.lines import split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.aggregate import Interval, averaged_over, completed, over_seeds, varying_fields
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.lines import split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.aggregate import Interval, averaged_over, completed_lines, over_seeds
 from analysis.statistics.thresholds import interpolation_thresholds
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

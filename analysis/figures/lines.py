@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.figures.style import MARKERS, colours, words
+from analysis.figures.style import MARKERS, colours
 from analysis.statistics.aggregate import sorted_by
+from analysis.statistics.groups import agreeing
+from analysis.words import words
 
 FEW_LINES = 6
 MOST_LINES = 12
@@ -44,7 +45,7 @@ class Line:
 
     def among(self, table: pa.Table) -> pa.Table:
         """The rows of a table that belong to this line."""
-        return table.filter(_agreeing(self.by, self.values)) if self.by else table
+        return table.filter(agreeing(self.by, self.values)) if self.by else table
 
     def within(self, other: Line) -> Line:
         """The part of this line that belongs to another one too."""
@@ -64,7 +65,7 @@ def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
     band = 0.16 if len(combinations) <= FEW_LINES else 0.06
     lines = []
     for place, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
-        rows = table.filter(_agreeing(by, values))
+        rows = table.filter(agreeing(by, values))
         lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows, band))
     return lines, of
 
@@ -119,8 +120,3 @@ def _text(name: str, value: Any) -> str:
     if name == "corruption.level" and value == 0:
         return "0 (true labels)"
     return "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _agreeing(by: Sequence[str], values: Sequence[Any]) -> pc.Expression:
-    tests = [pc.field(name).is_null() if value is None else pc.field(name) == value for name, value in zip(by, values, strict=True)]
-    return reduce(lambda left, right: left & right, tests)

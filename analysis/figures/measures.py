@@ -15,9 +15,10 @@ from analysis.errors import NothingToShow, unknown_column
 from analysis.figures.canvas import draw_line, error_axis, explain, note, single_runs_note
 from analysis.figures.lines import Line, split, title_of
 from analysis.figures.runs import evenly
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.aggregate import completed, completed_lines, over_seeds
 from analysis.statistics.ranking import GAP, PREFIX, kendall_tau
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

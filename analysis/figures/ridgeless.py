@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import DASHES, bare_figure, explain, log_axis, note
-from analysis.figures.style import colours, drawing, words
+from analysis.figures.style import colours, drawing
 from analysis.statistics.aggregate import completed, over_seeds
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.figures.canvas import FIT_NOTE, bare_figure, explain, single_runs_note
 from analysis.figures.lines import only_shown, split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.aggregate import completed, completed_lines, varying_fields
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,33 +14,6 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 """Okabe and Ito 2008: seven colours that stay apart for the colour-blind; yellow is left out, for it fades on white."""
 MARKERS = ("o", "s", "^", "D", "<", ">", "h", "p")
 
-_WORDS = {
-    "parameters": "parameters $p$",
-    "parameters_per_sample": "parameters per sample $p/n$",
-    "model.width": "width",
-    "data.train_size": "training samples $n$",
-    "generalization_gap": "generalization gap",
-    "train_error": "train error",
-    "test_error": "test error",
-    "validation_error": "validation error",
-    "train_loss": "train loss",
-    "test_loss": "test loss",
-    "corruption.level": "label corruption",
-    "corruption.kind": "corruption",
-    "model.name": "model",
-    "wrong_label_rate": "wrong-label rate",
-    "fit_epoch": "epochs to fit",
-    "clean_train_error": "train error on samples with a true label",
-    "wrong_train_error": "train error on samples with a wrong label",
-    "clean_train_loss": "train loss on samples with a true label",
-    "wrong_train_loss": "train loss on samples with a wrong label",
-}
-
-
-def words(column: str) -> str:
-    """What a column is called on an axis, in the field's words."""
-    return _WORDS.get(column) or column.rpartition(".")[2].replace("_", " ")
-
 
 def colours(values: Sequence[Any], *, dark: bool = False) -> list[Any]:
     """One colour a line: along viridis for numbers, Okabe and Ito's for names. Both survive a grey print with markers.

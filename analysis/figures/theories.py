@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import error_axis, explain, log_axis
 from analysis.figures.lines import label_of, split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +128,7 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     """For each setting: what it is, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
-    from trainables.data.datasets import load
+    from trainables.data.sources import load
     from trainables.point.config import ConfigError, Data
 
     scores = memorisation_table(table, samples)

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note
 from analysis.figures.lines import Line, split, title_of
-from analysis.figures.style import drawing, words
+from analysis.figures.style import drawing
 from analysis.statistics.aggregate import Interval, averaged_over, completed_lines, over_seeds
+from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def over_training(
     Args:
         table: records; only completed ones count.
         curves: their curves.
-        values: columns of `study.records.records.CURVES`.
+        values: columns of `analysis.records.schema.CURVES`.
         by: what tells lines apart; corruption by default.
         interval: as for `over_seeds`.
 

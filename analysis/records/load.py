@@ -36,7 +36,7 @@ def load(
     Args:
         source: ``STORAGE/STUDY``, a local path or any URI that `pyarrow.fs` knows; or ``mlflow:EXPERIMENT``.
         tracking_uri: where that experiment lives; MLflow's own default if None.
-        columns: the columns to read, in this order; all of `study.records.records.RECORDS` and every ``measure.*`` if None.
+        columns: the columns to read, in this order; all of `analysis.records.schema.RECORDS` and every ``measure.*`` if None.
         filter: keeps the rows for which it holds, such as ``pyarrow.compute.field("corruption.level") == 0.5``.
         mapping: for an MLflow experiment that gaplab did not write: which metric, param or tag is which column, such as
             ``{"parameters": "num_params", "test_error": "1-val_acc"}``; ``1-`` takes the complement of a metric. Every
@@ -47,7 +47,7 @@ def load(
         progress: called with the number of runs read so far, after each page from MLflow's API.
 
     Returns:
-        A table with the types of `study.records.records.RECORDS`. A point that was written twice stands once: its latest final
+        A table with the types of `analysis.records.schema.RECORDS`. A point that was written twice stands once: its latest final
         outcome, or else its latest failure. Values from MLflow equal those from Arrow, except texts longer than MLflow keeps.
 
     Raises:
@@ -85,7 +85,7 @@ def load_curves(
     Args:
         source: as for `load`; so are ``tracking_uri``, ``mapping`` and ``sql``.
         tracking_uri: where an MLflow experiment lives.
-        columns: the columns to read, in this order; all of `study.records.records.CURVES` if None.
+        columns: the columns to read, in this order; all of `analysis.records.schema.CURVES` if None.
         keys: the points whose curves are wanted, such as ``load(source, filter=...)["key"]``; all if None.
         filter: keeps the rows for which it holds, such as ``pyarrow.compute.field("epoch") <= 10``.
         mapping: which metric is which column, for an experiment that gaplab did not write; the step is the epoch.
@@ -93,7 +93,7 @@ def load_curves(
         progress: called with the number of runs whose curves were read so far from MLflow's API.
 
     Returns:
-        A table with the types of `study.records.records.CURVES`, each key and epoch once.
+        A table with the types of `analysis.records.schema.CURVES`, each key and epoch once.
 
     Raises:
         NothingToShow: there is no such study.

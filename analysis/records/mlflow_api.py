@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
 from analysis.records.parquet import wanted_columns
-from study.records.records import CURVES
-from trainables.point.gc_paused import uncollected
+from analysis.records.schema import CURVES
+from trainables.point.gc_paused import gc_paused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +84,7 @@ def _open(experiment: str, tracking_uri: str | None, progress: Progress) -> tupl
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise NothingToShow(f"there is no MLflow experiment {experiment!r} at {client.tracking_uri}")
-    with uncollected():
+    with gc_paused():
         runs = list(_pages(client, found.experiment_id, progress))
     columns: list[dict[str, list[Any]]] = []
     for named in ([run.data.tags for run in runs], [run.data.params for run in runs], [run.data.metrics for run in runs]):

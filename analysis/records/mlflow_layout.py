@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.records.parquet import one_row_a_key, wanted_columns
 from analysis.records.parquet_files import MEASURE
-from study.records.records import CURVES, RECORDS
+from analysis.records.schema import CURVES, RECORDS
 
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 _TAG = "gaplab."

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
 from analysis.records.parquet import wanted_columns
-from study.records.records import CURVES
+from analysis.records.schema import CURVES
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Select

@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 
 from analysis.errors import unknown_column
 from analysis.records.parquet_files import read_dataset
-from study.records.records import CURVES, FINAL, RECORDS
+from analysis.records.schema import CURVES, FINAL, RECORDS
 
-_JUDGED = ["key", "status", "finished"]
+_DECISIVE = ["key", "status", "finished"]
 """What decides which of a key's rows stands."""
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
@@ -25,7 +25,7 @@ def records(source: str, columns: Sequence[str] | None, filter: pc.Expression | 
 
     def read(dataset: ds.Dataset) -> pa.Table:
         names = wanted_columns(columns, dataset.schema)
-        judged = dataset.to_table(columns=_JUDGED if filter is not None else list(dict.fromkeys([*names, *_JUDGED])))
+        judged = dataset.to_table(columns=_DECISIVE if filter is not None else list(dict.fromkeys([*names, *_DECISIVE])))
         once = _all_different(judged["key"])
         if filter is None:
             return (judged if once else judged.take(one_row_a_key(judged))).select(names)

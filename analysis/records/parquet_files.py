@@ -20,10 +20,11 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from analysis.errors import AnalysisError, NothingToShow
-from study.records.records import finished_files, open_store, read_whole
+from analysis.records.fragments import finished_files, read_whole
+from analysis.records.store import open_store
 
 MEASURE = "measure."
-"""What the names of the float64 columns begin with that a study adds to `study.records.records.RECORDS`."""
+"""What the names of the float64 columns begin with that a study adds to `analysis.records.schema.RECORDS`."""
 _LOOKED_THROUGH = 100
 """Most files whose statistics are looked through for columns that vary."""
 _PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))

@@ -16,7 +16,7 @@ from analysis.errors import NothingToShow
 from analysis.records.load import MLFLOW
 from analysis.records.parquet import wanted_columns
 from analysis.records.parquet_files import read_dataset
-from study.records.records import SAMPLES
+from analysis.records.schema import SAMPLES
 
 
 def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.ChunkedArray | None = None) -> pa.Table:
@@ -24,11 +24,11 @@ def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.
 
     Args:
         source: ``STORAGE/STUDY``, a local path or any URI that `pyarrow.fs` knows; MLflow has no samples.
-        columns: the columns to read, in this order; all of `study.records.records.SAMPLES` if None.
+        columns: the columns to read, in this order; all of `analysis.records.schema.SAMPLES` if None.
         keys: the points wanted, such as ``load(source)["key"]``; those without samples are left out.
 
     Returns:
-        A table with the types of `study.records.records.SAMPLES`, each key once.
+        A table with the types of `analysis.records.schema.SAMPLES`, each key once.
 
     Raises:
         NothingToShow: there is no such study, or it keeps no samples.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The report: one offline HTML file with everything in it."""

@@ -20,9 +20,9 @@ from analysis.figures.canvas import FIT_NOTE, note, single_runs_note
 from analysis.figures.corruption import grid_of, relative_to_true_labels
 from analysis.figures.lines import Line, only_shown, split, title_of
 from analysis.figures.runs import evenly
-from analysis.figures.style import words
 from analysis.figures.training import over_training
 from analysis.statistics.aggregate import ERRORS, averaged_over, completed, completed_lines, over_seeds, varying_fields
+from analysis.words import words
 
 MOST_MARKS = 3000
 """Runs that are drawn one by one."""

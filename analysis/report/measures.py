@@ -13,11 +13,11 @@ from analysis.errors import NothingToShow
 from analysis.figures.lines import Line, split, title_of
 from analysis.figures.measures import counted_runs, measured_runs, relative_lines, tau_of, told, wide
 from analysis.figures.runs import evenly
-from analysis.figures.style import words
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised
 from analysis.report.figures import Picture
 from analysis.statistics.ranking import GAP, PREFIX, rank_measures
 from analysis.statistics.theories import SIGNS, rademacher_table, stability_table
+from analysis.words import words
 
 FEW = 5
 """A study that computed fewer measures than this does not compare them."""

@@ -15,16 +15,18 @@ import pyarrow.csv
 
 from analysis.errors import NothingToShow
 from analysis.figures.lines import label_of, title_of
-from analysis.figures.style import colours, words
+from analysis.figures.style import colours
 from analysis.records.load import MLFLOW, load, load_curves
 from analysis.records.samples import load_samples
+from analysis.records.schema import OUTCOMES
+from analysis.records.store import open_store
 from analysis.report.figures import Picture, pictures
 from analysis.report.measures import measure_pictures, ranked_rows
 from analysis.report.search import SearchedCell, ablation_rows, searched_cells
 from analysis.statistics.aggregate import SETTINGS, gap_table, outcomes, varying_fields
 from analysis.statistics.moments import Moment, at_moment, moment_of, needed_of_curves
 from analysis.statistics.thresholds import threshold_location
-from study.records.records import OUTCOMES, open_store
+from analysis.words import words
 
 MOST_ROWS = 1000
 """Rows of the table of points."""
@@ -72,7 +74,7 @@ def _render(table: pa.Table, source: str, drawn: Sequence[Picture | str], spec: 
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    loader = jinja2.PackageLoader("analysis", ".")
+    loader = jinja2.PackageLoader("analysis.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [one for one in drawn if isinstance(one, Picture)]
     return environment.get_template("report.html.j2").render(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML, YAMLError
 
 from analysis.errors import NothingToShow
+from analysis.figures.search import search_figures
 from analysis.records.load import MLFLOW
-from analysis.statistics.tuning import ablation_table, compared_runs, optuna_studies, search_figures
+from analysis.statistics.tuning import ablation_table, compared_runs, optuna_studies
 
 if TYPE_CHECKING:
     import optuna

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reproduction: what was measured beside what was published."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Statistics: means over seeds and their intervals, comparisons, thresholds, power laws, rankings of measures."""

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow, unknown_column
+from analysis.records.schema import RECORDS
 from analysis.statistics.bootstrap import bootstrap_intervals
-from study.records.records import RECORDS
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
 Interval = Literal["t", "bootstrap"]

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
-from analysis.figures.style import words
 from analysis.statistics.aggregate import LEVEL, completed, varying_fields
+from analysis.words import words
 
 _SEEDS = ("seed", "data.seed", "corruption.seed")
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError, unknown_column
-from analysis.figures.lines import split
-from analysis.figures.style import words
 from analysis.statistics.aggregate import LEVEL, completed, completed_lines
+from analysis.statistics.groups import groups
+from analysis.words import words
 
 Floats = NDArray[np.float64]
 
@@ -143,10 +143,9 @@ def power_law_table(
     """
     runs, by = completed_lines(table, by)
     rows = []
-    for line in split(runs, by)[0]:
-        row = dict(zip(by, line.values, strict=True))
+    for row, some in groups(runs, by):
         try:
-            law = fit_power_law(line.rows, value=value, sizes=sizes, resamples=resamples)
+            law = fit_power_law(some, value=value, sizes=sizes, resamples=resamples)
         except AnalysisError as error:
             rows.append(row | {"note": str(error)})
             continue

@@ -250,8 +250,8 @@ def report(
 
 def compact(source: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI.")]) -> None:
     """Merge the many small files of a study into few, also while it runs. A run does so itself, with over 100, when it starts and ends."""
+    from analysis.records.fragments import fragments
     from study.records.compaction import compact as merge
-    from study.records.records import fragments
 
     try:
         if not fragments(source):

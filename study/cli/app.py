@@ -110,9 +110,9 @@ def reproduce(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
 ) -> None:
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from analysis.records.store import study_root
     from study.cli.reproduction import compared, report, reproducible
     from study.launch import run as launch
-    from study.records.records import study_root
     from study.spec.reading import read_spec
     from trainables.point.config import ConfigError
 
@@ -162,9 +162,9 @@ def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 @app.command()
 def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say which points of a study are recorded, which are missing, and why."""
+    from analysis.records.store import study_root
     from study.launch.run import declared_and_recorded
     from study.plan.missing import explained
-    from study.records.records import study_root
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
@@ -239,9 +239,9 @@ def _describe(spec: Spec, storage: str) -> None:
         return
     from rich.table import Table as RichTable
 
+    from analysis.records.schema import FINAL
     from study.launch.run import declared_and_recorded
     from study.plan.points import expected_seconds
-    from study.records.records import FINAL
     from trainables.resolution import capacity
 
     points, recorded = declared_and_recorded(spec, storage)

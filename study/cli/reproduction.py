@@ -74,7 +74,7 @@ fractions in [0, 1].
 def _records(root: str) -> pa.Table:
     """The study's records; an empty table if there are none."""
     import analysis
-    from study.records.records import RECORDS
+    from analysis.records.schema import RECORDS
 
     try:
         return analysis.load(root)

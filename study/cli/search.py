@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from analysis.records.store import study_root
 from study.launch.run import read_sources
 from study.plan.points import expected_seconds
-from study.records.records import study_root
 from study.search.declared import Declared, declared
 from study.search.objectives import OBJECTIVES
 from study.search.samplers import SAMPLERS, drawn_at_random
@@ -64,7 +64,8 @@ def progress_of(spec: Spec, storage: str) -> Text:
 def concluded(root: str, spec: Spec, charts: Path) -> tuple[list[Table], list[Path]]:
     """What a search found: the best suggestion of each cell and the comparison on fresh seeds, as tables and as files in `charts`."""
     import analysis
-    from analysis.statistics.tuning import compared_runs, search_figures, tuned_gap_vs_capacity, write_page
+    from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
+    from analysis.statistics.tuning import compared_runs
 
     search = declared(spec)
     studies = [study for study in _studies(spec, search, root) if study]

@@ -39,8 +39,8 @@ def simulate(
     """Say what a study would find and cost, on a simulated clock: samplers, pruners and cluster sizes, before paying for them."""
     from rich.console import Console
 
+    from analysis.records.store import study_root
     from study.launch.run import read_sources
-    from study.records.records import study_root
     from study.simulation.cost import Recorded
     from study.spec.reading import read_spec
 

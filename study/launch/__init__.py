@@ -1,1 +1,1 @@
-"""TODO."""
+"""Launching: Ray found or started, packs handed to Ray Tune, what stops a study early."""

@@ -6,12 +6,12 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from study.records.records import open_store
+from analysis.records.store import open_store
+from study.launch.node_checks import gpus, write_and_remove
 from trainables.point.config import Data
 
 LEAST_PYTHON = (3, 11)
@@ -90,20 +90,6 @@ def _packages() -> Finding:
     return not bad, ", ".join(bad) or f"{len(needed)} packages, of them torch {version('torch')}, ray {version('ray')}"
 
 
-def gpus() -> Finding:
-    """Those of this machine, with their free memory."""
-    import torch
-
-    if not torch.cuda.is_available():
-        unused = Path("/proc/driver/nvidia/version").exists()
-        return not unused, f"a GPU that torch {torch.__version__} cannot use" if unused else "none: points train on the CPU"
-    found = []
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        found.append(f"{torch.cuda.get_device_name(index)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
-    return True, "; ".join(found)
-
-
 def _ray() -> Finding:
     """Start Ray as a study does, and run a task."""
     import ray
@@ -155,26 +141,6 @@ def _storage(storage: str) -> Finding:
     return True, f"{open_store(storage)[1]} can be written"
 
 
-def write_and_remove(storage: str) -> None:
-    """Write a file where a study would, and take it away with the folders made for it.
-
-    Raises:
-        OSError, ConfigError: that is not possible.
-    """
-    filesystem, path = open_store(storage)
-    made = [] if "://" in storage else [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
-    probe = f"{path}/.gaplab-doctor"
-    try:
-        filesystem.create_dir(path, recursive=True)
-        with filesystem.open_output_stream(probe) as stream:
-            stream.write(b"writable")
-        filesystem.delete_file(probe)
-    finally:
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
-
-
 def _disk(storage: str) -> Finding:
     """Room where results lie and where Ray keeps its session."""
     free = {}
@@ -202,7 +168,8 @@ def _tracking(storage: str, tracking_uri: str | None) -> Finding:
 
 def _data() -> Finding:
     """The bundled digits load; which of the other sets lie on this machine."""
-    from trainables.data.datasets import data_folder, load
+    from trainables.data.named import data_folder
+    from trainables.data.sources import load
 
     samples = len(load(Data(name="digits")).train_labels)
     folder = data_folder()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from analysis.records.store import open_store
 
 PACKAGES = ("gaplab", "torch", "ray", "numpy", "pyarrow", "optuna")
 """Must be the same everywhere: results and what travels between processes depend on them."""
@@ -42,14 +46,46 @@ def versions() -> dict[str, str]:
 
 def look(storage: str) -> tuple[dict[str, str], str, str | None]:
     """Versions, GPUs, and why the storage cannot be written, where this runs."""
-    from study.launch.doctor import gpus, write_and_remove
-
     try:
         write_and_remove(storage)
         unwritable = None
     except Exception as error:
         unwritable = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return versions(), gpus()[1], unwritable
+
+
+def gpus() -> tuple[bool, str]:
+    """Whether the GPUs of this machine, if it has any, can be used; and which they are, with their free memory."""
+    import torch
+
+    if not torch.cuda.is_available():
+        unused = Path("/proc/driver/nvidia/version").exists()
+        return not unused, f"a GPU that torch {torch.__version__} cannot use" if unused else "none: points train on the CPU"
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(f"{torch.cuda.get_device_name(index)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
+    return True, "; ".join(found)
+
+
+def write_and_remove(storage: str) -> None:
+    """Write a file where a study would, and take it away with the folders made for it.
+
+    Raises:
+        OSError, ConfigError: that is not possible.
+    """
+    filesystem, path = open_store(storage)
+    made = [] if "://" in storage else [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    probe = f"{path}/.gaplab-doctor"
+    try:
+        filesystem.create_dir(path, recursive=True)
+        with filesystem.open_output_stream(probe) as stream:
+            stream.write(b"writable")
+        filesystem.delete_file(probe)
+    finally:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def survey(address: str, storage: str) -> list[Node]:

@@ -15,16 +15,19 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.fragments import statuses
+from analysis.records.schema import FINAL
+from analysis.records.store import open_store, study_root
 from study.launch.cluster import EarlyStart, bundles, connected, worker_speed
 from study.plan.points import Point, declared_points, expected_seconds, packs
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses, write_spec
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
-from study.records.records import FINAL, FragmentWriter, Provenance, open_store, probe_store, statuses, study_root
+from study.records.writer import FragmentWriter, Provenance, probe_store
 from study.spec.reading import Spec
 from trainables.engines.speed import Speed
 from trainables.measures import find_measure
-from trainables.models import custom as own_models
+from trainables.models import custom as custom
 from trainables.point.config import IMAGE_FILES, ConfigError, Data, TrialConfig
 from trainables.resolution import resolve
 
@@ -186,7 +189,7 @@ def read_sources(spec: Spec) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"imports: {path} cannot be read: {error}") from None
     for name, text in sources.items():
-        own_models.register(name, text)
+        custom.register(name, text)
     for name in spec.measures:
         find_measure(name)
     return sources
@@ -283,16 +286,16 @@ def _fit_search(
     spec: Spec, search: Search, sources: dict[str, str], writer: FragmentWriter, progress: Progress, breaker: Breaker, workers: int
 ) -> None:
     """Train what the search asks for, until it has asked for everything."""
-    from study.search.pruning import Jury
-    from study.search.searcher import PackSearcher, RemoteJury
+    from study.search.pruning import Pruner
+    from study.search.searcher import PackSearcher, RemotePruner
 
     trials = [cell.trial for cell in search.cells]
     progress.started(search.left, search.left * sum(expected_seconds(resolve(trial)) for trial in trials) / len(trials))
     parameters: dict[str, Any] = {"packs": [], "datasets": _placed_datasets([trial.data for trial in trials])}
     if spec.search.pruner != "none":
-        jury = RemoteJury(*Jury.of(spec.search, search.declared.objectives[0], spec.trial.budget))
-        search.seat(jury)
-        parameters["jury"] = jury.actor
+        pruner = RemotePruner(*Pruner.of(spec.search, search.declared.objectives[0], spec.trial.budget))
+        search.refill(pruner)
+        parameters["pruner"] = pruner.actor
     seconds: list[float] = []
     reason = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
     searcher = PackSearcher(search, seconds, lambda pack: _record_lost([(list(pack), reason)], writer))
@@ -373,7 +376,7 @@ def _placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     """Data sets in Ray's object store: one copy a node, which its workers map."""
     import ray
 
-    from trainables.data.datasets import load
+    from trainables.data.sources import load
 
     used = {data.name: data for data in wanted}
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if not name.startswith(("synthetic", *IMAGE_FILES))}

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import Point
-from study.records.records import fragments, read_fragments
 from trainables.point.config import KEY_VERSION, field_types, flatten
 
 _MOST_NAMED = 8

@@ -12,7 +12,7 @@ from study.spec.reading import Spec
 from trainables.engines.speed import CORE, Speed
 from trainables.models import family
 from trainables.point.config import ConfigError, TrialConfig, with_fields
-from trainables.point.gc_paused import uncollected
+from trainables.point.gc_paused import gc_paused
 from trainables.resolution import capacity, resolve, work
 
 SECONDS_PER_PACK = 20.0
@@ -40,7 +40,7 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
     points: dict[str, Point] = {}
     assignment: Assignment = {}
     try:
-        with uncollected():
+        with gc_paused():
             for done, assignment in enumerate(spec.assignments()):
                 config = _resolved(with_fields(spec.trial, assignment))
                 key = config.key()

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Writing records: fragments, compaction, one driver at a time, the MLflow mirror."""

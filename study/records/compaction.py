@@ -21,7 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from filelock import FileLock
 
-from study.records.records import CURVES, MERGED, checked_records, finished_files, open_store, read_fragments, read_whole, write_whole
+from analysis.records.fragments import MERGED, checked_records, finished_files, read_fragments, read_whole
+from analysis.records.schema import CURVES
+from analysis.records.store import open_store
+from study.records.writer import write_whole
 
 MANY = 100
 """A study with more fragments than this is compacted when a run of it starts or ends: each costs a reader about 2 ms."""

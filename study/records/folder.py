@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow.fs
 from filelock import FileLock, Timeout
 
+from analysis.records.fragments import statuses
+from analysis.records.store import open_store
 from study.records.lease import AlreadyLeasedError, leased
-from study.records.records import open_store, statuses
 from study.spec.reading import Spec
 from trainables.point.config import ConfigError
 

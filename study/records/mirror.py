@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet
 
-from study.records.records import CURVES, FINAL, MERGED, OUTCOMES, RECORDS, fragments, open_store, read_fragments
+from analysis.records.fragments import MERGED, fragments, read_fragments
+from analysis.records.schema import CURVES, FINAL, OUTCOMES, RECORDS
+from analysis.records.store import open_store
 from trainables.point.config import ConfigError, field_types
 
 if TYPE_CHECKING:

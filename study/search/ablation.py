@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.store import open_store
 from study.plan.points import Point
-from study.records.records import open_store
 from study.search.search import Cell, Search, point_of
 from trainables.point.config import Regularizers, TrialConfig, flatten
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from study.records.records import FINAL, finished_files, fragments, open_store, read_fragments, read_whole, statuses
+from analysis.records.fragments import finished_files, fragments, read_fragments, read_whole, statuses
+from analysis.records.schema import FINAL
+from analysis.records.store import open_store
 from study.search.objectives import NEEDED
 
 _COLUMNS = ["key", "status", "reason", "finished", *NEEDED]

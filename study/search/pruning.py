@@ -1,7 +1,7 @@
 """Pruning: which suggestions are left off early, by Optuna's own pruners.
 
 The members of a pack report their validation error at every evaluation. Once all seeds of a suggestion have reported an
-epoch, the pruner sees their mean; if it says so, they leave, and their seats go to the next points. Optuna's pruners compare
+epoch, the pruner sees their mean; if it says so, they leave, and their slots go to the next points. Optuna's pruners compare
 with all suggestions that came before, in whatever pack, so packs of one are pruned as well. They are asynchronous (Li et
 al. 2020): who is first at a rung goes on, and the order in which packs run has a say.
 """
@@ -65,13 +65,13 @@ class _Case:
         return sum(values) / len(values)
 
 
-class Jury:
+class Pruner:
     """Decides who leaves. It lives in one process, for all workers, and forgets nothing while that lives.
 
-    >>> jury = Jury("successive_halving", "validation_error", epochs=9, min_epochs=1)
+    >>> pruner = Pruner("successive_halving", "validation_error", epochs=9, min_epochs=1)
     >>> for number, error in enumerate((0.1, 0.2, 0.05)):
-    ...     jury.enter(("study", number), [str(number)])
-    ...     print(jury.judge([(str(number), 1, {"validation_error": error, "train_error": 0.0})]))
+    ...     pruner.enter(("study", number), [str(number)])
+    ...     print(pruner.judge([(str(number), 1, {"validation_error": error, "train_error": 0.0})]))
     []
     ['1']
     []
@@ -89,7 +89,7 @@ class Jury:
 
     @staticmethod
     def of(search: Search, objective: str, budget: Budget) -> tuple[str, str, int, int]:
-        """The arguments for the jury of a search; by default nobody leaves before a ninth of the epochs."""
+        """The arguments for the pruner of a search; by default nobody leaves before a ninth of the epochs."""
         return search.pruner, objective, budget.epochs, search.min_epochs or max(1, ceil(budget.epochs / REDUCTION**2))
 
     def enter(self, suggestion: Suggested, keys: Sequence[str]) -> None:

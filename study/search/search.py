@@ -30,7 +30,7 @@ from trainables.resolution import resolve
 if TYPE_CHECKING:
     import optuna
 
-    from study.search.pruning import Jury
+    from study.search.pruning import Pruner
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Search:
         self.declared = declared(spec)
         self.outcomes = Outcomes(root, spec.measures)
         self.root, self._spec = root, spec
-        self._jury: Jury | None = None
+        self._pruner: Pruner | None = None
         self._storage = Storage(spec.search.storage, root)
         self._ready: deque[list[Point]] = deque()
         self._open: dict[str, list[Suggestion]] = defaultdict(list)
@@ -98,13 +98,13 @@ class Search:
 
         return compared(self, self.root) if self.finished else []
 
-    def seat(self, jury: Jury) -> None:
-        """Let a jury prune members of packs; it is told what happened so far."""
-        self._jury = jury
+    def refill(self, pruner: Pruner) -> None:
+        """Let a pruner prune members of packs; it is told what happened so far."""
+        self._pruner = pruner
         for cell in self.cells:
             for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
                 pruned = trial.state == _states().PRUNED
-                jury.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
+                pruner.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
 
     def next_pack(self) -> list[Point] | None:
         """Points of equal signature to be trained together; None if nothing can be asked for now.
@@ -117,10 +117,10 @@ class Search:
                 return None
             self._ask(cell)
         pack = self._ready.popleft()
-        if self._jury:
+        if self._pruner:
             for suggestion in {id(one): one for one in (self._open[point.key][0] for point in pack)}.values():
                 keys = [point.key for point in suggestion.points if point in pack]
-                self._jury.enter((suggestion.cell.study.study_name, suggestion.trial.number), keys)
+                self._pruner.enter((suggestion.cell.study.study_name, suggestion.trial.number), keys)
         return pack
 
     def collect(self) -> None:
@@ -220,10 +220,10 @@ class Search:
         rows = [self.outcomes[point.key] for point in suggestion.points]
         statuses = {row["status"] for row in rows}
         study, trial, states = suggestion.cell.study, suggestion.trial, _states()
-        if self._jury:
+        if self._pruner:
             self._report(suggestion)
             for point in suggestion.points:
-                self._jury.close(point.key)
+                self._pruner.close(point.key)
         if "failed" in statuses:
             trial.set_user_attr("reason", next(row["reason"] for row in rows if row["status"] == "failed"))
             study.tell(trial, state=states.FAIL)

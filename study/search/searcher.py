@@ -10,9 +10,9 @@ import ray
 from ray.tune.search import Searcher
 
 from study.plan.points import Point, expected_seconds
-from study.search.pruning import Jury
+from study.search.pruning import Pruner
 from study.search.search import Search
-from trainables.tune import written
+from trainables.point.text import dumps
 
 
 class PackSearcher(Searcher):
@@ -37,7 +37,7 @@ class PackSearcher(Searcher):
             return Searcher.FINISHED if self._search.finished else None
         self._packs[trial_id] = pack
         self._seconds.append(sum(expected_seconds(point.config) for point in pack))
-        return {"pack": len(self._seconds) - 1, "points": written([point.config for point in pack])}
+        return {"pack": len(self._seconds) - 1, "points": dumps([point.config for point in pack])}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._search.collect()
@@ -56,11 +56,11 @@ class PackSearcher(Searcher):
         """Nothing; see `save`."""
 
 
-class RemoteJury(Jury):
-    """A jury in a process of its own, which workers ask and the driver tells. Its `actor` goes to the workers."""
+class RemotePruner(Pruner):
+    """A pruner in a process of its own, which workers ask and the driver tells. Its `actor` goes to the workers."""
 
     def __init__(self, pruner: str, objective: str, epochs: int, min_epochs: int) -> None:
-        self.actor: Any = ray.remote(Jury).options(num_cpus=0).remote(pruner, objective, epochs, min_epochs)
+        self.actor: Any = ray.remote(Pruner).options(num_cpus=0).remote(pruner, objective, epochs, min_epochs)
 
     def enter(self, *arguments: Any) -> None:
         ray.get(self.actor.enter.remote(*arguments))

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.records.records import open_store
+from analysis.records.store import open_store
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:

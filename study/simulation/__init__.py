@@ -1,1 +1,1 @@
-"""TODO."""
+"""Simulation: what a planned study would cost and find, from the records of another."""

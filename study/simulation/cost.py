@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import expected_seconds
-from study.records.records import fragments, read_fragments
 from trainables.point.config import KEY_VERSION, ConfigError, TrialConfig, field_types, flatten, with_fields
 
 NEIGHBOURS = 8

@@ -17,7 +17,7 @@ from typing import Any
 
 from study.plan.points import Point, packs
 from study.search.outcomes import Outcomes
-from study.search.pruning import Jury
+from study.search.pruning import Pruner
 from study.search.search import Search
 from study.simulation.cost import Recorded
 from study.spec.reading import Spec
@@ -112,12 +112,12 @@ class _Simulation:
     def __init__(self, spec: Spec, search: Search, recorded: Recorded, outcomes: Outcomes) -> None:
         self._search, self._recorded, self._outcomes = search, recorded, outcomes
         self._answers = _Answers()
-        self._jury: Jury | None = None
+        self._pruner: Pruner | None = None
         self._came = Replay()
         search.outcomes = self._answers  # type: ignore[assignment]  # what a search reads of records, without files
         if spec.search.pruner != "none":
-            self._jury = Jury(*Jury.of(spec.search, search.declared.objectives[0], spec.trial.budget))
-            search.seat(self._jury)
+            self._pruner = Pruner(*Pruner.of(spec.search, search.declared.objectives[0], spec.trial.budget))
+            search.refill(self._pruner)
 
     def run(self, workers: int) -> Replay:
         idle, order, now = workers, count(), 0.0
@@ -130,7 +130,7 @@ class _Simulation:
             if not events:
                 break
             now, _, running = heapq.heappop(events)
-            self._record(running.advance(self._jury))
+            self._record(running.advance(self._pruner))
             self._note(now)
             if running.members:
                 heapq.heappush(events, (now + running.next_seconds(), next(order), running))
@@ -217,14 +217,14 @@ class _Pack:
         epoch = self._next_epoch()
         return sum(member.seconds / member.epochs * (min(epoch, member.epochs) - member.epoch) for member in self.members)
 
-    def advance(self, jury: Jury | None) -> list[_Member]:
+    def advance(self, pruner: Pruner | None) -> list[_Member]:
         """Train until then; those that end with it."""
         epoch, self.seconds = self._next_epoch(), self.seconds + self.next_seconds()
         for member in self.members:
             member.epoch = min(epoch, member.epochs)
         going_on = [member for member in self.members if member.epoch < member.epochs]
         reports = [(member.key, epoch, member.curve[epoch]) for member in going_on if epoch in member.curve]
-        leaving = set(jury.judge(reports)) if jury and reports else set()
+        leaving = set(pruner.judge(reports)) if pruner and reports else set()
         for member in going_on:
             member.pruned = member.key in leaving
         ended = [member for member in self.members if member.epoch >= member.epochs or member.pruned]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The spec: one YAML file that declares a study, read and checked."""

@@ -24,7 +24,7 @@ from study.spec.scales import at_scale
 from study.spec.search_section import Search
 from trainables.point.config import ConfigError, TrialConfig, field_types, with_fields
 
-PRESETS = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parents[1] / "presets"
 _LARGEST = 2**63 - 1
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from study.records.records import CURVES
+from analysis.records.schema import CURVES
 from tests.analysis.made_up_study import curve, records
 
 

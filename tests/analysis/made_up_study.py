@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from study.records.records import RECORDS
+from analysis.records.schema import RECORDS
 from trainables.point.config import TrialConfig, flatten, with_fields
 
 SAMPLES = 1000

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from study.records.records import CURVES, RECORDS
+from analysis.records.schema import CURVES, RECORDS
 from trainables.point.config import TrialConfig, flatten
 
 CAPACITIES, LEVELS, SEEDS, EPOCHS = 200, 50, 100, 50
@@ -73,7 +73,7 @@ assert analysis.load_curves(sys.argv[1]).num_rows == 2_000_000
 times = {"records": loaded - start, "curves": time.perf_counter() - loaded}
 """
 COMPACT = """
-from study.compaction import compact
+from study.records.compaction import compact
 start = time.perf_counter()
 assert compact(sys.argv[1]) == 100_000
 times = {"compact": time.perf_counter() - start}

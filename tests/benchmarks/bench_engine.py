@@ -86,8 +86,8 @@ def time_gaplab() -> dict[str, float]:
         points = [resolve(replace(shared, seed=seed)) for seed in range(MEMBERS)]
         halves = Training(points[:1], torch.device("cpu"))
         halves.epoch()
-        seats = halves._seats or 1
-        stacks = [Training(points[start : start + seats], torch.device("cpu")) for start in range(0, MEMBERS, seats)]
+        slots = halves._slots or 1
+        stacks = [Training(points[start : start + slots], torch.device("cpu")) for start in range(0, MEMBERS, slots)]
         times[str(width)] = _fastest(lambda stacks=stacks: [stack.epoch() for stack in stacks])
     square = torch.randn(1024, 1024)
     start = min(_timed(lambda: square @ square) for _ in range(50))

@@ -61,7 +61,7 @@ def known(point: Any) -> float:
 
 def best_found(sampler: str, at_once: int, seed: int, trials: int = TRIALS) -> float:
     """The best value of one search on the known objective."""
-    from study.records.records import FragmentWriter, Provenance
+    from study.records.writer import FragmentWriter, Provenance
     from study.search.search import Search
     from study.spec.reading import understand
     from trainables.training.loop import Result

@@ -29,8 +29,8 @@ from ray.cluster_utils import Cluster
 
 import analysis
 import study
+from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import declared_points
-from study.records.records import fragments, read_fragments
 from tests.study.worker_processes import MARK, workers
 
 OWNER = f"soak {os.getpid()}"

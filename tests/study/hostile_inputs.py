@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from study.records.records import fragments, read_fragments, statuses
+from analysis.records.fragments import fragments, read_fragments, statuses
 from study.spec.reading import PRESETS, preset_names, read_spec
 from trainables.point.config import ConfigError, field_types
 

@@ -13,7 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study.plan.points import Point
-from study.records.records import FragmentWriter, Provenance
+from study.records.writer import FragmentWriter, Provenance
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from study.spec.reading import Spec, understand

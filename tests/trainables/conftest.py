@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from trainables import models
-from trainables.models import custom as own_models
+from trainables.models import custom as custom
+from trainables.models import registry as models
 
 settings.register_profile("gaplab", derandomize=True, database=None, deadline=None)
 settings.load_profile("gaplab")
@@ -44,6 +44,6 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> str:
 def register() -> Iterator[Callable[[str, str], None]]:
     """Register sources, and forget their families afterwards."""
     before = models.families()
-    yield own_models.register
+    yield custom.register
     for name in set(models.families()) - set(before):
         del models._FAMILIES[name]

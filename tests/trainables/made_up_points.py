@@ -31,9 +31,9 @@ def finish(training: Training) -> dict[str, Result]:
     return results
 
 
-def train(points: Iterable[TrialConfig], seats: int | None = None, measures: Sequence[str] = ()) -> dict[str, Result]:
+def train(points: Iterable[TrialConfig], slots: int | None = None, measures: Sequence[str] = ()) -> dict[str, Result]:
     """The results of the points as one pack."""
-    return finish(Training(list(points), CPU, seats=seats, measures=measures))
+    return finish(Training(list(points), CPU, slots=slots, measures=measures))
 
 
 def only(fields: dict[str, Any]) -> Result:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data: sources, corruption, preprocessing, augmentation."""

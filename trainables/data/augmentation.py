@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.models import ImageShape
-from trainables.point.config import TrialConfig
+from trainables.point.config import ImageShape, TrialConfig
 
 
 def soft_targets(labels: Tensor, classes: int, smoothing: Tensor | None) -> Tensor:

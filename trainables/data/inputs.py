@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
-from trainables.data.datasets import Dataset, load, split
-from trainables.models import ImageShape
-from trainables.point.config import Corruption, Data, TrialConfig
+from trainables.data.dataset import Dataset
+from trainables.data.sources import load
+from trainables.data.subset import split
+from trainables.point.config import Corruption, Data, ImageShape, TrialConfig
 
 CROP = 28
 """Side of the centre crop of the `paper` preprocessing (Zhang et al. 2017, appendix A); smaller images stay whole."""
@@ -154,7 +155,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device) -> Poi
 
 @lru_cache(maxsize=64)
 def _subset(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
-    """See `trainables.data.datasets.split`: the same tensors for all points that train on the same images, so that these share batches."""
+    """See `trainables.data.subset.split`: the same tensors for all points that train on the same images, so that these share batches."""
     dataset = load(data)
     train, validation = split(dataset.train_labels, dataset.classes, data)
     return train.to(device), validation.to(device)

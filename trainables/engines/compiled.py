@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.inputs import StackedInputs
-from trainables.engines import State, Stream, kernels
+from trainables.engines import kernels
+from trainables.engines.base import State, Stream
 from trainables.engines.losses import ROWS
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.stacked import StackedDense
@@ -38,14 +39,14 @@ class CompiledDense(StackedDense):
             batch = inputs.gather(rows)
             if self._features:
                 batch = batch.expand(len(members), -1, -1)
-                batch = self._featured(batch, None, members, self._memory_for(batch))
+                batch = self._featured(batch, None, members, self._workspace_for(batch))
             places = torch.arange(batch.shape[0] * batch.shape[1]).reshape(batch.shape[:2])
             parts.append(self._losses(batch.flatten(0, 1), places, own, members))
         losses, mistakes = zip(*parts, strict=True)
         return torch.cat(losses, 1), torch.cat(mistakes, 1)
 
     def _losses(self, pixels: Tensor, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        room = self._room(ROWS)
+        room = self._workspace(ROWS)
         losses, mistakes = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
         kernels.losses(
             self.values.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(), labels.contiguous().numpy(),
@@ -57,9 +58,9 @@ class CompiledDense(StackedDense):
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else []
         if self._features:
-            inputs = self._featured(inputs, masks or None, None, self._memory_for(inputs))
+            inputs = self._featured(inputs, masks or None, None, self._workspace_for(inputs))
             masks = masks[len(self._features) :]
-        room = self._room(inputs.shape[1])
+        room = self._workspace(inputs.shape[1])
         each = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
         kernels.gradient(
             self.values.numpy(), self.slopes.numpy(), *self._shapes, inputs.contiguous().numpy(), targets.contiguous().numpy(), each,
@@ -76,7 +77,7 @@ class CompiledDense(StackedDense):
         if self._drops or self._features or pixels is None or not isinstance(optimizer, CompiledSgd) or optimizer.clips:
             return False
         size = min(size, index.shape[1])
-        room = self._room(size)
+        room = self._workspace(size)
         smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
         kernels.steps(
             self.values.numpy(), self.slopes.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(), index.contiguous().numpy(),
@@ -102,13 +103,13 @@ class CompiledDense(StackedDense):
             np.array([self._begins[f"{name}.weight"] for name, _ in self._linear]),
             np.array([self._begins.get(f"{name}.bias", -1) for name, _ in self._linear]),
         )
-        self._rooms: dict[int, _Room] = {}
+        self._rooms: dict[int, _Workspace] = {}
         return gradients
 
     def moments(self) -> tuple[Tensor, list[Tensor]]:
         """Zeros, (K, P), and views of them that are shaped like `parameters`."""
         rows, views = self._zeros()
-        return rows, [self._turned(name, view) for name, view in views.items()]
+        return rows, [self._transposed(name, view) for name, view in views.items()]
 
     def _zeros(self) -> tuple[Tensor, State]:
         """(K, P), and views of them that are shaped like the stacked parameters."""
@@ -119,9 +120,9 @@ class CompiledDense(StackedDense):
             views[name] = rows[:, begins : begins + own.numel()].unflatten(1, own.shape)
         return rows, views
 
-    def _room(self, batch: int) -> _Room:
+    def _workspace(self, batch: int) -> _Workspace:
         if batch not in self._rooms:
-            self._rooms[batch] = _Room(batch, self._shapes[0].tolist())
+            self._rooms[batch] = _Workspace(batch, self._shapes[0].tolist())
         return self._rooms[batch]
 
 
@@ -145,10 +146,10 @@ class CompiledSgd(StackedOptimizer):
     def set_rates(self, rates: Tensor) -> None:
         self._each_rate = rates.numpy()
 
-    def seat(
+    def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
     ) -> None:
-        super().seat(keep, points, parameters, moments, steps)
+        super().refill(keep, points, parameters, moments, steps)
         self._each_momentum = self._momenta[0].reshape(-1).numpy()
         self._each_decay = torch.stack([decay.reshape(-1) for decay in self._decays], 1).numpy()
 
@@ -163,7 +164,7 @@ class CompiledSgd(StackedOptimizer):
         kernels.descent(self._engine.values.numpy(), self._engine.slopes.numpy(), *self.state_of_all)
 
 
-class _Room:
+class _Workspace:
     """Working memory of one member's step on a batch."""
 
     def __init__(self, batch: int, sizes: list[int]) -> None:

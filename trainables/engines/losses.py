@@ -13,7 +13,7 @@ ROWS = 256
 """Samples evaluated at once. Fixed, because the bits of a product could depend on it."""
 
 
-def losses_and_mistakes(
+def losses_and_errors(
     logits_of: Callable[[Tensor, list[int]], Tensor], inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int], loss: str
 ) -> tuple[Tensor, Tensor]:
     """See `trainables.engines.Engine.losses`; `logits_of` gives logits (M, classes, B) of the members, which are overwritten."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.inputs import StackedInputs
-from trainables.engines import Engine, State, Stream
-from trainables.engines.losses import losses_and_mistakes
-from trainables.models import ImageShape
+from trainables.engines.base import Engine, State, Stream
+from trainables.engines.losses import losses_and_errors
+from trainables.point.config import ImageShape
 from trainables.point.streams import derive
 
 
@@ -19,7 +19,7 @@ class ModuleEngine(Engine):
         self._modules: list[nn.Module] = []
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
 
-    def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
+    def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         self._modules = [self._modules[place] for place in keep] + modules
         device = next(self._modules[0].parameters()).device.type
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
@@ -37,7 +37,7 @@ class ModuleEngine(Engine):
         return torch.stack(outputs).transpose(1, 2).contiguous()
 
     def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        return losses_and_mistakes(self.logits, inputs, index, labels, members, self._loss)
+        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         for gradient in self.gradients:

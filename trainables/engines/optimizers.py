@@ -26,7 +26,7 @@ class StackedOptimizer:
         self._moments: list[Tensor] = []
         self._steps: list[int] = []
 
-    def seat(
+    def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
     ) -> None:
         """Go on with the members `keep` (their places now), followed by new ones.

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.inputs import StackedInputs
-from trainables.engines import Engine, State, Stream
-from trainables.engines.losses import losses_and_mistakes
-from trainables.models.random_features import FourierFeatures
+from trainables.engines.base import Engine, State, Stream
+from trainables.engines.losses import losses_and_errors
+from trainables.models.chains import layers_of
+from trainables.models.fourier import FourierFeatures
 from trainables.point.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
@@ -26,34 +27,6 @@ _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
 _through_relu = torch.ops.aten.threshold_backward.grad_input
-
-
-def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable.
-
-    Only these very classes, all trained: a subclass, a parametrization or a frozen layer computes something else.
-    """
-    if type(module) is not nn.Sequential or not all(parameter.requires_grad for parameter in module.parameters()):
-        return None
-    named = list(module.named_children())
-    if not named or type(named[0][1]) is not nn.Flatten or type(named[-1][1]) is not nn.Linear:
-        return None
-    found: list[tuple[str, nn.Module]] = []
-    expected: tuple[type, ...] = (nn.Linear, FourierFeatures)
-    for name, layer in named[1:]:
-        if isinstance(layer, nn.Dropout) and found and expected == (nn.Linear,):
-            continue
-        if type(layer) not in expected:
-            return None
-        if isinstance(layer, FourierFeatures):
-            found.append((name, layer))
-            expected = (nn.Linear,)
-        elif isinstance(layer, nn.Linear):
-            found.append((name, layer))
-            expected = (nn.ReLU,)
-        else:
-            expected = (nn.Linear,)
-    return found
 
 
 def _rates_of(module: nn.Module) -> list[float]:
@@ -92,17 +65,17 @@ class StackedDense(Engine):
         self._loss = loss
         self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def seat(self, keep: list[int], modules: list[nn.Module]) -> None:
+    def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         kept = {name: tensor[keep] for name, tensor in self._stacked.items()} if keep else {}
         states = [module.state_dict() for module in modules]
         fixed = [f"{name}.{part}" for name, _ in self._features for part in ("frequencies", "phases")]
         for name in [*self._trainable, *fixed]:
             joined = [kept[name]] if keep else []
-            joined += [self._turned(name, torch.stack([state[name] for state in states]))] if states else []
+            joined += [self._transposed(name, torch.stack([state[name] for state in states]))] if states else []
             self._stacked[name] = torch.cat(joined).contiguous()
         gradients = self._lay_out()
-        self.parameters = [self._turned(name, self._stacked[name]) for name in self._trainable]
-        self.gradients = [self._turned(name, gradients[name]) for name in self._trainable]
+        self.parameters = [self._transposed(name, self._stacked[name]) for name in self._trainable]
+        self.gradients = [self._transposed(name, gradients[name]) for name in self._trainable]
         self._weights = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
         self._turned_weights = [weight.transpose(1, 2) for weight in self._weights]
         *inner, last = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
@@ -112,7 +85,7 @@ class StackedDense(Engine):
         self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
         self._rates = [self._rates[place] for place in keep] + [_rates_of(module) for module in modules]
         self._drops = any(map(any, self._rates))
-        self._memory: dict[tuple[int, int], _Memory] = {}
+        self._memory: dict[tuple[int, int], _Workspace] = {}
 
     def _lay_out(self) -> State:
         """Settle where the stacked parameters lie; memory for their gradients."""
@@ -120,14 +93,14 @@ class StackedDense(Engine):
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         everyone = len(members) == len(self._weights[0])
-        return self._forward(inputs, None, None if everyone else members, self._memory_for(inputs))[1]
+        return self._forward(inputs, None, None if everyone else members, self._workspace_for(inputs))[1]
 
     def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        return losses_and_mistakes(self.logits, inputs, index, labels, members, self._loss)
+        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else None
-        memory = self._memory_for(inputs)
+        memory = self._workspace_for(inputs)
         activations, outer = self._forward(inputs, masks, None, memory)
         if self._loss == "cross_entropy":
             torch.softmax(outer, 1, out=outer)
@@ -150,16 +123,17 @@ class StackedDense(Engine):
 
     def state(self, member: int) -> State:
         return {
-            name: self._turned(name, tensor)[member].clone(memory_format=torch.contiguous_format) for name, tensor in self._stacked.items()
+            name: self._transposed(name, tensor)[member].clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._stacked.items()
         }
 
-    def _turned(self, name: str, stacked: Tensor) -> Tensor:
+    def _transposed(self, name: str, stacked: Tensor) -> Tensor:
         """From the modules' layout to the engine's, and back: a view with the weights of all layers but the last transposed."""
         hidden_weights = [f"{layer}.weight" for layer, _ in self._linear[:-1]]
         return stacked.transpose(1, 2) if name in hidden_weights else stacked
 
     def _forward(
-        self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Memory
+        self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Workspace
     ) -> tuple[list[Tensor], Tensor]:
         """Inputs of each linear layer, (K, B, size), and the logits, (K, classes, B), of some members or of all (None)."""
 
@@ -181,7 +155,7 @@ class StackedDense(Engine):
         bias = self._row_biases[-1]
         return passed, logits if bias is None else logits.add_(of_members(bias))
 
-    def _featured(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Memory) -> Tensor:
+    def _featured(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Workspace) -> Tensor:
         """The inputs, or the fixed features of them that the first linear layer has for inputs."""
         for name, amplitude in self._features:
             stacked = (self._stacked[f"{name}.{part}"] for part in ("frequencies", "phases"))
@@ -212,16 +186,16 @@ class StackedDense(Engine):
                     mask[member] = torch.rand(mask.shape[1:], generator=draw).ge_(rate).mul_(1 / (1 - rate))
         return [mask.to(inputs.device) for mask in masks]
 
-    def _memory_for(self, inputs: Tensor) -> _Memory:
+    def _workspace_for(self, inputs: Tensor) -> _Workspace:
         shape = (inputs.shape[0], inputs.shape[1])
         if shape not in self._memory:
             features = [self._stacked[f"{name}.frequencies"].shape[1] for name, _ in self._features]
             hidden = [weight.shape[2] for weight in self._weights[:-1]]
-            self._memory[shape] = _Memory(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
+            self._memory[shape] = _Workspace(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
         return self._memory[shape]
 
 
-class _Memory:
+class _Workspace:
     """Working memory for batches of one shape (K, B), kept from step to step: fresh pages cost as much as the arithmetic."""
 
     def __init__(self, shape: tuple[int, int], features: list[int], hidden: list[int], classes: int, device: torch.device) -> None:

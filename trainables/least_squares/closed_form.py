@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trainables.least_squares.kernel_systems import GaussianKernel, Kernel, LinearKernel, solve
-from trainables.models.random_features import FourierFeatures
+from trainables.models.fourier import FourierFeatures
 
 _SVD_LIMIT = 2048
 """Largest smaller side of a feature matrix whose singular values are computed; beyond it, its Gram matrix is factored."""

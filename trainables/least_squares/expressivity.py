@@ -27,7 +27,7 @@ and on the 50,000 images of CIFAR-10 as bytes (d = 3,072), largest errors 2.7e-1
 labels at depth 2 (103,072 weights), 3.6e-11 and 6.7e-11 at depth 11 (148,117 weights, at most 5,003 units a layer), built in 2 to 6 s:
 
     python -c "import torch; from trainables.point.config import Data; from trainables.data import load
-    from trainables.expressivity import memorize
+    from trainables.least_squares.expressivity import memorize
     torch.set_num_threads(1); torch.manual_seed(0); images = load(Data(name='cifar10')).train_images
     for targets in (torch.randn(50_000), torch.randint(0, 10, (50_000,))): print([memorize(images, targets, depth=k) for k in (2, 11)])"
 

@@ -2,8 +2,9 @@
 
 ``optimizer: {name: closed_form}`` solves min |f(X) - Y|^2 + ridge |f|^2 for one-hot targets Y, with ridge = n * weight_decay, by the
 functions of `trainables.least_squares.closed_form`; a model is then a set of fixed features or a kernel. `theorem1` is built to interpolate
-the labels as numbers, and read off by rounding (`trainables.least_squares.expressivity`). `ridgeless` is one Monte Carlo trial of ridgeless regression
-beside its asymptotic risk (Hastie et al. 2019), on Gaussian samples and targets of its own: it takes n and d from the synthetic set.
+the labels as numbers, and read off by rounding (`trainables.least_squares.expressivity`). `ridgeless` is one Monte Carlo trial of
+ridgeless regression beside its asymptotic risk (Hastie et al. 2019), on Gaussian samples and targets of its own: it takes n and d
+from the synthetic set.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from trainables.least_squares.closed_form import Solution, kernel_regression, li
 from trainables.least_squares.expressivity import interpolant, weight_count
 from trainables.least_squares.features import GaborFeatures, extract, patch_features
 from trainables.least_squares.kernel_systems import GaussianKernel
-from trainables.models import ImageShape, build
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.models import build
+from trainables.point.config import ConfigError, ImageShape, TrialConfig
 from trainables.point.streams import derive
 
 SIGNAL, NOISE = 5**0.5, 1.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from math import e, log, log2, prod, sqrt
 
-from trainables.measures import Subject, measure
 from trainables.measures.layers import root_per_sample
+from trainables.measures.registry import measure
+from trainables.measures.subject import Subject
 
 
 @measure("parameters", cost="none", cheap=True)

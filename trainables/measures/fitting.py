@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from math import isnan, log, nan
 
-from trainables.measures import Subject, measure
+from trainables.measures.registry import measure
+from trainables.measures.subject import Subject
 
 
 @measure("epochs_to_tenth", cost="none", cheap=True, ignores="the final network")

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from trainables.measures import Subject, measure
 from trainables.measures.folding import fold_batch_norm
 from trainables.measures.layers import GRADIENT_BATCH, parameters
+from trainables.measures.registry import measure
+from trainables.measures.subject import Subject
 
 _GRADIENT_NUMBERS = 2**23
 """Numbers in the gradients held at once: 32 MiB of float32; fewer cost more calls, more fall out of the cache."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 if TYPE_CHECKING:
-    from trainables.measures import Subject
+    from trainables.measures.subject import Subject
 
 BATCH = 1024
 """Samples in one forward pass."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from trainables.measures import Subject, measure
 from trainables.measures.layers import logits, root_per_sample
+from trainables.measures.registry import measure
+from trainables.measures.subject import Subject
 
 
 @measure("inverse_margin", cost="one forward pass", cheap=True, ignores="the scale of the weights, which stretches margins")

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainables.measures import Subject, measure
+from trainables.measures.registry import measure
+from trainables.measures.subject import Subject
 
 
 @measure(
@@ -18,7 +19,8 @@ from trainables.measures import Subject, measure
 def mean_forgetting_events(subject: Subject) -> float:
     """Mean over training samples of `forgetting_events`. Naming it also keeps what the network does on each sample.
 
-    That table, ``STORAGE/STUDY/samples``, has a row a point; `study.records.records.SAMPLES` says what of. NaN without the history of training.
+    That table, ``STORAGE/STUDY/samples``, has a row a point; `analysis.records.schema.SAMPLES` says what of. NaN without the history of
+    training.
     """
     if not subject.right:
         return float("nan")

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.measures import Subject, measure
 from trainables.measures.layers import Layer, root_per_sample
 from trainables.measures.margins import margin
+from trainables.measures.registry import measure
 from trainables.measures.spectral import convolution_norm, matrix_norm
+from trainables.measures.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from trainables.measures import Common, Subject, measure
 from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
 from trainables.measures.norms import squared_distance, squared_norm
 from trainables.measures.pacbayes import DROP, Deviation, noisy
+from trainables.measures.registry import Common, measure
+from trainables.measures.subject import Subject
 
 _TOLERANCE, _SMALLEST, _LARGEST, _BISECTIONS, _ASCENT = 0.01, 1e-6, 2.0, 15, 10
 _WORST: Common = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainables.models import ImageShape, model_family
 from trainables.models.dense import dense_stack
+from trainables.models.registry import model_family
 from trainables.models.slim import convolution, halved, max_pool
-from trainables.point.config import Model
+from trainables.point.config import ImageShape, Model
 
 
 @model_family("alexnet_small", default_width=64, smallest_image=8)

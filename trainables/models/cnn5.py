@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainables.models import ImageShape, model_family
-from trainables.point.config import Model
+from trainables.models.registry import model_family
+from trainables.point.config import ImageShape, Model
 
 
 @model_family("cnn5", default_width=64, default_batch_norm=True, smallest_image=8)

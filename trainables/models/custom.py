@@ -10,7 +10,7 @@ import linecache
 import sys
 import types
 
-from trainables import models
+from trainables.models import registry as models
 from trainables.point.config import ConfigError
 
 

@@ -11,8 +11,8 @@ from math import prod
 
 from torch import nn
 
-from trainables.models import ImageShape, model_family
-from trainables.point.config import Model
+from trainables.models.registry import model_family
+from trainables.point.config import ImageShape, Model
 
 
 def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:

@@ -1,11 +1,11 @@
-"""Families that `trainables.least_squares.solving` solves in closed form and gradient descent does not train: kernels, fixed features, Theorem 1."""
+"""Families that are solved (`trainables.least_squares`) and not trained: kernels, fixed features, Theorem 1."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from trainables.models import ImageShape, model_family
-from trainables.point.config import ConfigError, Model
+from trainables.models.registry import model_family
+from trainables.point.config import ConfigError, ImageShape, Model
 
 
 def _solved_only(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:

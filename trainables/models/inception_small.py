@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainables.models import ImageShape, model_family
+from trainables.models.registry import model_family
 from trainables.models.slim import convolution, halved, max_pool, zero_padding
-from trainables.point.config import Model
+from trainables.point.config import ImageShape, Model
 
 FIRST = 96
 """Channels of the first convolution at the published size."""

@@ -7,29 +7,13 @@ interpolation threshold of least squares lies at N = n.
 
 from __future__ import annotations
 
-from math import pi, prod, sqrt
+from math import prod
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trainables.models import ImageShape, model_family
-from trainables.point.config import Model
-
-
-class FourierFeatures(nn.Module):
-    """(batch, inputs) -> (batch, features), fixed."""
-
-    frequencies: Tensor
-    phases: Tensor
-
-    def __init__(self, inputs: int, features: int, scale: float) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", torch.randn(features, inputs) / scale)
-        self.register_buffer("phases", 2 * pi * torch.rand(features))
-        self.amplitude = sqrt(2 / features)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.amplitude * torch.cos(nn.functional.linear(inputs, self.frequencies, self.phases))
+from trainables.models.fourier import FourierFeatures
+from trainables.models.registry import model_family
+from trainables.point.config import ImageShape, Model
 
 
 @model_family("random_features", default_width=1000)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from trainables.models import ImageShape, model_family
-from trainables.point.config import Model
+from trainables.models.registry import model_family
+from trainables.point.config import ImageShape, Model
 
 
 class PreActivationBlock(nn.Module):

@@ -25,6 +25,8 @@ LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.image_files`)."""
+ImageShape = tuple[int, int, int]
+"""Channels, height and width of one input."""
 WIDEST = 10_000_000
 """Largest width: beyond any memory, yet small enough that no parameter count overflows."""
 
@@ -179,7 +181,7 @@ class Optimizer(_Group):
 
     name: Literal["sgd", "adam", "adamw", "closed_form"] = _knob(
         "sgd",
-        "`sgd`, `adam` or `adamw`, with PyTorch's update rules and defaults; `closed_form` solves least squares (see `trainables.least_squares.solving`)",
+        "`sgd`, `adam` or `adamw`, with PyTorch's update rules and defaults; `closed_form` solves least squares",
     )
     learning_rate: float = _knob(0.1, "initial learning rate", low=0, open_low=True)
     momentum: float = _knob(0.9, "`sgd`: momentum", low=0, high=1, open_high=True)

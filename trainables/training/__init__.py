@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: the loop, its members, evaluation, limits."""

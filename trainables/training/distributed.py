@@ -13,11 +13,12 @@ from ray import train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from trainables.models import custom as own_models
+from trainables.models import custom as custom
 from trainables.point.config import TrialConfig
+from trainables.point.text import dumps, loads
 from trainables.training.files_training import FilesTraining
 from trainables.training.members import Result, failure
-from trainables.tune import Distribution, read, written
+from trainables.tune import Distribution
 
 
 class DistributedTraining(FilesTraining):
@@ -33,7 +34,7 @@ class DistributedTraining(FilesTraining):
         each = {"CPU": by.cpus} | ({"GPU": by.gpus} if by.gpus else {})
         trainer = TorchTrainer(
             _one_of_several,  # type: ignore[arg-type]  # what it returns is the return_value below
-            train_loop_config={"point": written([point]), "sources": self._sources, "loaders": max(0, int(by.cpus) - 1)},
+            train_loop_config={"point": dumps([point]), "sources": self._sources, "loaders": max(0, int(by.cpus) - 1)},
             scaling_config=ScalingConfig(num_workers=by.processes or 1, use_gpu=by.gpus > 0, resources_per_worker=each),
             run_config=RunConfig(
                 name=f"{point.key()}-{uuid.uuid4().hex[:12]}",
@@ -54,9 +55,9 @@ def _one_of_several(config: dict[str, Any]) -> Result:
     if device.type == "cpu":
         torch.set_num_threads(1)
     for path, text in config["sources"].items():
-        own_models.register(path, text)
+        custom.register(path, text)
     rank, processes = context.get_world_rank(), context.get_world_size()
-    training = FilesTraining(read(config["point"]), device, rank=rank, processes=processes, loaders=config["loaders"])
+    training = FilesTraining(loads(config["point"]), device, rank=rank, processes=processes, loaders=config["loaders"])
     if last := train.get_checkpoint():
         with last.as_directory() as folder:
             training.load_state_dict(torch.load(Path(folder) / "pack.pt", map_location="cpu", weights_only=True))

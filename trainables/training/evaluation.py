@@ -25,10 +25,10 @@ class Score:
     wrong_train_error: float | None
     clean_train_loss: float | None
     wrong_train_loss: float | None
-    train_mistakes: Tensor
+    train_misclassified: Tensor
 
     def as_columns(self) -> dict[str, Any]:
-        """All but `train_mistakes`, (n,) bool."""
+        """All but `train_misclassified`, (n,) bool."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
 

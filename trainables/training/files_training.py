@@ -1,7 +1,7 @@
 """Training on image files (`trainables.data.image_files`), alone or as one of several processes of PyTorch's DistributedDataParallel.
 
-Everything that is a point's own is as in `trainables.training.loop`: initialization, order of samples, corrupted labels, update rules, learning
-rates, when it ends, what is recorded. What differs: images are decoded and augmented by torchvision's transforms v2 in the workers of a
+Everything that is a point's own is as in `trainables.training.loop`: initialization, order of samples, corrupted labels, update rules,
+learning rates, when it ends, what is recorded. What differs: images are decoded and augmented by torchvision's transforms v2 in the workers of a
 DataLoader, each with draws from the point's seed, the epoch and the sample's index; and with several processes each takes every k-th sample
 of a batch. Their number does not change the gradient, but for the order of sums and for batch norm on a CPU, which then sees one process's
 part of a batch (on GPUs it is PyTorch's SyncBatchNorm), and for dropout, of which each process draws its own.
@@ -21,15 +21,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.data.corruption import corrupt_labels
-from trainables.data.datasets import load, split
 from trainables.data.image_files import ImageFiles, Stored, read_image
 from trainables.data.inputs import Inputs, PointData, Samples
+from trainables.data.sources import load
+from trainables.data.subset import split
 from trainables.engines.optimizers import rate_at
 from trainables.models import build
 from trainables.point.config import ConfigError, TrialConfig, sizes_only
 from trainables.point.streams import derive, generator
 from trainables.training.evaluation import Score
-from trainables.training.members import PROGRESS, Member, Result, failure, judged
+from trainables.training.members import PROGRESS, Member, Result, failure, note_score
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's training pixels in [0, 1], channel by channel (torchvision's reference)."""
@@ -134,7 +135,7 @@ class _Run:
         if member.epoch % budget.evaluate_every == 0 or member.epoch >= budget.epochs:
             score, fives = self._score()
         member.seconds += time.perf_counter() - started
-        result = judged(member, score)
+        result = note_score(member, score)
         if result and score and result.outcome:
             result.outcome.update(fives)
         return result
@@ -183,7 +184,7 @@ class _Run:
             wrong_train_error=_mean_of(train_wrong, data.train.wrong),
             clean_train_loss=_mean_of(train_loss, ~data.train.wrong),
             wrong_train_loss=_mean_of(train_loss, data.train.wrong),
-            train_mistakes=train_wrong.bool(),
+            train_misclassified=train_wrong.bool(),
         )
         return score, {"measure.train_top5_error": _mean(train_five), "measure.test_top5_error": _mean(test_five)}
 

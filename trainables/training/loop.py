@@ -1,7 +1,7 @@
 """The training loop: points of equal shapes, side by side, each as if it were alone.
 
-A `Training` has a list of points and a number of seats. Seated members train one epoch together; those that end (target
-reached, budget spent, diverged) free their seats for the next points in the list, so that the engine always runs full. A
+A `Training` has a list of points and a number of slots. Seated members train one epoch together; those that end (target
+reached, budget spent, diverged) free their slots for the next points in the list, so that the engine always runs full. A
 member's draws come from its own seeds and epoch, so its result does not depend on its neighbours (design promise 3).
 """
 
@@ -25,10 +25,10 @@ from trainables.point.config import TrialConfig, sizes_only
 from trainables.point.streams import derive, generator
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
-from trainables.training.members import PROGRESS, Member, Result, failure, is_out_of_memory, judged, measured, result_of, solved
+from trainables.training.members import PROGRESS, Member, Result, failure, is_out_of_memory, measured, note_score, result_of, solved
 from trainables.training.samples import PER_SAMPLE
 
-Jury = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
+Pruner = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
 """Decides which members leave early: ``[(key, epoch, errors), ...] -> keys`` (see `Training`)."""
 
 TARGET_BATCHES = 32
@@ -41,10 +41,10 @@ class Training:
     Args:
         points: what to train, in this order.
         device: where.
-        seats: how many train side by side; what measures fastest by default. Results do not depend on it.
+        slots: how many train side by side; what measures fastest by default. Results do not depend on it.
         measures: names of complexity measures to compute on each trained network (see `trainables.measures`); with
             `forgetting_events` results also say what the network does on each sample (see `trainables.training.samples`).
-        jury: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
+        pruner: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
         point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.training.limits.within`).
 
@@ -63,21 +63,21 @@ class Training:
         points: Sequence[TrialConfig],
         device: torch.device,
         *,
-        seats: int | None = None,
+        slots: int | None = None,
         measures: Sequence[str] = (),
-        jury: Jury | None = None,
+        pruner: Pruner | None = None,
         point_seconds: float | None = None,
     ) -> None:
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
         self._total = len(points)
         self._waiting = list(points)[::-1]
-        self._seats = seats
+        self._slots = slots
         self._measures = tuple(measures)
         self._per_sample = PER_SAMPLE in measures
-        self._jury = jury
+        self._pruner = pruner
         self._point_seconds = point_seconds
-        self._seated: list[Member] = []
+        self._active: list[Member] = []
         self._keep: list[int] = []  # places, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
         self._engine: Engine | None = None
@@ -89,12 +89,12 @@ class Training:
     @property
     def finished(self) -> bool:
         """Whether every point has had its result."""
-        return not (self._waiting or self._restored or self._seated or self._alone)
+        return not (self._waiting or self._restored or self._active or self._alone)
 
     @property
     def share(self) -> float:
         """How much of all epochs is behind, in [0, 1]; a point that ended has all of its behind."""
-        begun = sum(1 - member.epoch / max(1, member.point.budget.epochs) for member in (*self._seated, *self._restored))
+        begun = sum(1 - member.epoch / max(1, member.point.budget.epochs) for member in (*self._active, *self._restored))
         return 1 - (len(self._waiting) + len(self._alone) + begun) / self._total
 
     def epoch(self) -> list[Result]:
@@ -104,22 +104,22 @@ class Training:
         failed: list[Result] = []
         started = time.perf_counter()
         try:
-            self._fill_seats(failed)
-            if not self._seated:
+            self._fill_slots(failed)
+            if not self._active:
                 return failed
-            scores = within(self._point_seconds and self._point_seconds * len(self._seated), self._train_epoch)
+            scores = within(self._point_seconds and self._point_seconds * len(self._active), self._train_epoch)
         except Exception as error:
             return failed + self._after_error(error)
-        share = (time.perf_counter() - started) / len(self._seated)
-        for member in self._seated:
+        share = (time.perf_counter() - started) / len(self._active)
+        for member in self._active:
             member.seconds += share
-        results = [judged(member, score) or self._overdue(member) for member, score in zip(self._seated, scores, strict=True)]
-        if self._jury:
-            results = self._after_verdict(self._jury, results, scores)
+        results = [note_score(member, score) or self._overdue(member) for member, score in zip(self._active, scores, strict=True)]
+        if self._pruner:
+            results = self._after_verdict(self._pruner, results, scores)
         ended = [self._measured(place, result) for place, result in enumerate(results) if result]
         keys = {result.key for result in ended}
-        self._keep = [place for place, member in enumerate(self._seated) if member.key not in keys]
-        self._seated = [self._seated[place] for place in self._keep]
+        self._keep = [place for place, member in enumerate(self._active) if member.key not in keys]
+        self._active = [self._active[place] for place in self._keep]
         self._left = bool(ended)
         return failed + ended
 
@@ -130,7 +130,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
         members = []
-        for place, member in zip(self._keep, self._seated, strict=True):
+        for place, member in zip(self._keep, self._active, strict=True):
             assert self._engine is not None
             assert self._optimizer is not None
             tensors = {"state": self._engine.state(place), "moments": self._optimizer.state(place)}
@@ -145,10 +145,10 @@ class Training:
         members = [saved for saved in reversed(state["members"]) if saved["key"] in points]
         self._restored = [self._member(points[saved["key"]], saved) for saved in members]
 
-    def _fill_seats(self, failed: list[Result]) -> None:
+    def _fill_slots(self, failed: list[Result]) -> None:
         """Seat waiting points; those that cannot even be built join `failed`."""
         new: list[Member] = []
-        while len(self._seated) + len(new) < (1 if self._alone else self._seats or 1):
+        while len(self._active) + len(new) < (1 if self._alone else self._slots or 1):
             queue = self._alone or self._waiting
             if self._restored and not self._alone:
                 new.append(self._restored.pop())
@@ -159,17 +159,17 @@ class Training:
                 try:
                     new.append(self._member(point))
                 except Exception as error:
-                    if is_out_of_memory(error) and (self._seated or new):  # what is missing is what the others hold
+                    if is_out_of_memory(error) and (self._active or new):  # what is missing is what the others hold
                         queue.append(point)
-                        self._seats = len(self._seated) + len(new)
+                        self._slots = len(self._active) + len(new)
                         break
                     failed.append(failure(point, error))
                     continue
-            if self._seats is None:
+            if self._slots is None:
                 inputs = math.prod(new[0].data.image_shape)
-                self._seats = members_at_once(new[0].module, new[0].point.optimizer.batch_size, inputs, self.device)
+                self._slots = members_at_once(new[0].module, new[0].point.optimizer.batch_size, inputs, self.device)
         if new or self._left:
-            self._seat(new)
+            self._refill(new)
 
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
         """A point at the start of its training, or as it was saved."""
@@ -184,23 +184,25 @@ class Training:
                 setattr(member, name, saved[name])
         return member
 
-    def _seat(self, new: list[Member]) -> None:
+    def _refill(self, new: list[Member]) -> None:
         """Let engine and optimizer go on with those who stayed and those who are new."""
         stayed, self._left = self._keep, False
-        self._seated = [*self._seated, *new]
-        self._keep = list(range(len(self._seated)))
-        if not self._seated:
+        self._active = [*self._active, *new]
+        self._keep = list(range(len(self._active)))
+        if not self._active:
             self._engine = self._optimizer = None
             return
-        points = [member.point for member in self._seated]
+        points = [member.point for member in self._active]
         first = points[0]
         if self._engine is None or self._optimizer is None:
-            shape = self._seated[0].data.image_shape
+            shape = self._active[0].data.image_shape
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
             self._optimizer = self._engine.optimizer(first.optimizer)
-        self._engine.seat(stayed, [member.module for member in new])
-        self._optimizer.seat(stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new])
-        samples = [member.data.train for member in self._seated]
+        self._engine.refill(stayed, [member.module for member in new])
+        self._optimizer.refill(
+            stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
+        )
+        samples = [member.data.train for member in self._active]
         self._inputs = StackedInputs([one.inputs for one in samples])
         self._index = torch.stack([one.index for one in samples])
         self._labels = torch.stack([one.labels for one in samples])
@@ -214,7 +216,7 @@ class Training:
         return self._scores()
 
     def _update(self) -> None:
-        members, engine, optimizer = self._seated, self._engine, self._optimizer
+        members, engine, optimizer = self._active, self._engine, self._optimizer
         assert engine is not None
         assert optimizer is not None
         if members[0].point.budget.epochs == 0:
@@ -246,14 +248,14 @@ class Training:
         """Of each member; None where no evaluation is due."""
         due = [
             place
-            for place, member in enumerate(self._seated)
+            for place, member in enumerate(self._active)
             if member.epoch % member.point.budget.evaluate_every == 0 or member.epoch >= member.point.budget.epochs
         ]
-        scores: list[Score | None] = [None] * len(self._seated)
+        scores: list[Score | None] = [None] * len(self._active)
         if due:
             assert self._engine is not None
             if self._evaluation is None or self._evaluation.members != due:
-                self._evaluation = Evaluation(due, [self._seated[place].data for place in due])
+                self._evaluation = Evaluation(due, [self._active[place].data for place in due])
             for place, score in zip(due, self._evaluation.scores(self._engine), strict=True):
                 scores[place] = score
         return scores
@@ -270,30 +272,30 @@ class Training:
         if result.status != "completed" or not self._measures:
             return result
         assert self._engine is not None
-        member = self._seated[place]
+        member = self._active[place]
         member.module.load_state_dict(self._engine.state(place))
         return measured(member, self._member(member.point).module, self._after_first_epoch, self._measures, result)
 
     def _after_first_epoch(self, point: TrialConfig) -> nn.Module:
         """The network after one epoch, trained once more: the same draws make the same weights, so nobody has to keep them."""
-        again = Training([replace(point, budget=replace(point.budget, epochs=1))], self.device, seats=1)
+        again = Training([replace(point, budget=replace(point.budget, epochs=1))], self.device, slots=1)
         again.epoch()
         assert again._engine is not None
         module = again._member(point).module
         module.load_state_dict(again._engine.state(0))
         return module
 
-    def _after_verdict(self, jury: Jury, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
+    def _after_verdict(self, pruner: Pruner, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
         """The results, with those of the members that leave now."""
-        going_on = [(member, score) for member, score, result in zip(self._seated, scores, results, strict=True) if score and not result]
+        going_on = [(member, score) for member, score, result in zip(self._active, scores, results, strict=True) if score and not result]
         reports = [
             (member.key, member.epoch, {"train_error": score.train_error, "validation_error": score.validation_error})
             for member, score in going_on
         ]
-        leaving = set(jury(reports)) if reports else set()
+        leaving = set(pruner(reports)) if reports else set()
         return [
             result_of(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result
-            for member, score, result in zip(self._seated, scores, results, strict=True)
+            for member, score, result in zip(self._active, scores, results, strict=True)
         ]
 
     def _after_error(self, error: Exception) -> list[Result]:
@@ -301,11 +303,11 @@ class Training:
 
         Starting anew loses nothing but time: the same draws give the same result.
         """
-        seated, self._seated, self._keep, self._engine, self._optimizer = self._seated, [], [], None, None
+        seated, self._active, self._keep, self._engine, self._optimizer = self._active, [], [], None, None
         if len(seated) == 1:
             return [failure(seated[0].point, error)]
         if is_out_of_memory(error):
-            self._seats = max(1, len(seated) // 2)
+            self._slots = max(1, len(seated) // 2)
             self._waiting += [member.point for member in reversed(seated)]
         else:
             self._alone = [member.point for member in reversed(seated)]

@@ -26,7 +26,7 @@ class Result:
     """What came of one point.
 
     Attributes:
-        status: "completed", "diverged" (its loss is not finite), "pruned" (a jury let it go) or "failed" (it raised, or does
+        status: "completed", "diverged" (its loss is not finite), "pruned" (a pruner let it go) or "failed" (it raised, or does
             not fit the memory).
         reason: why it ended, in words.
         outcome: the record's outcome columns by name; those that do not apply are None.
@@ -68,7 +68,7 @@ class Member:
 PROGRESS = ("epoch", "steps", "curve", "fit_epoch", "seconds", "right")
 
 
-def judged(member: Member, score: Score | None) -> Result | None:
+def note_score(member: Member, score: Score | None) -> Result | None:
     """Note the score; the result if the member ends here."""
     if score is None:
         return None
@@ -78,7 +78,7 @@ def judged(member: Member, score: Score | None) -> Result | None:
     rate = rate_at(member.point, max(0, epoch - 1))
     member.curve.append({"key": member.key, "epoch": epoch, "learning_rate": rate} | score.as_columns())
     if member.right is not None:
-        member.right.append(~score.train_mistakes)
+        member.right.append(~score.train_misclassified)
     if budget.stop_at_train_loss is not None:
         reached, stops = score.train_loss <= budget.stop_at_train_loss, True
     else:

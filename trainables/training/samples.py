@@ -1,4 +1,4 @@
-"""What a trained network does on each sample: the row of a point in the table `study.records.records.SAMPLES`."""
+"""What a trained network does on each sample: the row of a point in the table `analysis.records.schema.SAMPLES`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables.data.corruption import classes_of, corrupt_labels
-from trainables.data.datasets import load, split
 from trainables.data.inputs import Inputs, PointData
+from trainables.data.sources import load
+from trainables.data.subset import split
 from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
 from trainables.point.config import PIXEL_KINDS, TrialConfig
 
@@ -34,7 +35,7 @@ def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Se
         epochs: of these evaluations.
 
     Returns:
-        The columns of `study.records.records.SAMPLES` but the key, as NumPy arrays.
+        The columns of `analysis.records.schema.SAMPLES` but the key, as NumPy arrays.
     """
     dataset = load(point.data)
     classes = classes_of(dataset.classes, point.corruption)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 import analysis
-from study.records.records import CURVES
+from analysis.records.schema import CURVES
 from tests.analysis.made_up_study import curve, gap_study, record, records
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import analysis
 from analysis.records import parquet_files
 from analysis.records.parquet import _all_different
-from study.records.records import CURVES, RECORDS
+from analysis.records.schema import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 
 pytestmark = pytest.mark.xdist_group("analysis")  # one MLflow database

@@ -33,7 +33,7 @@ def troubled_study():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    from study.records.records import CURVES
+    from analysis.records.schema import CURVES
     from tests.analysis.made_up_study import curve
 
     folder = tmp_path_factory.mktemp("report") / "made-up"

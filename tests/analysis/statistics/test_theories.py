@@ -19,7 +19,7 @@ import analysis
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.measures import counted_runs
 from analysis.figures.theories import most_memorised
-from study.records.records import SAMPLES
+from analysis.records.schema import SAMPLES
 from tests.analysis.made_up_study import record, records
 
 TRAIN, TEST = 12, 5

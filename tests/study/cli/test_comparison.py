@@ -6,7 +6,7 @@ import pytest
 
 from study.cli.reproduction import compared, report, reproducible
 from study.plan.points import declared_points
-from study.records.records import FragmentWriter, Provenance
+from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import read_spec
 from tests.trainables.made_up_points import train
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import study
+from analysis.records.fragments import fragments
 from study.launch.run import run
-from study.records.records import fragments
 from tests.study.disturbances import after_first_report, rows
 from tests.study.worker_processes import MARK, workers
 from trainables.point.config import ConfigError

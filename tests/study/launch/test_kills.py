@@ -17,8 +17,8 @@ import pytest
 import ray
 
 import study
+from analysis.records.fragments import fragments
 from study.launch.cluster import connected
-from study.records.records import fragments
 from study.spec.reading import Resources
 from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head

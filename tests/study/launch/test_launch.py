@@ -22,8 +22,8 @@ from filelock import FileLock
 
 import analysis
 import study
+from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import declared_points
-from study.records.records import fragments, read_fragments
 from tests.study.disturbances import OWN_RUN
 from trainables.point.config import ConfigError
 

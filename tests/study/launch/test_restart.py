@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import analysis
-from study.records.records import FragmentWriter, Provenance
+from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import resolved
-from trainables.tune import PackTrainable, written
+from trainables.point.text import dumps
+from trainables.tune import PackTrainable
 
 POINTS = [resolved(seed=seed) for seed in range(5)]
 
@@ -16,7 +17,7 @@ POINTS = [resolved(seed=seed) for seed in range(5)]
 def worker(sink: FragmentWriter, **config: Any) -> PackTrainable:
     """As Tune makes one, in this process."""
     made = PackTrainable.__new__(PackTrainable)
-    made.setup({"points": written(POINTS)} | config, [], {}, {}, (), sink=sink)
+    made.setup({"points": dumps(POINTS)} | config, [], {}, {}, (), sink=sink)
     return made
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.records.fragments import fragments, statuses
 from study.plan.missing import explained
 from study.plan.points import Point, declared_points
-from study.records.records import FragmentWriter, Provenance, fragments, statuses
+from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import understand
 from tests.study.made_up_results import TRIAL
 from trainables.point.config import KEY_VERSION

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from study.plan.points import PACKS_PER_WORKER, SECONDS_PER_PACK, Point, declared_points, expected_seconds, packs
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
-from trainables import models
 from trainables.engines.speed import Speed
-from trainables.models import custom as own_models
+from trainables.models import custom as custom
+from trainables.models import registry as models
 from trainables.point.config import ConfigError
 from trainables.resolution import resolve
 
@@ -53,7 +53,7 @@ def test_progress_counts_what_is_resolved():
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Register a model file for one test."""
     monkeypatch.setattr(models, "_FAMILIES", models.families())
-    return own_models.register
+    return custom.register
 
 
 mixed = st.lists(

@@ -15,10 +15,11 @@ import pytest
 
 import analysis
 import study
+from analysis.records.fragments import fragments, statuses
 from study.records import compaction
 from study.records.compaction import MANY, compact
 from study.records.mirror import Mirror
-from study.records.records import FragmentWriter, Provenance, fragments, statuses
+from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
 from tests.study.made_up_results import TRIAL, result
 from trainables.point.config import flatten

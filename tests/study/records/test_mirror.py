@@ -17,7 +17,7 @@ import requests
 
 import analysis
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
-from study.records.records import FragmentWriter, Provenance
+from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
 

@@ -16,19 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import analysis
-from study.records.records import (
-    CURVES,
-    FINAL,
-    RECORDS,
-    SAMPLES,
-    STATUSES,
-    FragmentWriter,
-    Provenance,
-    fragments,
-    read_fragments,
-    statuses,
-    study_root,
-)
+from analysis.records.fragments import fragments, read_fragments, statuses
+from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES, STATUSES
+from analysis.records.store import study_root
+from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import resolved, result
 from trainables.point.config import ConfigError, field_types, flatten
 

@@ -15,9 +15,11 @@ from moto.server import ThreadedMotoServer
 import analysis
 import study
 from analysis.records import parquet_files
+from analysis.records.fragments import statuses
+from analysis.records.store import open_store, study_root
 from study.records import lease
 from study.records.compaction import compact
-from study.records.records import FragmentWriter, Provenance, open_store, statuses, study_root
+from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
 

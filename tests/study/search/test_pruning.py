@@ -9,7 +9,7 @@ import optuna
 import pytest
 import torch
 
-from study.search.pruning import Jury, build_pruner
+from study.search.pruning import Pruner, build_pruner
 from tests.study.made_up_searches import STATES
 from trainables.point.config import Budget, Data, Model, TrialConfig, with_fields
 from trainables.resolution import resolve
@@ -20,14 +20,14 @@ from trainables.training.loop import Result, Training
 def test_the_jury_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> None:
     draw = np.random.default_rng(0)
     curves = np.minimum.accumulate(draw.random((30, 27)), axis=1)
-    jury = Jury(name, "validation_error", 27, 3)
+    pruner = Pruner(name, "validation_error", 27, 3)
     alone = optuna.create_study(study_name="made up", pruner=build_pruner(name, 27, 3))
     pruned = 0
     for number, curve in enumerate(curves):
-        jury.enter(("made up", number), [str(number)])
+        pruner.enter(("made up", number), [str(number)])
         trial = alone.ask()
         for epoch, error in enumerate(curve, start=1):
-            left = jury.judge([(str(number), epoch, {"validation_error": error, "train_error": 0.0})])
+            left = pruner.judge([(str(number), epoch, {"validation_error": error, "train_error": 0.0})])
             trial.report(error, epoch)
             if trial.should_prune():
                 assert left == [str(number)]
@@ -37,22 +37,22 @@ def test_the_jury_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> N
             assert not left
         else:
             alone.tell(trial, error)
-            jury.close(str(number))
+            pruner.close(str(number))
     assert 5 < pruned < 30
 
 
 def test_a_suggestion_leaves_by_the_mean_of_its_seeds() -> None:
-    jury = Jury("successive_halving", "validation_error", 9, 1)
+    pruner = Pruner("successive_halving", "validation_error", 9, 1)
 
     def judge(key: str, error: float) -> list[str]:
-        return jury.judge([(key, 1, {"validation_error": error, "train_error": 0.0})])
+        return pruner.judge([(key, 1, {"validation_error": error, "train_error": 0.0})])
 
-    jury.enter(("made up", 0), ["good"])
+    pruner.enter(("made up", 0), ["good"])
     assert judge("good", 0.2) == []
-    jury.enter(("made up", 1), ["a", "b"])
+    pruner.enter(("made up", 1), ["a", "b"])
     assert judge("a", 0.9) == []  # its sibling has not reported yet
     assert judge("b", 0.1) == ["b"]  # mean 0.5
-    assert jury.judge([("a", 2, {"validation_error": 0.0, "train_error": 0.0})]) == ["a"]
+    assert pruner.judge([("a", 2, {"validation_error": 0.0, "train_error": 0.0})]) == ["a"]
 
 
 def test_members_that_leave_do_not_change_those_that_stay() -> None:
@@ -62,7 +62,7 @@ def test_members_that_leave_do_not_change_those_that_stay() -> None:
     points = [resolve(with_fields(trial, {"seed": seed})) for seed in range(4)]
     leaving = {points[1].key(): 2, points[2].key(): 4}
 
-    def jury(reports: Any) -> list[str]:
+    def pruner(reports: Any) -> list[str]:
         assert all(set(errors) == {"train_error", "validation_error"} for _, _, errors in reports)  # never the test set
         return [key for key, epoch, _ in reports if leaving.get(key) == epoch]
 
@@ -75,7 +75,7 @@ def test_members_that_leave_do_not_change_those_that_stay() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        together = results(Training(points, torch.device("cpu"), jury=jury))
+        together = results(Training(points, torch.device("cpu"), pruner=pruner))
         for point in points:
             alone = results(Training([point], torch.device("cpu")))[point.key()]
             result, epochs = together[point.key()], leaving.get(point.key(), 6)

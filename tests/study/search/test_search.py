@@ -19,9 +19,9 @@ import pytest
 from optuna.storages import JournalStorage
 
 import study
-from study.records.records import fragments, read_fragments
+from analysis.records.fragments import fragments, read_fragments
 from study.search.ablation import comparisons
-from study.search.pruning import Jury
+from study.search.pruning import Pruner
 from study.search.samplers import Task, build, chosen
 from study.search.search import Search
 from study.search.storage import JOURNAL, GroupCommit
@@ -87,7 +87,7 @@ def test_a_pruned_member_is_told_as_pruned_with_what_it_reported(tmp_path: Path)
     spec = spec_of(pruner="successive_halving", trials=12)
     trained = Trained(tmp_path, status=lambda point: "pruned" if point.optimizer.learning_rate < 0.03 else "completed")
     search = Search(spec, str(tmp_path))
-    search.seat(Jury(*Jury.of(spec.search, "validation_error", spec.trial.budget)))
+    search.refill(Pruner(*Pruner.of(spec.search, "validation_error", spec.trial.budget)))
     while not search.finished:
         trained(search.next_pack() or [])
         search.collect()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import study
 from study.plan.points import Point, declared_points, expected_seconds
-from study.records.records import FragmentWriter, Provenance
+from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
 from study.search.search import Search
 from study.simulation.cost import Recorded, back_test

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from study.records.records import FragmentWriter, Provenance, fragments
+from analysis.records.fragments import fragments
+from study.records.writer import FragmentWriter, Provenance
 from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged
 from tests.study.made_up_results import result
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tests.trainables.made_up_points import CPU, point, train
 from trainables.data.corruption import corrupt_labels, corrupt_pixels
-from trainables.data.datasets import load
 from trainables.data.inputs import PointData, point_data
+from trainables.data.sources import load
 from trainables.point.config import LABEL_KINDS, PIXEL_KINDS, Corruption
 
 RARE = 1e-4

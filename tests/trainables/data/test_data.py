@@ -15,8 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import point
-from trainables.data import datasets as module
-from trainables.data.datasets import SYNTHETIC_SAMPLES, Dataset, load, read_npz, share, split
+from trainables.data import named, sources
+from trainables.data.dataset import Dataset
+from trainables.data.npz import read_npz
+from trainables.data.sources import load, share
+from trainables.data.subset import split
+from trainables.data.synthetic import SYNTHETIC_SAMPLES
 from trainables.point.config import ConfigError, Data
 
 Arrays = dict[str, np.ndarray]
@@ -223,7 +227,7 @@ def test_a_resolved_point_refuses_a_file_that_has_changed(write: Callable[..., P
     path = write()
     resolved = point({"data.name": f"npz:{path}", "model.name": "linear"})
     assert load(resolved.data).digest == resolved.data.digest
-    module._load_named.cache_clear()  # as in another process
+    named.load_named.cache_clear()  # as in another process
     write(y_test=with_label("y_test", 0))
     with pytest.raises(ConfigError, match="its content has changed"):
         load(resolved.data)
@@ -236,7 +240,7 @@ def test_a_set_that_was_shared_needs_no_file(write: Callable[..., Path], monkeyp
     for array in parts[:4]:
         array.flags.writeable = False  # as an object store maps it
     path.unlink()
-    monkeypatch.setattr(module, "_SHARED", {})
+    monkeypatch.setattr(sources, "_SHARED", {})
     share(f"npz:{path}", Dataset.from_arrays(*parts))
     shared = load(Data(name=f"npz:{path}", digest=dataset.digest))
     assert shared.digest == dataset.digest

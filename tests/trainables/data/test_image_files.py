@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from tests.trainables.made_up_images import CLASSES, TEST, TRAIN, write_shards, write_tree
 from tests.trainables.made_up_points import only, point
 from trainables.data.corruption import corrupt_labels
-from trainables.data.datasets import load
 from trainables.data.image_files import ImageFiles, read_image
+from trainables.data.sources import load
 from trainables.point.config import ConfigError, Corruption, Data
 from trainables.training.files_training import FilesTraining
 from trainables.training.members import Result

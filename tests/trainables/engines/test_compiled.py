@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
+import trainables.engines
 from tests.trainables.engines.test_engines import ALL, CLASSES, EPSILON, ROUNDED, SHAPE, STACKED, batch, distance, modules, seated, streams
-from trainables import engines
 from trainables.data.inputs import Inputs, StackedInputs
-from trainables.engines import Engine, kernels
+from trainables.engines import Engine, choice, kernels
 from trainables.engines.compiled import CompiledDense
 from trainables.engines.losses import ROWS
 from trainables.engines.stacked import StackedDense
@@ -140,7 +140,7 @@ def test_batched_products_give_the_same_gradients(name: str, loss: str) -> None:
     members, dropouts = modules(STACKED[name], 4, dropout=0.3), [0.3] * 4
     compiled = seated(members, dropouts, loss=loss)
     batched = StackedDense(copy.deepcopy(members[0]), loss, "float32")
-    batched.seat([], copy.deepcopy(members))
+    batched.refill([], copy.deepcopy(members))
     assert type(compiled) is CompiledDense
     for size in (1, 5):
         for engine in (compiled, batched):
@@ -154,7 +154,7 @@ def descended(
     """Parameters after an epoch and a part of one, then moments; by `descend`, or step by step."""
     engine = seated(members, loss=loss)
     optimizer = engine.optimizer(points[0].optimizer)
-    optimizer.seat([], points, engine.parameters, [None] * len(points), [0] * len(points))
+    optimizer.refill([], points, engine.parameters, [None] * len(points), [0] * len(points))
     optimizer.set_rates(torch.tensor([point.optimizer.learning_rate for point in points]))
     inputs = StackedInputs([images(60)])
     seeds = [point.seed for point in points]
@@ -220,7 +220,7 @@ def test_what_steps_at_once_cannot_do_is_left_undone(change: dict[str, Any], dro
     engine = seated(modules(STACKED["mlp of depth 1"], 1, dropout=dropout), [dropout])
     before = [parameter.clone() for parameter in engine.parameters]
     optimizer = engine.optimizer(point.optimizer)
-    optimizer.seat([], [point], engine.parameters, [None], [0])
+    optimizer.refill([], [point], engine.parameters, [None], [0])
     optimizer.set_rates(torch.tensor([0.1]))
     assert not engine.descend(optimizer, StackedInputs([images(9)]), drawn(1, 9, 9), drawn(1, 9, CLASSES), 3, None)
     assert all(map(torch.equal, before, engine.parameters))
@@ -231,9 +231,9 @@ def test_what_steps_at_once_cannot_do_is_left_undone(change: dict[str, Any], dro
 
 @pytest.fixture
 def forget_engines() -> Iterator[None]:
-    engines._dense_engine.cache_clear()
+    choice._dense_engine.cache_clear()
     yield
-    engines._dense_engine.cache_clear()
+    choice._dense_engine.cache_clear()
 
 
 @pytest.mark.usefixtures("forget_engines")
@@ -241,8 +241,8 @@ def test_without_numba_batched_products_serve(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "numba", None)
     for name in ("trainables.engines.kernels", "trainables.engines.compiled"):
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(engines, "kernels")
-    monkeypatch.delattr(engines, "compiled")
+    monkeypatch.delattr(trainables.engines, "kernels")
+    monkeypatch.delattr(trainables.engines, "compiled")
     engine: Engine = seated(modules(STACKED["mlp of depth 1"], 1))
     assert type(engine) is StackedDense
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
-from trainables.engines import Engine, Stream, make_engine, members_at_once, stackable
-from trainables.models import ImageShape, build, family
-from trainables.point.config import Model
+from trainables.engines import Engine, Stream, make_engine, members_at_once
+from trainables.models import build, family
+from trainables.models.chains import stackable
+from trainables.point.config import ImageShape, Model
 
 RARE = 1e-4
 SHAPE = (2, 8, 9)
@@ -59,7 +60,7 @@ def seated(
 ) -> Engine:
     """An engine of copies of the modules."""
     engine = make_engine(copy.deepcopy(members[0]), loss=loss, precision=precision, image_shape=shape)
-    engine.seat([], copy.deepcopy(members))
+    engine.refill([], copy.deepcopy(members))
     return engine
 
 
@@ -316,7 +317,7 @@ def test_members_go_on_where_they_were_when_others_leave_and_come(name: str) -> 
         parameter.sub_(gradient, alpha=0.1)  # in place, as the optimizer does
     before = [engine.state(place) for place in range(3)]
     logits = engine.logits(inputs[:3], [0, 1, 2]).clone()
-    engine.seat([2, 0], copy.deepcopy(members[3:]))
+    engine.refill([2, 0], copy.deepcopy(members[3:]))
     for place, old in enumerate((2, 0)):
         after = engine.state(place)
         assert list(after) == list(before[old])
@@ -324,7 +325,7 @@ def test_members_go_on_where_they_were_when_others_leave_and_come(name: str) -> 
     assert torch.equal(engine.logits(inputs[[2, 0]], [0, 1]), logits[[2, 0]])
     fresh = seated(members[3:])
     assert torch.equal(engine.logits(inputs[3:], [2, 3]), fresh.logits(inputs[3:], [0, 1]))
-    engine.seat([3], [])
+    engine.refill([3], [])
     assert torch.equal(engine.logits(inputs[4:], [0]), fresh.logits(inputs[4:], [1]))
 
 

@@ -31,7 +31,7 @@ def stacked(members: int, seed: int) -> list[Tensor]:
 
 def seated(points: list[TrialConfig], parameters: list[Tensor]) -> StackedOptimizer:
     optimizer = StackedOptimizer(points[0].optimizer)
-    optimizer.seat([], points, parameters, [None] * len(points), [0] * len(points))
+    optimizer.refill([], points, parameters, [None] * len(points), [0] * len(points))
     return optimizer
 
 
@@ -193,7 +193,7 @@ def test_members_take_their_moments_to_other_seats(rule: str) -> None:
         other.set_rates(rates([3], step))
         other.step(some(gradients[step], [3]))
     second = [torch.cat([mine[[0, 2]], its]) for mine, its in zip(first, elsewhere, strict=True)]
-    optimizer.seat([0, 2], [points[0], points[2], points[3]], second, [other.state(0)], [3])
+    optimizer.refill([0, 2], [points[0], points[2], points[3]], second, [other.state(0)], [3])
     for step in range(3, 6):
         optimizer.set_rates(rates([0, 2, 3], step))
         optimizer.step(some(gradients[step], [0, 2, 3]))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from tests.trainables.made_up_subject import dense, trained
-from trainables import measures
 from trainables.measures import Subject, find_measure, known_measures, measure, measure_all
+from trainables.measures import registry as measures
 from trainables.measures.folding import ChannelAffine, fold_batch_norm, unfolded
 from trainables.models import build, family
 from trainables.point.config import ConfigError, Model

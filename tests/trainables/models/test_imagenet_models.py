@@ -62,7 +62,7 @@ def test_without_timm_the_sentence_says_what_to_install() -> None:
     code = """
 import sys
 sys.modules["timm"] = None
-from trainables.config import ConfigError, Model
+from trainables.point.config import ConfigError, Model
 from trainables.models import family, parameter_count
 try:
     parameter_count(family("inception_v4").complete(Model(name="inception_v4")), (3, 299, 299), 10)

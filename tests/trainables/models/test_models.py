@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.models import ImageShape, build, families, family, parameter_count, slim
+from trainables.models import build, families, family, parameter_count, slim
 from trainables.models.resnet18 import PreActivationBlock
-from trainables.point.config import ConfigError, Model
+from trainables.point.config import ConfigError, ImageShape, Model
 
 CONVOLUTIONAL = ("alexnet_small", "inception_small", "cnn5", "resnet18")
 PAPER = (3, 28, 28)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.trainables.made_up_points import alone, only, point, told, train
-from trainables import measures, models
+from trainables.measures import registry as measures
 from trainables.models import build
-from trainables.models import custom as own_models
+from trainables.models import custom as custom
+from trainables.models import registry as models
 from trainables.point.config import ConfigError, with_fields
 from trainables.point.streams import derive
 
@@ -78,7 +79,7 @@ def test_an_own_models_points_may_share_a_pack_whenever_their_signatures_are_equ
     points = [point(fields | {"seed": seed, "regularizers.dropout": rate}) for seed, rate in enumerate((0.0, 0.5, 0.0, 0.2))]
     for signature in {each.signature() for each in points}:
         group = [each for each in points if each.signature() == signature]
-        together = train(group, seats=4)
+        together = train(group, slots=4)
         assert {key: told(result) for key, result in together.items()} == {each.key(): alone(each) for each in group}
         assert all(result.status == "completed" for result in together.values())
 
@@ -114,7 +115,7 @@ def largest_weight(subject: Subject) -> float:
 
 
 def test_own_measure_joins_by_one_decorated_function(blobs: str) -> None:
-    own_models.register("my_measures.py", OWN_MEASURE)
+    custom.register("my_measures.py", OWN_MEASURE)
     try:
         (result,) = train([point({"data.name": blobs, "model.width": 4, "budget.epochs": 0})], measures=["own_largest_weight"]).values()
         module = build(result.point.model, 0.0, (2, 4, 5), 3, seed=derive(result.point.seed, "initialization"))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.trainables.made_up_points import CPU, finish, point, saved_and_loaded, train
-from trainables.data.datasets import load
 from trainables.data.inputs import point_data
+from trainables.data.sources import load
 from trainables.training.loop import Training
 from trainables.training.samples import PER_SAMPLE
 
@@ -71,7 +71,7 @@ def test_samples_agree_with_the_record_and_the_data(blobs: str) -> None:
 def test_neither_pack_nor_checkpoint_changes_a_sample(blobs: str) -> None:
     points = [point(NOISY | {"data.name": blobs, "seed": seed}) for seed in range(3)]
     alone = {key: result for one in points for key, result in train([one], measures=[PER_SAMPLE]).items()}
-    training = Training(points, CPU, measures=[PER_SAMPLE], seats=2)
+    training = Training(points, CPU, measures=[PER_SAMPLE], slots=2)
     for _ in range(EPOCHS // 2):
         assert not training.epoch()
     resumed = Training(points, CPU, measures=[PER_SAMPLE])

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.made_up_points import CPU, only, point, train
-from trainables import models
-from trainables.data.datasets import load
 from trainables.data.inputs import point_data
+from trainables.data.sources import load
+from trainables.models import registry as models
 from trainables.point.config import TrialConfig
 from trainables.training.loop import Result
 

@@ -34,7 +34,7 @@ def test_a_diverging_point_says_so_and_leaves_its_neighbours_alone(blobs: str, m
     shared = {"data.name": blobs, "budget.epochs": 4, "budget.stop_at_train_error": None, "optimizer.loss": loss, **model}
     calm = [point(shared | {"seed": seed, "optimizer.learning_rate": 0.02}) for seed in range(3)]
     wild = point(shared | {"optimizer.learning_rate": 1e30, "optimizer.momentum": 0.0})
-    together = train([calm[0], wild, *calm[1:]], seats=3)
+    together = train([calm[0], wild, *calm[1:]], slots=3)
     for each in calm:
         assert told(together[each.key()]) == alone(each)
         assert together[each.key()].status == "completed"
@@ -74,7 +74,7 @@ def test_a_point_that_raises_fails_alone_with_its_reason(blobs: str, register: C
     shared = {"data.name": blobs, "model.name": "careful", "budget.epochs": 4, "budget.stop_at_train_error": None}
     calm = [point(shared | {"seed": seed, "optimizer.learning_rate": 1e-3}) for seed in range(3)]
     wild = point(shared | {"optimizer.learning_rate": 100.0})
-    together = train([calm[0], wild, *calm[1:]], seats=3)
+    together = train([calm[0], wild, *calm[1:]], slots=3)
     assert set(together) == {each.key() for each in (*calm, wild)}
     assert (together[wild.key()].status, together[wild.key()].reason) == ("failed", "ValueError: these outputs are too large")
     for each in calm:
@@ -94,7 +94,7 @@ def test_a_point_that_cannot_be_built_fails_alone_with_its_reason(blobs: str, mo
         return point_data(each, device)
 
     monkeypatch.setattr(module, "point_data", missing)
-    together = train(points, seats=2)
+    together = train(points, slots=2)
     lost = points[2].key()
     assert (together[lost].status, together[lost].reason) == ("failed", "FileNotFoundError: the disk is gone")
     assert {key: told(result) for key, result in together.items() if key != lost} == {
@@ -121,7 +121,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, operation: str, most: int, error: C
         original = getattr(kind, name)
 
         def guarded(self: Any, *arguments: Any, original: Any = original, **named: Any) -> Any:
-            members = len(arguments[0]) + len(arguments[1]) if operation == "seat" else len(self.parameters[0])
+            members = len(arguments[0]) + len(arguments[1]) if operation == "refill" else len(self.parameters[0])
             tried.append(members)
             if members > most:
                 raise error()
@@ -132,7 +132,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, operation: str, most: int, error: C
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-@pytest.mark.parametrize("operation", ["gradient", "losses", "seat"])
+@pytest.mark.parametrize("operation", ["gradient", "losses", "refill"])
 @pytest.mark.parametrize("model", [{"model.width": 5}, {"model.width": 5, "model.batch_norm": True}])
 def test_out_of_memory_splits_the_pack_and_loses_nothing(
     blobs: str, monkeypatch: pytest.MonkeyPatch, kind: str, operation: str, model: Values
@@ -140,7 +140,7 @@ def test_out_of_memory_splits_the_pack_and_loses_nothing(
     points = [point({"data.name": blobs, "budget.epochs": 3, "seed": seed, **model}) for seed in range(7)]
     expected = {each.key(): alone(each) for each in points}
     tried = limited(monkeypatch, operation, 3, OUT_OF_MEMORY[kind])
-    assert {key: told(result) for key, result in train(points, seats=7).items()} == expected
+    assert {key: told(result) for key, result in train(points, slots=7).items()} == expected
     assert max(tried) == 7
     assert 3 in tried  # halved, and no further than needed
 
@@ -148,7 +148,7 @@ def test_out_of_memory_splits_the_pack_and_loses_nothing(
 def test_a_point_too_large_for_the_memory_by_itself_fails_and_the_rest_goes_on(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [point({"data.name": blobs, "budget.epochs": 2, "model.width": 5, "seed": seed}) for seed in range(3)]
     limited(monkeypatch, "gradient", 0, OUT_OF_MEMORY["gpu"])
-    results = train(points, seats=3)
+    results = train(points, slots=3)
     assert {key: (result.status, result.reason) for key, result in results.items()} == {
         each.key(): ("failed", "out of memory, even alone") for each in points
     }
@@ -169,20 +169,20 @@ def test_memory_that_runs_out_while_a_point_is_built_beside_others_is_not_its_fa
         return point_data(each, device)
 
     monkeypatch.setattr(module, "point_data", exhausted_once)
-    assert {key: told(result) for key, result in train(points, seats=6).items()} == expected
+    assert {key: told(result) for key, result in train(points, slots=6).items()} == expected
 
 
 def test_nothing_is_lost_when_a_run_is_resumed_after_an_error(blobs: str, register: Callable[[str, str], None]) -> None:
     register("careful.py", OWN_MODEL)
     shared = {"data.name": blobs, "model.name": "careful", "budget.epochs": 3, "budget.stop_at_train_error": None}
     points = [point(shared | {"seed": seed, "optimizer.learning_rate": 100.0 if seed == 1 else 1e-3}) for seed in range(4)]
-    whole = {key: told(result) for key, result in train(points, seats=4).items()}
+    whole = {key: told(result) for key, result in train(points, slots=4).items()}
     for stop_after in range(1, 12):
-        training, results = Training(points, CPU, seats=4), {}
+        training, results = Training(points, CPU, slots=4), {}
         for _ in range(stop_after):
             if not training.finished:
                 results |= {result.key: result for result in training.epoch()}
-        resumed = Training(points, CPU, seats=4)
+        resumed = Training(points, CPU, slots=4)
         resumed.load_state_dict(saved_and_loaded(training.state_dict()))
         assert {key: told(result) for key, result in (results | finish(resumed)).items()} == whole
 
@@ -191,7 +191,7 @@ def test_nothing_is_lost_when_a_run_is_resumed_after_an_error(blobs: str, regist
 def test_a_last_batch_of_one_sample_tells_who_normalizes_batches_what_to_change(blobs: str, members: int) -> None:
     shared = {"data.name": blobs, "budget.epochs": 1, "model.width": 5, "optimizer.batch_size": 89}  # of 90 samples
     points = [point(shared | {"model.batch_norm": True, "seed": seed}) for seed in range(members)]
-    for result in train(points, seats=2).values():
+    for result in train(points, slots=2).values():
         assert result.status == "failed"
         assert "a last batch of one sample: change optimizer.batch_size or data.train_size" in result.reason
-    assert {result.status for result in train([point(shared)], seats=1).values()} == {"completed"}, "nobody else minds"
+    assert {result.status for result in train([point(shared)], slots=1).values()} == {"completed"}, "nobody else minds"

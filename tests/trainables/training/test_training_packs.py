@@ -81,9 +81,9 @@ def each_once(blobs: str, pack: list[Values]) -> list[TrialConfig]:
     return list({each.key(): each for each in points}.values())
 
 
-def says_the_same_in_any_pack(points: list[TrialConfig], order: list[TrialConfig], seats: int) -> None:
+def says_the_same_in_any_pack(points: list[TrialConfig], order: list[TrialConfig], slots: int) -> None:
     assert len({each.signature() for each in points}) == 1
-    together = train(order, seats)
+    together = train(order, slots)
     assert set(together) == {each.key() for each in points}
     for each in points:
         assert told(together[each.key()]) == alone(each)
@@ -94,20 +94,20 @@ ONE_SAMPLE: Values = {"model.width": 17, "data.train_size": 1, "optimizer.batch_
 
 
 @settings(max_examples=60)
-@example(pack=[ONE_SAMPLE | {"seed": seed} for seed in range(2)], shuffle=random.Random(0), seats=2)
+@example(pack=[ONE_SAMPLE | {"seed": seed} for seed in range(2)], shuffle=random.Random(0), slots=2)
 @given(packs(STACKABLE, [1, 2, 3, 5, 8, 17], most=6), st.randoms(use_true_random=False), st.integers(1, 7))
-def test_a_stacked_points_result_does_not_depend_on_its_pack(blobs: str, pack: list[Values], shuffle: Any, seats: int) -> None:
+def test_a_stacked_points_result_does_not_depend_on_its_pack(blobs: str, pack: list[Values], shuffle: Any, slots: int) -> None:
     points = each_once(blobs, pack)
     order = points.copy()
     shuffle.shuffle(order)
-    says_the_same_in_any_pack(points, order, seats)
+    says_the_same_in_any_pack(points, order, slots)
 
 
 @settings(max_examples=15)
 @given(packs(OTHERS, [1, 3, 8], most=4), st.integers(1, 4))
-def test_a_modules_points_result_does_not_depend_on_its_pack(blobs: str, pack: list[Values], seats: int) -> None:
+def test_a_modules_points_result_does_not_depend_on_its_pack(blobs: str, pack: list[Values], slots: int) -> None:
     points = each_once(blobs, pack)
-    says_the_same_in_any_pack(points, points[::-1], seats)
+    says_the_same_in_any_pack(points, points[::-1], slots)
 
 
 @pytest.mark.parametrize("name", ["cnn5", "alexnet_small"])
@@ -128,7 +128,7 @@ def test_results_do_not_depend_on_the_global_random_state(blobs: str) -> None:
 
 def test_a_pack_larger_than_its_seats_gives_every_result_once(blobs: str) -> None:
     points = [point({"data.name": blobs, "model.width": 3, "budget.epochs": 1 + seed % 1, "seed": seed}) for seed in range(9)]
-    assert set(train(points, seats=2)) == {each.key() for each in points}
+    assert set(train(points, slots=2)) == {each.key() for each in points}
     assert set(train(points)) == {each.key() for each in points}
 
 
@@ -143,17 +143,17 @@ def test_a_pack_larger_than_its_seats_gives_every_result_once(blobs: str) -> Non
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
 )
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
-    blobs: str, pack: list[Values], seats: int, seats_then: int, epochs: list[int]
+    blobs: str, pack: list[Values], slots: int, seats_then: int, epochs: list[int]
 ) -> None:
     points = each_once(blobs, pack)
-    whole = train(points, seats)
-    training, results = Training(points, CPU, seats=seats), {}
+    whole = train(points, slots)
+    training, results = Training(points, CPU, slots=slots), {}
     for count in epochs:  # interrupted as often
         for _ in range(count):
             if not training.finished:
                 results |= {result.key: result for result in training.epoch()}
         state = saved_and_loaded(training.state_dict())
-        training = Training(points, CPU, seats=seats_then)
+        training = Training(points, CPU, slots=seats_then)
         training.load_state_dict(state)
     later = finish(training)
     assert not set(results) & set(later)
@@ -162,7 +162,7 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(
 
 def test_a_checkpoint_leaves_the_training_as_it_was(blobs: str) -> None:
     points = [point({"data.name": blobs, "model.width": 5, "budget.epochs": 4, "seed": seed}) for seed in range(3)]
-    training, results = Training(points, CPU, seats=2), {}
+    training, results = Training(points, CPU, slots=2), {}
     while not training.finished:
         training.state_dict()
         results |= {result.key: result for result in training.epoch()}

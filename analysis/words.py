@@ -1,0 +1,30 @@
+"""What columns are called in titles, on axes and in sentences: the field's words."""
+
+from __future__ import annotations
+
+_WORDS = {
+    "parameters": "parameters $p$",
+    "parameters_per_sample": "parameters per sample $p/n$",
+    "model.width": "width",
+    "data.train_size": "training samples $n$",
+    "generalization_gap": "generalization gap",
+    "train_error": "train error",
+    "test_error": "test error",
+    "validation_error": "validation error",
+    "train_loss": "train loss",
+    "test_loss": "test loss",
+    "corruption.level": "label corruption",
+    "corruption.kind": "corruption",
+    "model.name": "model",
+    "wrong_label_rate": "wrong-label rate",
+    "fit_epoch": "epochs to fit",
+    "clean_train_error": "train error on samples with a true label",
+    "wrong_train_error": "train error on samples with a wrong label",
+    "clean_train_loss": "train loss on samples with a true label",
+    "wrong_train_loss": "train loss on samples with a wrong label",
+}
+
+
+def words(column: str) -> str:
+    """What a column is called on an axis, in the field's words."""
+    return _WORDS.get(column) or column.rpartition(".")[2].replace("_", " ")

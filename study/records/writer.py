@@ -1,0 +1,159 @@
+"""The writer: how a worker records results.
+
+A study's results are Parquet fragments in ``STORAGE/STUDY/records`` and ``STORAGE/STUDY/curves``. A fragment appears whole or
+not at all: it is written under a temporary name and renamed (an object store's PUT is atomic by itself). Curves are
+written before records, so a record never lacks its curve.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet
+
+from analysis.records.fragments import fragments, statuses_in
+from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
+from analysis.records.store import open_store
+from trainables.point.config import KEY_VERSION, flatten
+
+if TYPE_CHECKING:
+    from trainables.training.members import Result
+
+_FEW_ROWS = 64
+"""A file of so few is read three times as fast plain as compressed, and is no larger."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where results come from: what a worker adds to every record."""
+
+    study: str
+    git_commit: str | None
+    gaplab_version: str
+
+    def columns(self, device: str | None) -> dict[str, Any]:
+        import torch
+
+        return {
+            "study": self.study,
+            "key_version": KEY_VERSION,
+            "finished": datetime.now(UTC),
+            "gaplab_version": self.gaplab_version,
+            "torch_version": torch.__version__,
+            "python_version": platform.python_version(),
+            "git_commit": self.git_commit,
+            "device": device,
+            "host": platform.node(),
+        }
+
+
+def probe_store(root: str) -> None:
+    """Write about as much as a fragment, and take it away.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    filesystem, path = open_store(root)
+    probe = f"{path}/.probe-{uuid.uuid4().hex[:12]}"
+    try:
+        with filesystem.open_output_stream(probe) as stream:
+            stream.write(bytes(2**16))
+    finally:
+        with suppress(OSError):
+            filesystem.delete_file(probe)
+
+
+@dataclass(frozen=True)
+class FragmentWriter:
+    """Writes results under ``root`` (``STORAGE/STUDY``), a fragment a call; it travels to the workers.
+
+    Raises:
+        OSError: the storage cannot be written; no fragment has appeared then.
+    """
+
+    root: str
+    provenance: Provenance
+
+    def __call__(self, results: Sequence[Result], device: str | None) -> None:
+        if not results:
+            return
+        filesystem, path = open_store(self.root)
+        name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
+        curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
+        if curves.num_rows:
+            write_whole(filesystem, f"{path}/curves/{name}", curves)
+        samples = [result.samples for result in results if result.samples is not None]
+        if samples:
+            write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
+        write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+
+    def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
+        """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.
+
+        Only fragments that begin with one of the keys are read, which are few of a large study's.
+        """
+        paths = [path for path in fragments(self.root) if path.rpartition("/")[2].partition("-")[0] in keys]
+        found = statuses_in(self.root, paths, measures)
+        return {key for key, status in found.items() if key in keys and status in FINAL}
+
+    def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
+        provenance = self.provenance.columns(device)
+        rows = [
+            {"key": result.key, "status": result.status, "reason": result.reason}
+            | flatten(result.point)
+            | _finite(result.outcome)
+            | provenance
+            for result in results
+        ]
+        measures = sorted({name for row in rows for name in row if name.startswith("measure.")})
+        return pa.Table.from_pylist(rows, schema=pa.schema([*RECORDS, *(pa.field(name, pa.float64()) for name in measures)]))
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Null for what is not a finite number: MLflow cannot keep an infinity, and neither is a result."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+
+
+def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Write a Parquet file that is there whole or not at all, and stays after a power cut.
+
+    Raises:
+        OSError: it cannot be written; nothing has appeared then.
+    """
+    buffer = pa.BufferOutputStream()
+    plain = table.num_rows <= _FEW_ROWS
+    pyarrow.parquet.write_table(
+        table,
+        buffer,
+        row_group_size=row_group_size,
+        compression="none" if plain else "zstd",
+        use_dictionary=not plain,
+        write_page_checksum=True,
+    )
+    if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        with filesystem.open_output_stream(path) as stream:  # one PUT: it appears when the stream is closed
+            stream.write(buffer.getvalue())
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())  # a power cut after the rename must not leave an empty fragment
+        unfinished.replace(target)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,81 @@
+"""Named image sets: scikit-learn's digits, and those that torchvision downloads or that lie as ``NAME.npz`` in the data folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import cache, partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from trainables.data.dataset import Dataset
+from trainables.data.npz import channels_first, read_npz
+from trainables.point.config import ConfigError
+
+_TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
+
+
+def data_folder() -> Path:
+    """Where downloads and `<name>.npz` files lie: the environment variable GAPLAB_DATA, or ~/.cache/gaplab."""
+    return _expanded(os.environ.get("GAPLAB_DATA", "~/.cache/gaplab"))
+
+
+@cache
+def _expanded(folder: str) -> Path:
+    return Path(folder).expanduser()
+
+
+@cache
+def load_named(name: str, folder: Path) -> Dataset:
+    if name.startswith("npz:"):
+        return read_npz(Path(name.removeprefix("npz:")).expanduser())
+    if name == "digits":
+        return _digits()
+    if name not in _TORCHVISION:
+        known = ", ".join(["digits", *_TORCHVISION, "synthetic"])
+        raise ConfigError(f"data.name is {name!r}, which is no data set: use one of {known}, or npz:PATH for your own")
+    if (folder / f"{name}.npz").is_file():
+        return read_npz(folder / f"{name}.npz")
+    return _torchvision(name, folder)
+
+
+def _digits() -> Dataset:
+    """The 1,797 handwritten digits that scikit-learn bundles (8x8, 10 classes); every fifth is a test image.
+
+    Its file is read without scikit-learn, whose import takes half a second.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ConfigError("data.name is 'digits', which scikit-learn bundles: pip install scikit-learn")
+    rows = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    images = torch.from_numpy(np.rint(rows[:, :64] * (255 / 16)).astype(np.uint8)).reshape(-1, 1, 8, 8)
+    labels = torch.from_numpy(rows[:, 64].astype(np.int64))
+    test = torch.arange(len(labels)) % 5 == 0
+    return Dataset(images[~test], labels[~test], images[test], labels[test], 10)
+
+
+def _torchvision(name: str, folder: Path) -> Dataset:
+    """Downloaded once a machine, under a lock; torchvision verifies the checksums."""
+    splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
+    try:
+        source = getattr(importlib.import_module("torchvision.datasets"), _TORCHVISION[name])
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{name}.lock"):
+            train, test = (source(str(folder), download=True, **split) for split in splits)
+    except (ImportError, OSError, RuntimeError, HTTPException) as error:
+        raise ConfigError(
+            f"data.name is {name!r}, but torchvision could not download it to {folder} ({' '.join(str(error).split())}): "
+            f"check the connection, or put a Keras-style file there as {name}.npz"
+        ) from None
+    images: Callable[[Any], Tensor] = partial(channels_first, channels_last=name != "svhn")
+    labels = "labels" if name == "svhn" else "targets"
+    train_labels, test_labels = (torch.as_tensor(getattr(part, labels), dtype=torch.int64) for part in (train, test))
+    return Dataset(images(train.data), train_labels, images(test.data), test_labels, int(train_labels.max()) + 1)

@@ -1,0 +1,39 @@
+"""Data sources: what `data.name` stands for, loaded once a process and shared by all points.
+
+Labels and pixels are the data set's own here; `trainables.data.corruption` changes them, `trainables.data.inputs` preprocesses.
+"""
+
+from __future__ import annotations
+
+from trainables.data.dataset import Dataset
+from trainables.data.image_files import open_files
+from trainables.data.named import data_folder, load_named
+from trainables.data.synthetic import synthetic
+from trainables.point.config import IMAGE_FILES, ConfigError, Data
+
+_SHARED: dict[str, Dataset] = {}
+
+
+def load(data: Data) -> Dataset:
+    """The data set that `data` names, from this process's memory after the first call.
+
+    Raises:
+        ConfigError: no such data set or file, a download that failed, a file that is not what it should be, or (for a resolved
+            point) no longer the file that it was.
+    """
+    if data.name == "synthetic":
+        return synthetic(data.dimension, data.classes, data.separation)
+    if data.name.startswith(IMAGE_FILES):
+        return _unchanged(data, open_files(data))
+    return _unchanged(data, _SHARED.get(data.digest or data.name) or load_named(data.name, data_folder()))
+
+
+def _unchanged(data: Data, dataset: Dataset) -> Dataset:
+    if data.digest not in (None, dataset.digest):
+        raise ConfigError(f"data.name is {data.name}, but that is not the file of this point any more: its content has changed")
+    return dataset
+
+
+def share(name: str, dataset: Dataset) -> None:
+    """Answer later loads of `name` from memory that this process was given, e.g. a node's object store."""
+    _SHARED[dataset.digest or name] = dataset

@@ -1,0 +1,45 @@
+"""Which engine runs a family, and how many members train side by side: what measured fastest (`docs/engines.md`)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from trainables.engines.base import Engine
+from trainables.engines.modules import ModuleEngine
+from trainables.engines.stacked import StackedDense, stack_size
+from trainables.models.chains import stackable
+from trainables.point.config import ImageShape
+
+
+def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
+    """The engine that measures fastest for the template's family, without members yet.
+
+    Args:
+        template: a module of the members' architecture.
+        loss: "cross_entropy" or "squared".
+        precision: "float32" or "bfloat16".
+    """
+    if stackable(template):
+        device = next(template.parameters()).device
+        return _dense_engine(device.type == "cpu" and precision == "float32")(template, loss, precision)
+    return ModuleEngine(loss, precision, image_shape)
+
+
+@lru_cache(maxsize=2)
+def _dense_engine(compiled: bool) -> type[StackedDense]:
+    """`CompiledDense` if it may be and can; it is a `StackedDense`."""
+    if compiled:
+        try:
+            from trainables.engines.compiled import CompiledDense
+        except ImportError:
+            return StackedDense
+        return CompiledDense
+    return StackedDense
+
+
+def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
+    """How many members train side by side: as many as the fast cache (CPU) or a share of the memory (GPU) holds."""
+    return stack_size(template, batch_size, inputs, device) if stackable(template) else 1
