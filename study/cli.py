@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from study import cli_analysis, cli_cluster, cli_simulate
+from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ def main() -> None:
     """The entry point: runs `app` and turns the user's mistakes into sentences."""
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     sys.unraisablehook = _interrupt_again
+    keep_bits()
     try:
         app()
     except KeyboardInterrupt:

@@ -28,6 +28,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from trainables.config import KEY_VERSION, ConfigError, field_types, flatten
+from trainables.reproducibility import bits_mode
 
 if TYPE_CHECKING:
     from trainables.training import Result
@@ -60,6 +61,10 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
     "git_commit": (pa.string(), "commit of the checkout the study was started from, if any"),
     "device": (pa.string(), "what it was trained on"),
     "host": (pa.string(), "on which machine"),
+    "bits": (
+        pa.string(),
+        "mode of MKL, and vector instructions, that its bits come from (docs/engines.md); null where no bits are promised",
+    ),
 }
 _CURVE: dict[str, tuple[pa.DataType, str]] = {
     "key": (pa.string(), "the point"),
@@ -145,6 +150,7 @@ class Provenance:
             "git_commit": self.git_commit,
             "device": device,
             "host": platform.node(),
+            "bits": bits_mode() if device == "cpu" else None,
         }
 
 

@@ -17,6 +17,7 @@ from trainables import own_models
 from trainables.config import TrialConfig
 from trainables.files_training import FilesTraining
 from trainables.members import Result, failure
+from trainables.reproducibility import keep_bits
 from trainables.tune import Distribution, read, written
 
 
@@ -52,6 +53,7 @@ def _one_of_several(config: dict[str, Any]) -> Result:
     """One process of a TorchTrainer; `torch.distributed` is initialized here, by NCCL on GPUs and gloo on CPUs."""
     context, device = train.get_context(), get_device()
     if device.type == "cpu":
+        keep_bits()
         torch.set_num_threads(1)
     for path, text in config["sources"].items():
         own_models.register(path, text)

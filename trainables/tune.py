@@ -24,6 +24,7 @@ from trainables import own_models
 from trainables.config import IMAGE_FILES, ConfigError, TrialConfig, flatten, with_fields
 from trainables.data import Dataset, share
 from trainables.files_training import FilesTraining
+from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
 from trainables.training import Jury, Result, Training
 
@@ -64,6 +65,7 @@ def _device() -> torch.device:
     """What this worker trains on."""
     if torch.cuda.is_available():
         return torch.device("cuda")
+    keep_bits()  # also here: a worker on another node does not inherit the driver's environment
     torch.set_num_threads(1)  # a worker per core, and one thread's bits
     return torch.device("cpu")
 
