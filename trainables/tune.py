@@ -25,6 +25,7 @@ from trainables.data.sources import share
 from trainables.models import custom as custom
 from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig, with_fields
 from trainables.point.text import dumps, loads
+from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
 from trainables.training.files_training import FilesTraining
 from trainables.training.loop import Pruner, Result, Training
@@ -51,6 +52,7 @@ def _device() -> torch.device:
     """What this worker trains on."""
     if torch.cuda.is_available():
         return torch.device("cuda")
+    keep_bits()  # also here: a worker on another node does not inherit the driver's environment
     torch.set_num_threads(1)  # a worker per core, and one thread's bits
     return torch.device("cpu")
 

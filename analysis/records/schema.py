@@ -38,6 +38,10 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
     "git_commit": (pa.string(), "commit of the checkout the study was started from, if any"),
     "device": (pa.string(), "what it was trained on"),
     "host": (pa.string(), "on which machine"),
+    "bits": (
+        pa.string(),
+        "mode of MKL, and vector instructions, that its bits come from (docs/engines.md); null where no bits are promised",
+    ),
 }
 _CURVE: dict[str, tuple[pa.DataType, str]] = {
     "key": (pa.string(), "the point"),

@@ -32,7 +32,7 @@ MOST_ROWS = 1000
 """Rows of the table of points."""
 MOST_DATA = 20_000
 """Records that the page carries for download."""
-_ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "key_version")
+_ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "bits", "key_version")
 
 
 def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from trainables.engines.speed import Speed, measure
 from trainables.point.config import ConfigError
+from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
     from study.spec.reading import Resources
@@ -144,6 +145,7 @@ def worker_speed(resources: Resources) -> Speed:
 
 
 def _set_environment() -> None:
+    keep_bits()  # for the workers that Ray starts on this machine
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt

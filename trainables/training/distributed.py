@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer, get_device
 from trainables.models import custom as custom
 from trainables.point.config import TrialConfig
 from trainables.point.text import dumps, loads
+from trainables.reproducibility import keep_bits
 from trainables.training.files_training import FilesTraining
 from trainables.training.members import Result, failure
 from trainables.tune import Distribution
@@ -53,6 +54,7 @@ def _one_of_several(config: dict[str, Any]) -> Result:
     """One process of a TorchTrainer; `torch.distributed` is initialized here, by NCCL on GPUs and gloo on CPUs."""
     context, device = train.get_context(), get_device()
     if device.type == "cpu":
+        keep_bits()
         torch.set_num_threads(1)
     for path, text in config["sources"].items():
         custom.register(path, text)
