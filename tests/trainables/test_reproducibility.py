@@ -43,7 +43,7 @@ ENGINE = """
 from trainables.reproducibility import keep_bits
 keep_bits()
 import copy, torch
-from tests.trainables.test_engines import STACKED, batch, modules, seated, streams
+from tests.trainables.engines.test_engines import STACKED, batch, modules, seated, streams
 torch.set_num_threads(1)
 for name in STACKED:
     for size in (1, 2, 3):
