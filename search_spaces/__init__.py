@@ -1,4 +1,4 @@
-"""What varies in a study, without knowing how a point is trained or where it is recorded.
+"""Spaces: what varies in a study, without knowing how a point is trained or where it is recorded.
 
 `axes` are the values that a field takes, listed or drawn; `space` crosses and zips them to assignments ``{field: value}``, and draws;
 `conditional` asks for an axis only where others have certain values; `regularizers` is the space of explicit regularizers with

@@ -76,7 +76,7 @@ class Engine(Protocol):
 
         Args:
             keep: indices of the members that stay, in their new order.
-            modules: of the new members, with their initial parameters; each keeps its own dropout rate.
+            modules: one for each new member, with its initial parameters and its own dropout rate.
         """
         ...
 

@@ -83,5 +83,5 @@ def accuracy(subject: Subject, scores: Tensor) -> float:
 
 
 def root_per_sample(value: float, samples: int) -> float:
-    """sqrt(v/n): the form in which v enters a bound of the gap. NaN for negative v."""
+    """Compute sqrt(v/n), the form in which v enters a bound of the gap. NaN for negative v."""
     return (value / samples) ** 0.5 if value >= 0 else float("nan")

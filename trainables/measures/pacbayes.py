@@ -45,7 +45,7 @@ _MAGNITUDE: Common = {
 }
 
 Deviation = Callable[[Tensor, float], Tensor]
-"""(a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""
+"""A function (a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""
 
 
 @measure("pacbayes_orig", **_PLAIN)
@@ -93,7 +93,7 @@ def sigma(subject: Subject) -> float:
 
 
 def magnitude_aware_sigma(subject: Subject) -> float:
-    """sigma': as `sigma`, where a parameter w has noise of standard deviation sqrt(sigma'^2 w^2 + epsilon^2)."""
+    """Search sigma', as `sigma` does sigma, where a parameter w has noise of standard deviation sqrt(sigma'^2 w^2 + epsilon^2)."""
     return noise_level(subject, magnitude_aware)
 
 

@@ -97,7 +97,7 @@ def alpha(subject: Subject) -> float:
 
 
 def magnitude_aware_alpha(subject: Subject) -> float:
-    """alpha': as `alpha`, with sides in proportion to each parameter."""
+    """Search alpha', as `alpha` does alpha, with sides in proportion to each parameter."""
     return _largest_box(subject, _relative)
 
 

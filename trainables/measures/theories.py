@@ -28,7 +28,7 @@ def rademacher_complexity(train_errors: Sequence[float]) -> Estimate:
     Cost: a training for each draw. Ignores the data's own labels, so it is the same for true and for random ones.
 
     Args:
-        train_errors: in [0, 1], of runs with corruption kind `random_signs` on the same inputs, each with its own draw.
+        train_errors: train errors, in [0, 1], of runs with corruption kind `random_signs` on the same inputs, each with its own draw.
 
     >>> rademacher_complexity([0.0, 0.5]).mean
     0.5
