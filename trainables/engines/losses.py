@@ -1,4 +1,4 @@
-"""Loss and mistakes from logits, for engines that have nothing faster."""
+"""Loss and misclassification from logits, for engines that have nothing faster."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ ROWS = 256
 def losses_and_errors(
     logits_of: Callable[[Tensor, list[int]], Tensor], inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int], loss: str
 ) -> tuple[Tensor, Tensor]:
-    """See `trainables.engines.Engine.losses`; `logits_of` gives logits (M, classes, B) of the members, which are overwritten."""
-    losses, mistakes = [], []
-    for rows, own in zip(index.split(ROWS, 1), labels.split(ROWS, 1), strict=True):
-        logits = logits_of(inputs.gather(rows).expand(len(members), -1, -1), members)
-        places = own[:, None]
-        right = logits.gather(1, places)
+    """Compute what `trainables.engines.Engine.losses` does, with `loss` "cross_entropy" or "squared".
+
+    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten.
+    """
+    losses, misclassified = [], []
+    for batch_index, batch_labels in zip(torch.split(index, ROWS, 1), torch.split(labels, ROWS, 1), strict=True):
+        logits = logits_of(inputs.gather(batch_index).expand(len(members), -1, -1), members)
+        true_class = batch_labels[:, None]
+        right = logits.gather(1, true_class)
         if loss == "squared":
             losses.append((logits.square().sum(1, keepdim=True) - 2 * right + 1) / 2)
         else:
-            losses.append(torch.log_softmax(logits, 1).gather(1, places).neg_())
-        mistakes.append((right > logits.scatter_(1, places, float("-inf")).amax(1, keepdim=True)).logical_not_())
-    return torch.cat(losses, 2).squeeze(1), torch.cat(mistakes, 2).squeeze(1)
+            losses.append(torch.log_softmax(logits, 1).gather(1, true_class).neg_())
+        misclassified.append((right > logits.scatter_(1, true_class, float("-inf")).amax(1, keepdim=True)).logical_not_())
+    return torch.cat(losses, 2).squeeze(1), torch.cat(misclassified, 2).squeeze(1)
