@@ -119,7 +119,8 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
         start(resources)
     here = _processes_as_they_are() if ours and address is None else nullcontext()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
+        stop = signal.getsignal(signal.SIGINT)  # SIGTERM comes from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
+        signal.signal(signal.SIGTERM, stop if callable(stop) else signal.default_int_handler)
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
