@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from trainables.point.config import field_types
 
-STATUSES = ("completed", "diverged", "pruned", "failed")
 FINAL = ("completed", "diverged", "pruned")
 """These are outcomes of the point itself, which is not run again. A failed point (a bug, no memory) runs again on the next start."""
+STATUSES = (*FINAL, "failed")
+"""All that may stand in the column ``status``."""
 MEASURE = "measure."
 """The prefix of the float64 columns that a study's measures add to `RECORDS`."""
 

@@ -178,7 +178,7 @@ def test_nothing_to_show_is_a_sentence(figure, rows):
         figure(rows)
 
 
-def test_pictures_of_what_was_not_measured_are_sentences(study):
+def test_figures_of_what_was_not_measured_are_sentences(study):
     rows = [record(**{"corruption.level": level}, fit_epoch=None, interpolated=False) for level in (0.0, 0.5)]
     with pytest.raises(analysis.NothingToShow, match="no time to fit"):
         analysis.time_to_fit(records(rows))
@@ -231,6 +231,6 @@ def test_panels_and_single_runs():
     assert "Averaged over different weight decay." in averaged.get_supxlabel()
 
 
-def test_filters_keep_what_a_picture_needs(study):
+def test_filters_keep_what_a_figure_needs(study):
     table = records(study).filter(pc.field("corruption.level") == 0.5)
     analysis.gap_vs_capacity(table, by=[]).draw_without_rendering()

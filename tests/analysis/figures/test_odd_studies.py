@@ -52,7 +52,7 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_picture_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
+def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
     source = str(write_study(STUDIES[study]))
     drawn = []
     for kind in Picture:
@@ -99,7 +99,7 @@ def test_many_comparisons_are_printed_in_part(write_study: Callable[..., Path], 
 
 
 @pytest.mark.parametrize("moment", ["fit", "best_validation"])
-def test_the_moment_is_named_on_the_picture(moment: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
+def test_the_moment_is_named_on_the_figure(moment: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
     source = write_study(gap_study())
     for path in (source / "curves").iterdir():
         table = pq.read_table(path)

@@ -61,7 +61,7 @@ def figures_of(html):
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)[1])
 
 
-def test_the_pictures_hold_the_means_of_the_records(html, study):
+def test_the_figures_hold_the_means_of_the_records(html, study):
     figures = figures_of(html)
     assert set(figures) == {"gap", "map", "error", "time", "scatter", "learning", "memorisation", "counts"}
     cells = analysis.gap_table(analysis.load(str(study)))

@@ -146,7 +146,7 @@ def test_a_front_and_intermediate_values_are_drawn_where_there_are_any() -> None
         search_figures(optuna.create_study())
 
 
-def test_the_report_of_a_search_has_its_pictures_and_its_comparison(compared: Path) -> None:
+def test_the_report_of_a_search_has_its_figures_and_its_comparison(compared: Path) -> None:
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(compared / "optuna.journal")))
     for index, cell in enumerate(({"model.width": 8}, {"model.width": 64})):
         study = optuna.create_study(study_name=f"made up {index}", storage=storage, directions=["minimize"] * (1 + index))
