@@ -1,4 +1,4 @@
-"""What a study says: load its records, aggregate them, draw them.
+"""The analysis says what a study found: it loads the records, aggregates them and draws them. It runs nothing.
 
     import analysis
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a question put to a study, said in one sentence for the user."""
+"""The errors of the analysis: each says in one sentence for the user what is wrong with a question that was put to a study."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class AnalysisError(ValueError):
-    """A question that cannot be answered as it was put: which part is wrong, and what would be right."""
+    """A question cannot be answered as it was put: the message says which part is wrong, and what would be right."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence.replace("$", ""))  # the names of columns in figures are TeX
 
 
 class NothingToShow(AnalysisError):  # noqa: N818 - what the user reads it as
-    """There is no study, no record, or none that the figure could show."""
+    """There is no study, no record, or no record that the figure or table could show."""
 
 
 def unknown_column(name: str, known: Iterable[str]) -> AnalysisError:

@@ -1,4 +1,4 @@
-"""What columns are called in titles, on axes and in sentences: the field's words."""
+"""The field's words for the columns, in titles, on axes and in sentences."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ _WORDS = {
 
 
 def words(column: str) -> str:
-    """What a column is called on an axis, in the field's words."""
+    """The name of a column on an axis, in the field's words."""
     return _WORDS.get(column) or column.rpartition(".")[2].replace("_", " ")

@@ -1,4 +1,4 @@
-"""Make the reference pages from code, and the picture page from a real study: ``make docs``.
+"""Make the reference pages from code, and the page of figures from a real study: ``make docs``.
 
 Writes docs/fields.md, docs/columns.md, docs/measures.md, docs/models.md, and, from the records of the preset gap-vs-capacity (run first if
 need be), docs/pictures.md with its images.
@@ -116,12 +116,12 @@ def models_page() -> str:
     return page + table(("name", "default width", "default depth", "batch norm", "parameters"), rows)
 
 
-def pictures_page(source: str) -> str:
-    """The field's pictures, drawn from one real study."""
+def figures_page(source: str) -> str:
+    """The field's figures, drawn from one real study."""
     import analysis
 
     records, curves = analysis.load(source), analysis.load_curves(source)
-    pictures = {
+    figures = {
         "gap-vs-capacity": ("Generalization gap against capacity", lambda: analysis.gap_vs_capacity(records)),
         "test-error-vs-corruption": ("Test error against corruption (Figure 1c)", lambda: analysis.error_vs_corruption(records)),
         "time-to-fit": ("Time to fit against corruption (Figure 1b)", lambda: analysis.time_to_fit(records)),
@@ -135,7 +135,7 @@ def pictures_page(source: str) -> str:
         "parallel-coordinates": ("Parallel coordinates", lambda: analysis.parallel_coordinates(records)),
     }
     page = "# Pictures\n\nDrawn from the preset `gap-vs-capacity` by `make docs`.\n\n"
-    for name, (title, draw) in pictures.items():
+    for name, (title, draw) in figures.items():
         path = DOCS / "pictures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         draw().savefig(path, dpi=80, metadata={"Software": None})
@@ -148,7 +148,7 @@ def main() -> None:
     import study
 
     summary = study.run(study.read_spec("gap-vs-capacity", ("tracking.mlflow=false",)))
-    pages["pictures"] = pictures_page(summary.root)
+    pages["pictures"] = figures_page(summary.root)
     for name, page in pages.items():
         (DOCS / f"{name}.md").write_text(NOTE + page)
         print(f"wrote docs/{name}.md")

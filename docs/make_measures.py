@@ -41,7 +41,7 @@ def cells(found: pa.Table, columns: list[str]) -> list[list[str]]:
     return rows
 
 
-def picture(figure: Figure, name: str, title: str) -> str:
+def figure_file(figure: Figure, name: str, title: str) -> str:
     path = DOCS / "pictures" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=80, metadata={"Software": None})
@@ -62,7 +62,7 @@ def ranking_page(storage: str) -> str:
         "Values ± half of their 95 % bootstrap interval; `oracle` is the gap itself, `random` Gaussian noise.\n\n"
     )
     page += table(columns, cells(ranked, columns)) + "\n## What it says\n\n" + findings(records, ranked) + "\n"
-    return page + picture(analysis.measures_vs_gap(records), "measures-vs-gap", "Complexity measures against the gap")
+    return page + figure_file(analysis.measures_vs_gap(records), "measures-vs-gap", "Complexity measures against the gap")
 
 
 def findings(records: pa.Table, ranked: pa.Table) -> str:
@@ -97,22 +97,24 @@ def theories_page(storage: str) -> str:
     page = "# The theories that Zhang et al. 2017 confront, on digits\n\n"
     _, records = records_of("gap-vs-capacity", storage)
     page += "## Capacity alone does not explain the gap\n\nPreset `gap-vs-capacity`, its largest network.\n\n"
-    page += picture(analysis.counts_vs_gap(records), "counts-vs-gap", "The gap and counts of capacity against label corruption")
+    page += figure_file(analysis.counts_vs_gap(records), "counts-vs-gap", "The gap and counts of capacity against label corruption")
     _, records = records_of("rademacher", storage)
     columns = ["parameters_per_sample", "complexity", "rademacher_bound", "vc_bound", "generalization_gap"]
     page += "## Rademacher complexity and the bounds\n\nPreset `rademacher`. A bound above 1 says nothing.\n\n"
-    page += picture(analysis.rademacher(records), "rademacher", "Correlation reached on random signs, and bounds of the gap")
+    page += figure_file(analysis.rademacher(records), "rademacher", "Correlation reached on random signs, and bounds of the gap")
     page += table(columns, cells(analysis.rademacher_table(records), columns)) + "\n"
     root, records = records_of("stability", storage)
     found = analysis.stability_table(records, analysis.load_samples(root, keys=records["key"]))
     columns = ["data.train_size", "corruption.level", "largest", "at_replaced", "mean", "bound", "generalization_gap"]
     page += "## Uniform stability\n\nPreset `stability`: 40 samples replaced, one at a time.\n\n"
-    page += picture(analysis.stability(records, analysis.load_samples(root)), "stability", "Change of the loss when one sample is replaced")
+    page += figure_file(
+        analysis.stability(records, analysis.load_samples(root)), "stability", "Change of the loss when one sample is replaced"
+    )
     page += table(columns, cells(found, columns)) + "\n"
     root, records = records_of("memorisation", storage)
     figure = analysis.memorised_images(records, analysis.load_samples(root))
     page += f"## Memorised images\n\nPreset `memorisation`: {records.num_rows:,} networks, each trained on 70 % of the digits.\n\n"
-    return page + picture(figure, "memorised-images", "The training images with the highest memorisation scores")
+    return page + figure_file(figure, "memorised-images", "The training images with the highest memorisation scores")
 
 
 def main(storage: str = "results") -> None:

@@ -1,4 +1,4 @@
-"""What the figures share: lines with bands, axes, the legend, and the note that says how to read them."""
+"""The elements that all figures share: lines with bands, axes, the legend, and the note that says how to read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
 _MOST_MARKERS = 16
-"""Markers of one line: more of them hide it."""
+"""The most markers of one line: more would hide it."""
 _INTERVALS = {
     "t": "Student t intervals of these means",
     "bootstrap": "bootstrap intervals of these means (expanded percentile, over seeds)",
@@ -35,7 +35,7 @@ def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **lo
     """Draw means with their bands.
 
     Args:
-        panel: where.
+        panel: the axes to draw on.
         line: its rows have the columns ``x``, ``y``, ``y.low``, ``y.high`` and, with ``fit``, ``interpolated``; sorted by x.
         x: column of the horizontal axis.
         y: column of the vertical axis.
@@ -63,7 +63,7 @@ def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look:
 
 
 def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
-    """A logarithmic horizontal axis around the positive values; its ticks are powers of ten, or the values if they are few and near."""
+    """Make the horizontal axis logarithmic, around positive values; its ticks are powers of ten, or the values if they are few and near."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     values = np.unique(xs)
@@ -76,21 +76,21 @@ def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
 
 
 def mark_end(panel: Axes, line: Line, x: str, y: str) -> None:
-    """The line's marker at its last mean, for lines of many points."""
+    """Draw a line's marker at its last mean only, for lines of many points."""
     ends = line.rows.filter(pc.is_valid(line.rows[y]))
     if ends.num_rows:
         panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, zorder=3)
 
 
 def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
-    """A vertical axis from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside: they do not set it."""
+    """Let the vertical axis run from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside it."""
     finite = ys[np.isfinite(ys)]
     low, high = min(0.0, finite.min(initial=0.0)), finite.max(initial=0.02)
     panel.set_ylim(low - 0.03 * (high - low), high + 0.08 * (high - low))
 
 
 def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, float | None]]) -> None:
-    """A dotted line and a triangle in the line's colour at its threshold; triangles at one capacity stand above each other."""
+    """Draw a dotted line and a triangle at each line's threshold, in its colour; triangles at one capacity stand above each other."""
     from matplotlib.transforms import ScaledTranslation
 
     beside: dict[float, int] = {}
@@ -106,7 +106,7 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, float | None]]) -> 
 
 
 def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str | None, note: str) -> None:
-    """The title and the legend above the panels, the note below them."""
+    """Put the title and the legend above the panels, and the note below them."""
     from matplotlib.lines import Line2D
 
     if len(lines) > 1:
@@ -130,7 +130,7 @@ def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str
 
 
 def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel; sizes in inches."""
+    """A figure of one panel, its sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -146,7 +146,7 @@ def note(
     averaged: Sequence[str] = (),
     also: Iterable[str] = (),
 ) -> str:
-    """How to read a figure of means: over how many seeds, which intervals, what was averaged over, what is not shown.
+    """The sentences on how to read a figure of means: over how many seeds, which intervals, what was averaged over, what is not shown.
 
     Args:
         table: all records.
@@ -167,7 +167,7 @@ def note(
 
 
 def single_runs_note(table: pa.Table, drawn: int, of: int, *, lines: tuple[int, int] = (1, 1), also: Iterable[str] = ()) -> str:
-    """How to read a figure of single runs: how many are drawn, of how many, and what is not shown."""
+    """The sentences on how to read a figure of single runs: how many are drawn, of how many, and what is not shown."""
     count = f"{drawn:,} run{'s' if drawn > 1 else ''}" + (f", spread evenly over {of:,}" if drawn < of else "")
     return " ".join([f"One mark a run: {count}.", *also, *_left_out(table, lines)])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_NUMBERS = 160
-"""Cells of a map that are written out."""
+"""The most cells of a map whose numbers are written out."""
 
 
 def time_to_fit(
@@ -145,12 +145,13 @@ def capacity_corruption_map(
 
 
 def _runs(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str]]:
+    """The completed records, and what tells their lines apart: by default every setting that varies, corruption apart."""
     runs = completed(table)
     return runs, [name for name in varying_fields(runs) if not name.startswith("corruption.")] if by is None else list(by)
 
 
 def relative_to_true_labels(cells: pa.Table, by: Sequence[str]) -> pa.Table:
-    """Epochs to fit over those without corruption of the same line; lines without that are left out."""
+    """Epochs to fit, divided by those of the same line at level 0; lines that did not fit there are left out."""
     rows = cells.to_pylist()
     units = {tuple(row[name] for name in by): row["fit_epoch"] for row in rows if row["corruption.level"] == 0}
     kept = [row for row in rows if units.get(tuple(row[name] for name in by))]
@@ -183,7 +184,7 @@ def _write_numbers(panel: Axes, grid: NDArray[np.float64], mesh: Any) -> None:
 
 
 def _draw_threshold(panel: Axes, fit: NDArray[np.float64]) -> None:
-    """A step line left of the first column in which all seeds fit, row by row."""
+    """Draw a step line that lies, row by row, left of the first column in which all seeds fit."""
     reached = fit >= 1
     first = np.where(reached.any(axis=1), reached.argmax(axis=1), fit.shape[1]).astype(float)
     xs, ys = np.repeat(first, 2), np.repeat(np.arange(len(first) + 1.0), 2)[1:-1]
@@ -192,7 +193,7 @@ def _draw_threshold(panel: Axes, fit: NDArray[np.float64]) -> None:
 
 
 def _ticks(set_ticks: Any, values: Sequence[Any]) -> None:
-    """Ticks in the middle of at most 14 rows or columns."""
+    """Set ticks in the middle of at most 14 rows or columns."""
     step = -(-len(values) // 14)
     some = range(0, len(values), step)
     texts = [f"{values[index]:,}" if isinstance(values[index], int) else f"{values[index]:.3g}" for index in some]

@@ -32,7 +32,7 @@ def double_descent(
 ) -> Figure:
     """Draw test and train error over model size or over samples (Belkin et al. 2018; Nakkiran et al. 2019).
 
-    Over epochs it is `analysis.epoch_double_descent`.
+    `analysis.epoch_double_descent` draws it over epochs.
 
     Args:
         table: records.

@@ -1,4 +1,4 @@
-"""The lines of a figure: which rows each has, what it is called, and how it looks."""
+"""The lines of a figure: the rows, the name and the look of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from analysis.words import words
 
 FEW_LINES = 6
 MOST_LINES = 12
-"""More lines than this cannot be told apart: a figure shows so many, spread evenly over all, and says so."""
+"""More lines than this cannot be distinguished: a figure shows so many, spread evenly over all, and says so."""
 
 _LEVEL_TITLES = {
     "redraw": "labels redrawn with probability",
@@ -40,7 +40,7 @@ class Line:
     marker: str
     rows: pa.Table
     band: float = 0.16
-    """How opaque its band is: less where many lie over each other."""
+    """The opacity of its band: bands are fainter where many lie over each other."""
 
     def among(self, table: pa.Table) -> pa.Table:
         """The rows of a table that belong to this line."""
@@ -62,7 +62,7 @@ def numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
 
 
 def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
-    """One line for each combination of the values in ``by``, in order, and how many there would be without the limit."""
+    """One line for each combination of the values in ``by``, in order, and how many lines there would be without the limit."""
     if not by:
         return [Line((), (), "", colours([""])[0], MARKERS[0], table)], 1
     combinations, of = shown_combinations(table, by)
@@ -83,7 +83,7 @@ def shown_combinations(table: pa.Table, by: Sequence[str]) -> tuple[list[tuple[A
 
 
 def only_shown(table: pa.Table, by: Sequence[str]) -> tuple[pa.Table, int]:
-    """The rows that some line shows, and of how many lines: what is not drawn need not be averaged."""
+    """The rows that some line shows, and how many lines there are in all: what is not drawn need not be averaged."""
     if not by:
         return table, 1
     combinations, of = shown_combinations(table, by)
@@ -101,7 +101,7 @@ def only_shown(table: pa.Table, by: Sequence[str]) -> tuple[pa.Table, int]:
 
 
 def label_of(by: Sequence[str], values: Sequence[Any]) -> str:
-    """What a line is called in the legend.
+    """The name of a line in the legend.
 
     >>> label_of(["corruption.kind", "corruption.level"], ["redraw", 0.5])
     'redraw 0.5'
@@ -113,7 +113,7 @@ def label_of(by: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def title_of(by: Sequence[str], table: pa.Table) -> str:
-    """What the legend of lines by these columns is called; for a corruption level, what it is a level of."""
+    """The title of a legend of lines by these columns; for a corruption level it says what is corrupted."""
     if list(by) == ["corruption.level"] and "corruption.kind" in table.column_names:
         kinds = table.filter(pc.greater(table["corruption.level"], 0))["corruption.kind"].unique().to_pylist()
         if len({_LEVEL_TITLES.get(kind) for kind in kinds}) == 1:

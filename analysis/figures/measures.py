@@ -71,7 +71,7 @@ def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, t
 
 
 def measured_runs(table: pa.Table, measures: Sequence[str] | None = None) -> tuple[pa.Table, list[str]]:
-    """The completed runs that fit, and the measures to show of them: see `measures_vs_gap`."""
+    """The completed runs that fit, and the measures of them that `measures_vs_gap` shows."""
     runs = completed(table)
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
     for name in measures or ():
@@ -145,9 +145,9 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
 
 
 def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
-    """The runs of the architecture that fits labels at the most levels (the largest of these), their means by level, and what counts.
+    """The runs of one architecture, their means by level, and the columns to show.
 
-    The columns are those of `_COUNTS` and `_OTHERS` that are there for every run.
+    It is the largest of those that fit labels at the most levels. The columns are the ones of `_COUNTS` and `_OTHERS` that every run has.
     """
     runs, _ = completed_lines(table, None)
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
@@ -164,7 +164,7 @@ def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
 
 
 def architecture_note(runs: pa.Table) -> str:
-    """Which architecture is shown."""
+    """The sentence that says which architecture is shown."""
     first = {name: runs[name][0].as_py() for name in ("model.name", "model.width", "model.depth", "parameters", "data.train_size")}
     size = f"{first['parameters']:,} parameters, {first['data.train_size']:,} training samples"
     depth = "" if first["model.depth"] is None else f", depth {first['model.depth']}"
@@ -172,7 +172,7 @@ def architecture_note(runs: pa.Table) -> str:
 
 
 def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
-    """A line a column: its means by level over the first of them."""
+    """One line a column: its means by level, divided by the mean at the lowest level."""
     parts = []
     for name in columns:
         values = numbers(cells, name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_RUNS = 5000
-"""More runs than this are shown by as many of them, spread evenly over the table."""
+"""The most runs that are drawn: of more, as many are taken, spread evenly over the table."""
 
 
 def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: str | None = None) -> Figure:
@@ -69,7 +69,7 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
 def parallel_coordinates(
     table: pa.Table, *, columns: Sequence[str] | None = None, colour: str = "generalization_gap", title: str | None = None
 ) -> Figure:
-    """Draw every run as a line across axes, one an axis a column, coloured by an outcome.
+    """Draw every run as a line across parallel axes, one axis a column, coloured by an outcome.
 
     Args:
         table: records; completed ones are drawn.
@@ -120,7 +120,7 @@ def evenly(table: pa.Table, most: int) -> pa.Table:
 
 
 def _axis(panel: Axes, position: int, column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Draw one axis with its ticks; where on it, in [0, 1], each run lies (NaN for null)."""
+    """Draw one axis with its ticks, and return where on it, in [0, 1], each run lies (NaN for null)."""
     ticks, heights = _scale(column)
     panel.axvline(position, color="#888888", linewidth=0.9, zorder=3)
     for height, text in ticks:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def tuned_gap_vs_capacity(runs: pa.Table, *, capacity: str = "parameters_per_sample", title: str | None = None) -> Figure:
-    """The generalization gap against capacity, untuned beside tuned.
+    """Draw the generalization gap against capacity, untuned beside tuned.
 
     Args:
         runs: from `compared_runs`.
@@ -80,7 +80,7 @@ def importance_figure(table: pa.Table) -> Any:
 
 
 def write_page(figures: Mapping[str, Any], path: str | Path, title: str) -> Path:
-    """One HTML file with plotly figures under their titles; it holds all that it needs and works without a network."""
+    """Write plotly figures under their titles into one HTML file, which holds all that it needs and works without a network."""
     from plotly.offline import get_plotlyjs
 
     parts = [f"<h2>{html.escape(name)}</h2>{figure.to_html(full_html=False, include_plotlyjs=False)}" for name, figure in figures.items()]

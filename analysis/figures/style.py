@@ -1,4 +1,4 @@
-"""How figures look: colours for print and for every eye, markers, words for columns, files that are equal when redrawn."""
+"""The look of all figures: colours for print and for every eye, markers, and files that are equal when redrawn."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def colours(values: Sequence[Any], *, dark: bool = False) -> list[Any]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The settings under which every figure is drawn. Nothing of the caller's is changed."""
+    """Matplotlib's settings, under which every figure is drawn; the caller's come back afterwards."""
     from matplotlib import rc_context
 
     with rc_context(

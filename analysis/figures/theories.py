@@ -127,7 +127,7 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 
 
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
-    """For each setting: what it is, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
+    """For each setting, its name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
     from trainables.data.sources import load
     from trainables.point.config import ConfigError, Data
 
@@ -151,13 +151,13 @@ def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
 
 
 def caption(row: dict[str, Any]) -> str:
-    """The label trained on, the true one if it differs, and the score."""
+    """The text above an image: the label trained on, the true one if it differs, and the score."""
     label = f"{row['label']}" + (f" (is {row['true_label']})" if row["label"] != row["true_label"] else "")
     return f"{label}: {row['score']:.2f}"
 
 
 def memorisation_note(groups: Sequence[Group]) -> str:
-    """How to read the images, and how many are memorised."""
+    """The sentences that say how to read the images, and how many are memorised."""
     parts = [
         "Label trained on, and memorisation score: how much more often networks are right that were trained on the image.",
         f"{groups[0][3]['models'][0].as_py():,} networks a setting.",
@@ -178,7 +178,7 @@ def _image(panel: Axes, image: NDArray[np.uint8], text: str) -> None:
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """(k, C, H, W) as stored, uint8 or floating point, to (k, H, W, 3) in [0, 255]; two channels show the first."""
+    """Images (k, C, H, W) as stored, uint8 or floating point, as (k, H, W, 3) in [0, 255]; of two channels the first is shown."""
     if images.dtype != np.uint8:
         low, high = images.min(), images.max()
         images = ((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

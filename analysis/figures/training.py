@@ -206,7 +206,7 @@ def epoch_double_descent(
 
 
 def _match(cells: pa.Table, counts: pa.Table, by: Sequence[str]) -> pa.Table:
-    """The cells with the column ``runs``; unlike a join, nulls match nulls."""
+    """The cells with the column ``runs``; unlike in a join, nulls match nulls."""
     groups = {tuple(row[name] for name in by): row["runs"] for row in counts.to_pylist()}
     of_cells = zip(*(cells[name].to_pylist() for name in by), strict=True) if by else iter([()] * cells.num_rows)
     return cells.append_column("runs", pa.array([groups[group] for group in of_cells], pa.int64()))

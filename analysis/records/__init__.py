@@ -1,4 +1,4 @@
-"""Records of a study: the one place that knows what is stored and how it is read.
+"""Records of a study: the one room that knows what is stored and how it is read.
 
 `schema` has every column. `store` opens the folder or bucket in which results lie. `fragments` says which points are recorded there.
 `reader` is the front door, `analysis.load`: it reads Parquet (`parquet_source` and `samples`, over the files that `dataset` joins) or

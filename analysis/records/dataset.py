@@ -25,17 +25,17 @@ from analysis.records.schema import MEASURE
 from analysis.records.store import open_store
 
 _LOOKED_THROUGH = 100
-"""Most files whose statistics are looked through for columns that vary."""
+"""The most files whose statistics are looked through for columns that vary."""
 _PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
 _SMALL = 2**16
-"""Bytes up to which a file is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
+"""A file of at most so many bytes is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
 _AT_ONCE = 256
-"""Small files whose rows are put together before the next are read: a table of one row takes 50 KB."""
+"""So many small files are put together before the next are read: a table of one row takes 50 KB."""
 
 
 @dataclass(frozen=True)
 class _Footer:
-    """What a file says of itself: its schema and, if asked for, the least and largest key of each row group (None: unknown)."""
+    """What the footer of a file says: its schema and, if asked for, the least and largest key of each row group (None: unknown)."""
 
     schema: pa.Schema
     keys: tuple[tuple[str, str] | None, ...] = ()
@@ -44,7 +44,7 @@ class _Footer:
 def read_dataset(
     source: str, folder: str, schema: pa.Schema, read: Callable[[ds.Dataset], pa.Table], keys: Sequence[str] | None = None
 ) -> pa.Table:
-    """What ``read`` makes of the files of ``source/folder``, measures joined to their schema.
+    """The table that ``read`` makes of the files of ``source/folder``, whose schema also has the measures that some file holds.
 
     Args:
         source: ``STORAGE/STUDY``.
@@ -81,10 +81,10 @@ def read_dataset(
 
 
 def varying(source: str, names: Iterable[str]) -> list[str]:
-    """Those of the columns that have more than one value among the records under ``source``, null being one.
+    """The columns that have more than one value among the records under ``source``; null counts as a value.
 
-    Known from the statistics of Parquet files, no row is read; a column counts as varying where they do not tell. So do all
-    where there are too many files to look through.
+    The statistics in the files' footers say so, and no row is read. A column counts as varying where they do not tell, and all
+    columns do where there are too many files to look through.
     """
     filesystem, root = open_store(source)
     files = [info.path for info in _files(filesystem, root, "records", source)]
@@ -117,7 +117,7 @@ def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: st
 
 
 def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
-    """The rows of small files, of the keys wanted only; damaged files are named in a warning."""
+    """The rows of small files that have one of the keys; damaged files are named in a warning."""
     wanted = None if keys is None else pa.array(keys, pa.string())
     sound = [schema]  # what the tables of most files look like
 
@@ -194,6 +194,7 @@ def _fragments(filesystem: pyarrow.fs.FileSystem, footers: dict[str, _Footer], k
 
 
 def _any_within(wanted: Sequence[str], ends: tuple[str, str]) -> bool:
+    """Whether one of the sorted texts lies between these two, ends included."""
     index = bisect_left(wanted, ends[0])
     return index < len(wanted) and wanted[index] <= ends[1]
 

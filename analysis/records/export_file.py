@@ -1,4 +1,4 @@
-"""Records or curves as a file for other tools."""
+"""Export of a table to a file that other tools read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.errors import AnalysisError
 
 
 def export(table: pa.Table, path: str | Path) -> Path:
-    """Write a table as Parquet or CSV, by the suffix of the path; its folder is made. The file appears whole or not at all.
+    """Write a table as Parquet or CSV, by the suffix of the path. The folder is made, and the file appears whole or not at all.
 
     Raises:
         AnalysisError: the suffix is neither ``.parquet`` nor ``.csv``.

@@ -19,7 +19,7 @@ from analysis.records.schema import FINAL, RECORDS
 from analysis.records.store import open_store
 
 MERGED = "merged"
-"""The folder, in that of the fragments, of the files that they are merged into."""
+"""The merged files lie in a folder of this name, inside the folder of the fragments."""
 
 
 def finished_files(filesystem: pyarrow.fs.FileSystem, folder: str) -> list[pyarrow.fs.FileInfo]:
@@ -42,10 +42,10 @@ def fragments(root: str) -> list[str]:
 
 
 def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = None) -> pa.Table:
-    """The rows of some record files, as written; a damaged file counts as not there, so its points run again.
+    """The rows of some record files, as written. A damaged file counts as absent, so its points run again.
 
     Raises:
-        FileNotFoundError: one has gone, into a merged file: `fragments` lists that.
+        FileNotFoundError: a file is gone, for it was merged into another one, which `fragments` lists.
     """
     filesystem, _ = open_store(root)
     tables = [pa.table({name: pa.array([], RECORDS.field(name).type) for name in columns or RECORDS.names})]
@@ -60,13 +60,17 @@ def read_fragments(root: str, paths: Iterable[str], columns: list[str] | None = 
 
 
 def read_whole(filesystem: pyarrow.fs.FileSystem, path: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, its checksums verified; on one thread, which is fastest for a small one."""
+    """The table of a Parquet file whose checksums were verified, read on one thread, which is fastest for a small file."""
     with pyarrow.parquet.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file:
         return file.read(columns=columns, use_threads=False)
 
 
 def checked_records(table: pa.Table) -> pa.Table:
-    """The table, if it is one of records: a footer has no checksum, and may say anything."""
+    """The same table, if it is one of records: a footer has no checksum, and may say anything.
+
+    Raises:
+        pa.ArrowInvalid: it is no table of records; the message says why.
+    """
     if not table.schema.equals(RECORDS):  # an older version's, with measures, or damaged
         if "key" not in table.schema.names:
             raise pa.ArrowInvalid("it has no column key")
@@ -81,7 +85,7 @@ def checked_records(table: pa.Table) -> pa.Table:
 def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
     """The status of every recorded key; a final one stands before a failure.
 
-    A completed point that was recorded without one of the `measures` counts as not there.
+    A completed point that was recorded without one of the `measures` counts as not recorded.
     """
     while True:
         with suppress(FileNotFoundError):  # merged since they were listed: the next listing knows
@@ -89,6 +93,11 @@ def statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
 
 
 def statuses_in(root: str, paths: Sequence[str], measures: Sequence[str]) -> dict[str, str]:
+    """The same as `statuses`, of some record files.
+
+    Raises:
+        FileNotFoundError: as for `read_fragments`.
+    """
     found: dict[str, str] = {}
     bare = _without(root, paths, {f"measure.{name}" for name in measures}) if measures else set()
     for part, measured in (([path for path in paths if path not in bare], True), (sorted(bare), False)):

@@ -1,4 +1,4 @@
-"""What the runs of an MLflow experiment mean: records as gaplab's mirror writes them, or foreign runs by a mapping."""
+"""The meaning of the runs of an MLflow experiment: records as gaplab's mirror writes them, or foreign runs by a mapping."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from analysis.records.schema import CURVES, MEASURE, RECORDS
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 _TAG = "gaplab."
 _NULL_TAG = "gaplab.null"
-"""Names the metrics whose last value on the curve is not the record's, which has none."""
+"""This tag names the metrics that the record lacks although their curves have values."""
 _STATUSES = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "pruned"}
 _COMPLEMENT = "1-"
 
@@ -70,7 +70,7 @@ def records_of(runs: Runs, columns: Sequence[str] | None, mapping: Mapping[str, 
 
 
 def curve_runs(runs: Runs, mapping: Mapping[str, str] | None, keys: pa.StringArray | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Which runs hold the curves of these keys, all by default, as {run id: key}; and which metric is which column, {column: metric}."""
+    """The runs that hold the curves of these keys, all by default, as {run id: key}, and the metric of each column, {column: metric}."""
     if mapping is None:
         some = own_runs(runs)
         table = _own_records(some).select(["key", "status", "finished"])
@@ -92,7 +92,7 @@ def metric_name(source: str) -> str:
 
 
 def converted(source: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A metric's values as the column's: as logged (MLflow's databases keep an infinity as the largest double), or their complement."""
+    """The values of a column: those of its metric, or their complement. MLflow's databases keep an infinity as the largest double."""
     values = np.where(np.abs(values) == float_info.max, np.copysign(np.inf, values), values)
     return 1 - values if source.startswith(_COMPLEMENT) else values
 
@@ -120,7 +120,7 @@ def _without(numbers: Sequence[float | None], absent: Sequence[set[str]], name: 
 
 
 def _mapped_records(runs: Runs, mapping: Mapping[str, str]) -> pa.Table:
-    """Foreign runs as records: what the mapping names, and what follows from it. Unfinished runs are counted in a warning."""
+    """The records that foreign runs hold: what the mapping names, and what follows from it. A warning counts unfinished runs."""
     done = runs.among([index for index, status in enumerate(runs.status) if status in _STATUSES])
     if len(done.ids) < len(runs.ids):
         warnings.warn(f"{len(runs.ids) - len(done.ids):,} unfinished runs of experiment {runs.experiment!r} were skipped", stacklevel=2)

@@ -1,7 +1,7 @@
 """Records and curves straight from an MLflow database, read-only.
 
-For experiments too large for the API. The tables are internal to MLflow: they are those of MLflow 3 here, and a test checks
-the answer against the API's. A database that is not as expected is said in a sentence; the API still reads it.
+This is for experiments that are too large for the API. The tables are internal to MLflow: they are those of MLflow 3 here, and a test
+checks the answer against the API's. A database that is not as expected is reported in a sentence; the API still reads it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Series = tuple[NDArray[np.int64], NDArray[np.float64]]
 _ROWS = 100_000
 _STEPS = 2**32
-"""Larger than any step."""
+"""A number larger than any step."""
 _FEW = 500
-"""So many runs are asked for by name; more, by their experiment."""
+"""At most so many runs are asked for by name; more are asked for by their experiment."""
 _LAYOUT = {
     "experiments": ("experiment_id", "name", "lifecycle_stage"),
     "runs": ("run_uuid", "experiment_id", "lifecycle_stage", "status", "start_time"),
@@ -97,7 +97,7 @@ def _open(database: str) -> Iterator[Connection]:
 
 
 def without_password(database: str) -> str:
-    """The URL of a database as it may be shown."""
+    """The URL of a database without its password, so that it may be shown."""
     import sqlalchemy
 
     try:
@@ -107,7 +107,7 @@ def without_password(database: str) -> str:
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
-    """The answer in batches of plain tuples."""
+    """The answer to a query, in batches of plain tuples."""
     cursor = connection.execute(query).cursor
     while cursor is not None and (batch := cursor.fetchmany(_ROWS)):
         yield batch
@@ -149,7 +149,7 @@ def _runs(connection: Connection, experiment: str, here: Sequence[Any]) -> Runs:
 
 
 def _fill(connection: Connection, name: str, columns: dict[str, list[Any]], index_of: Mapping[str, int], here: Sequence[Any]) -> None:
-    """Put what a table says of each run into columns, a column a key."""
+    """Fill one column for each key with what a table says of each run."""
     from sqlalchemy import literal, select
 
     table, runs = _table(name), _table("runs")
@@ -163,7 +163,7 @@ def _fill(connection: Connection, name: str, columns: dict[str, list[Any]], inde
 
 
 def _history(connection: Connection, source: str, index_of: Mapping[str, int], here: Sequence[Any]) -> Series:
-    """All that was logged of a metric, the latest last: index of the run and step as one number, and the value."""
+    """All values that were logged of a metric, the latest last, each with a code: index of the run times `_STEPS`, plus the step."""
     from sqlalchemy import select
 
     metrics, runs = _table("metrics"), _table("runs")

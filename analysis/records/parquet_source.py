@@ -16,7 +16,7 @@ from analysis.records.rows import one_row_a_key, one_row_an_epoch, wanted_column
 from analysis.records.schema import CURVES, RECORDS
 
 _DECISIVE = ["key", "status", "finished"]
-"""What decides which of a key's rows stands."""
+"""These columns decide which row of a key stands."""
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 

@@ -1,4 +1,4 @@
-"""Which columns and which rows stand in a table that was read: those asked for, one row a key, one row a key and epoch."""
+"""The columns and rows that stand in a table that was read: the columns asked for, one row a key, one row a key and epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every network of a study does on every sample: loaded as a table, and as matrices of points by samples."""
+"""The behaviour of every network of a study on every sample, as a table, and as matrices of points by samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from analysis.records.schema import SAMPLES
 
 
 def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.ChunkedArray | None = None) -> pa.Table:
-    """What the networks of a study do on each sample, one row a point, in the order of ``keys`` if these are given.
+    """The outputs of a study's networks on each sample, one row a point, in the order of ``keys`` if these are given.
 
     Args:
         source: ``STORAGE/STUDY``, a local path or any URI that `pyarrow.fs` knows; MLflow has no samples.
@@ -53,7 +53,7 @@ def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.
 
 
 def matrix(samples: pa.Table, column: str) -> NDArray[np.generic]:
-    """A list column as (points, samples).
+    """A list column as an array of shape (points, samples).
 
     Raises:
         NothingToShow: the points have lists of unequal lengths, as those trained on unequal data sets do.

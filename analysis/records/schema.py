@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from trainables.point.config import field_types
 
-STATUSES = ("completed", "diverged", "pruned", "failed")
 FINAL = ("completed", "diverged", "pruned")
-"""Outcomes of the point itself: it is not run again. A failed point (a bug, no memory) is run again on the next start."""
+"""These are outcomes of the point itself, which is not run again. A failed point (a bug, no memory) runs again on the next start."""
+STATUSES = (*FINAL, "failed")
+"""All that may stand in the column ``status``."""
 MEASURE = "measure."
-"""What the names of the float64 columns begin with that a study's measures add to `RECORDS`."""
+"""The prefix of the float64 columns that a study's measures add to `RECORDS`."""
 
-_DOCS: dict[str, tuple[pa.DataType, str]] = {
+_OUTCOME: dict[str, tuple[pa.DataType, str]] = {
     "parameters": (pa.int64(), "trainable parameters p: the capacity"),
     "parameters_per_sample": (pa.float64(), "p/n reached, with n the training samples actually used"),
     "wrong_label_rate": (pa.float64(), "fraction of training labels that differ from the true ones, measured"),
@@ -91,7 +92,7 @@ def _arrow_type(hint: Any) -> pa.DataType:
 def _record_schema() -> pa.Schema:
     head = [pa.field("key", pa.string()), pa.field("study", pa.string()), pa.field("status", pa.string()), pa.field("reason", pa.string())]
     config = [pa.field(name, _arrow_type(hint)) for name, hint in field_types().items()]
-    outcome = [pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in (_DOCS | _PROVENANCE).items()]
+    outcome = [pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in (_OUTCOME | _PROVENANCE).items()]
     return pa.schema([*head, *config, *outcome])
 
 
@@ -100,5 +101,6 @@ RECORDS = _record_schema()
 CURVES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _CURVE.items()])
 """One row a point and evaluated epoch."""
 SAMPLES = pa.schema([pa.field(name, kind, metadata={"doc": doc}) for name, (kind, doc) in _SAMPLES.items()])
-"""One row a point of a study that names the measure `forgetting_events`: an entry a sample in each list."""
-OUTCOMES = tuple(_DOCS)
+"""One row a point of a study that names the measure `forgetting_events`; each list has an entry a sample."""
+OUTCOMES = tuple(_OUTCOME)
+"""The columns that a training run gives, without key, config and provenance."""

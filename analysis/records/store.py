@@ -1,4 +1,4 @@
-"""Where results lie: a local folder, or an object store by its URI."""
+"""The store in which results lie: a local folder, or an object store by its URI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainables.point.config import ConfigError
 
 
 def study_root(storage: str, study: str) -> str:
-    """``STORAGE/STUDY`` as every process finds it: a local path is made absolute, any other URI stays as it is."""
+    """``STORAGE/STUDY`` as every process finds it: a local path is made absolute, and any other URI stays as it is."""
     if "://" in storage and not storage.startswith("file://"):
         path, mark, options = storage.partition("?")  # s3://BUCKET/PATH?region=...
         return f"{path.rstrip('/')}/{study}{mark}{options}"

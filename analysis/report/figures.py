@@ -20,7 +20,7 @@ from analysis.statistics.selection import averaged_over, completed, completed_li
 from analysis.words import words
 
 MOST_MARKS = 3000
-"""Runs that are drawn one by one."""
+"""The most runs that are drawn one by one."""
 _DRAWN = (
     *("key", "status", "seed", "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
     *("interpolated", "fit_epoch", "wrong_label_rate", *ERRORS),

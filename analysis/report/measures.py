@@ -48,7 +48,7 @@ def measure_figures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterato
 
 
 def ranked_rows(table: pa.Table) -> list[list[Any]]:
-    """The ranked table: measure, runs, tau, psi and mean sign-error, each with half its interval; none where little was measured."""
+    """Rows of measure, runs, tau, psi and mean sign-error, each score with half its interval; no rows where little was measured."""
     if sum(name.startswith(MEASURE) for name in table.column_names) < FEW:
         return []
     try:
@@ -143,7 +143,7 @@ def _memorised(table: pa.Table, samples: pa.Table) -> InteractiveFigure:
 
 
 def _tiles(group: Group) -> dict[str, Any]:
-    """The images side by side, white between them, and below each its label and score."""
+    """A plot of the images side by side on white, each above its label and score."""
     title, rows, images, _ = group
     height, width = images.shape[1:3]
     margin = max(2, height // 2)
@@ -168,7 +168,7 @@ def _tiles(group: Group) -> dict[str, Any]:
 
 
 def _trace(line: Line, x: str, y: str, *, role: str) -> list[dict[str, Any]]:
-    """The rows of a line as marks, joined for means."""
+    """The rows of a line as marks, which are joined if they are means."""
     trace: dict[str, Any] = {
         "x": line.rows[x].to_pylist(),
         "y": line.rows[y].to_pylist(),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import optuna
 
 _SLICE, _COORDINATE = 220, 90
-"""Least pixels of the width of one of Optuna's slices, and of one of its parallel coordinates."""
+"""The least width in pixels of one of Optuna's slices, and of one of its parallel coordinates."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def searched_cells(source: str, spec: str | None) -> list[SearchedCell]:
 
 
 def ablation_rows(source: str) -> list[list[Any]]:
-    """Cell, variant, seeds, test error and half of its interval, difference to the tuned point and half of its interval, Holm's p; empty
-    for a study without such a comparison."""
+    """Rows of cell, variant, seeds, test error and half of its interval, difference to the tuned point and half of its interval, and
+    Holm's p; no rows for a study without such a comparison."""
     if source.startswith(MLFLOW):
         return []
     try:
@@ -107,7 +107,7 @@ def _chosen(trial: optuna.trial.FrozenTrial) -> list[Any]:
 
 
 def _optuna_figure(study: optuna.Study, title: str, figure: Any) -> OptunaFigure:
-    """Without the template and the size that are for a page of its own; parameters by their last name."""
+    """One of Optuna's figures without the template and size of a page of its own; parameters go by the last part of their names."""
     plain = json.loads(figure.to_json())
     own = ("template", "title", "width", "height")
     layout = {"xaxis": {}, "yaxis": {}} | {name: value for name, value in plain["layout"].items() if name not in own}

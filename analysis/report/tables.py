@@ -1,4 +1,4 @@
-"""The tables of the report, and the facts in a few words: what ran, what it gave, what failed, with what it was made."""
+"""The tables of the report, and its facts in a few words: what ran, what it gave, what failed, and with what it was made."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from analysis.statistics.thresholds import threshold_location
 from analysis.words import words
 
 MOST_ROWS = 1000
-"""Rows of the table of points."""
+"""The most rows of a table."""
 MOST_DATA = 20_000
-"""Records that the page carries for download."""
+"""The most records that the page carries for download."""
 _ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "bits", "key_version")
 
 
 def facts(table: pa.Table) -> list[tuple[str, str]]:
-    """What ran, in a few numbers: (name, value)."""
+    """The study in a few facts, (name, value): what ran, what varied, how long it took."""
     facts = [("Points", f"{table.num_rows:,} ({outcomes(table)})")]
     varied = [f"{words(name).replace('$', '')}: {_values(table[name])}" for name in varying_fields(table)]
     if varied:
@@ -48,7 +48,7 @@ def facts(table: pa.Table) -> list[tuple[str, str]]:
 
 
 def origin(table: pa.Table) -> list[tuple[str, str]]:
-    """What the results were made with: every value of each provenance column."""
+    """The provenance of the results: every value of each of its columns."""
     origin = []
     for name in _ORIGIN:
         values = sorted(str(value) for value in table[name].unique().drop_null().to_pylist())
@@ -58,6 +58,7 @@ def origin(table: pa.Table) -> list[tuple[str, str]]:
 
 
 def gap_part(table: pa.Table) -> dict[str, Any] | None:
+    """The means behind the main figure, or None without a completed record."""
     try:
         cells = gap_table(table)
     except NothingToShow:
@@ -76,6 +77,7 @@ def gap_part(table: pa.Table) -> dict[str, Any] | None:
 
 
 def threshold_part(table: pa.Table) -> dict[str, Any] | None:
+    """The interpolation threshold of each line, or None without a completed record."""
     try:
         located = threshold_location(table)
     except NothingToShow:
@@ -92,6 +94,7 @@ def threshold_part(table: pa.Table) -> dict[str, Any] | None:
 
 
 def ranked_part(table: pa.Table) -> dict[str, Any] | None:
+    """The measures by how well they predict the gap, or None where few were computed."""
     half = "\N{PLUS-MINUS SIGN} 95 %"
     caption = (
         "By granulated psi over the runs that reached their train target; the oracle is the gap itself, random is noise. Sign-error: mean "
@@ -103,6 +106,7 @@ def ranked_part(table: pa.Table) -> dict[str, Any] | None:
 
 
 def ablation_part(source: str) -> dict[str, Any] | None:
+    """The comparison at the end of a search, or None for a study without one."""
     rows = ablation_rows(source)
     half = "\N{PLUS-MINUS SIGN} 95 %"
     caption = "On seeds that the search never saw; differences to the tuned point are paired over seeds, p after Holm's correction."
@@ -111,6 +115,7 @@ def ablation_part(source: str) -> dict[str, Any] | None:
 
 
 def best_part(cell: SearchedCell) -> dict[str, Any]:
+    """The best suggestions of one cell of a search."""
     return _part("", "", ["trial", *cell.objectives, "suggestion"], cell.best)
 
 
@@ -127,6 +132,7 @@ def problems_part(table: pa.Table) -> dict[str, Any] | None:
 
 
 def points_part(table: pa.Table) -> dict[str, Any]:
+    """The points one by one, with what varied and what came out."""
     names = ["key", "status", *varying_fields(table), "seed", *(name for name in OUTCOMES if table[name].null_count < table.num_rows)]
     rows = [list(row.values()) for row in table.select(names).slice(0, MOST_ROWS).to_pylist()]
     caption = "" if table.num_rows <= MOST_ROWS else f"The first {MOST_ROWS:,} of {table.num_rows:,}; `gaplab export` writes them all."

@@ -55,7 +55,7 @@ class InteractiveFigure:
 def plot(
     traces: list[dict[str, Any]], x: str, y: str, *, across: dict[str, Any] | None = None, up: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A plot with titled axes, and what else is to be said of them: ``across`` of the horizontal one, ``up`` of the vertical one."""
+    """A plot with titled axes; ``across`` has further settings of the horizontal axis, ``up`` of the vertical one."""
     titles = [{"title": {"text": escape(title.replace("$", ""))}} for title in (x, y)]
     return {"data": traces, "layout": {"xaxis": titles[0] | (across or {}), "yaxis": titles[1] | (up or {})}}
 
@@ -82,7 +82,7 @@ def _error_axis(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def mean_traces(line: Line, x: str, y: str, *, fit: bool = True, markers: bool = True) -> Iterator[dict[str, Any]]:
-    """Bands and means of a line; seeds that fit and those that did not apart."""
+    """The bands and means of a line; seeds that fit and seeds that did not are separate traces."""
     rows = line.rows.sort_by(x)
     if not fit:
         yield from _mean_trace(line, rows, x, y, markers=markers)
@@ -133,7 +133,7 @@ def _mean_text(row: dict[str, Any], line: Line, x: str, y: str) -> str:
 
 
 def run_traces(marks: pa.Table, lines: Sequence[Line], x: str, y: str, *, size: int = 4) -> list[dict[str, Any]]:
-    """One mark a run; hovering over it tells its key and what it was."""
+    """One mark a run; hovering over it shows its key and settings."""
     traces = []
     named = [name for name in (*varying_fields(marks), "seed") if name in marks.column_names]
     for line in lines:
@@ -158,7 +158,7 @@ def run_traces(marks: pa.Table, lines: Sequence[Line], x: str, y: str, *, size: 
 
 
 def _run_text(row: dict[str, Any], named: Sequence[str]) -> str:
-    """What hovering over a run shows; plotly.js reads it as HTML."""
+    """The text that hovering over a run shows; plotly.js reads it as HTML."""
     settings = "<br>".join(escape(f"{name} {_number(row[name])}") for name in named)
     errors = ", ".join(f"{_plain(name)} {_number(row[name])}" for name in ERRORS)
     fit = f"{'reached' if row['interpolated'] else 'did not reach'} the train target"
@@ -166,6 +166,7 @@ def _run_text(row: dict[str, Any], named: Sequence[str]) -> str:
 
 
 def reference(x: list[Any], y: list[Any], name: str) -> dict[str, Any]:
+    """A dotted line to compare with, which belongs to no line of the legend."""
     return {"x": x, "y": y, "name": name, "mode": "lines", "line": {"dash": "dot"}, "meta": {"role": "reference"}}
 
 

@@ -20,7 +20,7 @@ from analysis.reproduction.claims import Claims, NumberClaim, OrderClaim
 from analysis.statistics.aggregate import over_seeds
 
 HEADS = ("", "published", "measured", "difference", "tolerance", "seeds", "verdict")
-"""What the cells of a checked claim are called."""
+"""The headings of the cells of a checked claim."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def check_order(records: pa.Table, claim: OrderClaim) -> CheckedClaim:
 
 
 def _decimals(value: float, sign: str = "") -> str:
-    """Four decimals, or two digits of what they would show as 0."""
+    """The value with four decimals, or with two digits where four decimals would show 0."""
     return f"{value:{sign}.2g}" if 1e-15 < abs(value) < 1e-4 else f"{value:{sign}.4f}"
 
 
@@ -105,7 +105,7 @@ def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Tabl
 
 
 def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
-    """Mean, and half the width of its interval if there are two values or more."""
+    """The mean, and half the width of its interval if there are two values or more."""
     row = over_seeds(chosen, [], [column]).to_pylist()[0]
     high = row[f"{column}.high"]
     mean = float(np.asarray(row[column]))

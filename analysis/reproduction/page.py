@@ -1,4 +1,4 @@
-"""Measured beside published as a page in Markdown."""
+"""The comparison of measured with published as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def combined_page(pages: Sequence[str], head: str) -> str:
 
 
 def _provenance(records: pa.Table) -> str:
-    """On what, when and with what the records were made, and what became of points that have no result."""
+    """A sentence on how many points were run, how they ended, and on what, when and with what the records were made."""
     if not records.num_rows:
         return "No point of it was run."
     first, last = (pc.min_max(records["finished"]).as_py()[end].date().isoformat() for end in ("min", "max"))
@@ -49,6 +49,6 @@ def _provenance(records: pa.Table) -> str:
 
 
 def _each(records: pa.Table, column: str, missing: str | None = None) -> list[str]:
-    """The distinct values; for null the word `missing`, if there is one."""
+    """The distinct values of a column; null is replaced by the word `missing`, if there is one."""
     values = {missing if value is None else value for value in records[column].unique().to_pylist()}
     return sorted(value for value in values if value is not None)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+"""Draws of the bootstrap."""
 LARGEST = 1000
 """Larger groups get the limit of their bootstrap distribution, the normal one: bounded errors have converged to it long before."""
 _AT_ONCE = 1_000_000
-"""Most resampled means that a thread holds at one time."""
+"""The most resampled means that a thread holds at one time."""
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +65,7 @@ def _expanded_percentile(samples: Floats, level: float) -> tuple[Floats, Floats]
 
 @lru_cache(maxsize=8)
 def _resampling_weights(size: int) -> Floats:
-    """Shape (size, RESAMPLES): how often each of ``size`` values is drawn, over ``size``. The same draws serve every group of that size."""
+    """How often each of ``size`` values is drawn, over ``size``; shape (size, RESAMPLES). The same draws serve every group of that size."""
     drawn = np.random.default_rng(size).integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
     weights: Floats = np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size).T / size
     return weights

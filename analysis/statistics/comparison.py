@@ -87,7 +87,7 @@ def _two(values: Sequence[Any], against: Any) -> Iterator[tuple[Any, Any]]:
 def _compared(
     runs: pa.Table, setting: str, value: str, a: Any, b: Any, cell_fields: Sequence[str], level: float
 ) -> Iterator[dict[str, Any]]:
-    """One row a cell."""
+    """The compared values ``a`` and ``b`` in each cell, one row a cell."""
     seeds = [name for name in SEEDS if name in runs.column_names and name != setting]
     sides = [_by_pairing(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value) for one in (a, b)]
     cells: dict[tuple[Any, ...], list[tuple[float, float, bool]]] = {}
@@ -102,7 +102,7 @@ def _compared(
 
 
 def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
-    """Value and fit of each run, by the fields that pair it."""
+    """The value of each run and whether it fit, by the fields that pair it with another run."""
     columns = (runs[name].to_pylist() for name in (*pairing, value, "interpolated"))
     return {tuple(where): (number, bool(fit)) for *where, number, fit in zip(*columns, strict=True)}
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 
 Moment = Literal["fit", "best_validation"]
-_SAID = {
+_IN_WORDS = {
     "fit": "at the first epoch that fit, or at the end of runs that did not",
     "best_validation": "at the epoch of lowest validation error",
 }
@@ -45,7 +45,7 @@ def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
     if "generalization_gap" in table.column_names:
         gap = pc.subtract(joined["test_error"], joined["train_error"])
         joined = joined.set_column(joined.column_names.index("generalization_gap"), "generalization_gap", gap)
-    return joined.select(table.column_names).replace_schema_metadata({_METADATA: _SAID[moment].encode()})
+    return joined.select(table.column_names).replace_schema_metadata({_METADATA: _IN_WORDS[moment].encode()})
 
 
 def needed_of_curves(table: pa.Table, moment: Moment) -> list[str]:
@@ -55,7 +55,7 @@ def needed_of_curves(table: pa.Table, moment: Moment) -> list[str]:
 
 
 def moment_of(table: pa.Table) -> str:
-    """When the values of these records were taken, in words; empty for the end of the run."""
+    """The words that say when the values of these records were taken; empty for the end of the run."""
     taken: bytes = (table.schema.metadata or {}).get(_METADATA, b"")
     return taken.decode()
 

@@ -17,7 +17,7 @@ _EFFICIENT = 1.345
 _FIRST_DELTA = 1e-3
 """The loss's width in the first fit, whose residuals say how large a deviation is (Hoffmann et al. 2022 use it throughout)."""
 _STEPS = 300
-"""Most steps of a fit."""
+"""The most steps of a fit."""
 
 
 def fit(logs: Floats, observed: Floats) -> tuple[Floats, float]:
@@ -48,7 +48,7 @@ def resampled_fits(logs: Floats, values: Floats, cell: NDArray[np.int64], best: 
 
 
 def natural(constants: Floats) -> Floats:
-    """Logarithms of offset and scales as numbers, exponents as they are; over the last axis."""
+    """The constants along the last axis with offset and scales themselves instead of their logarithms; exponents stay."""
     natural = constants.copy()
     natural[..., 0] = np.exp(constants[..., 0])
     natural[..., 1::2] = np.exp(constants[..., 1::2])
@@ -76,7 +76,7 @@ def _minimise(logs: Floats, observed: Floats, constants: Floats, width: float) -
         logs: log sizes, shape (fits, sizes, cells).
         observed: log values, shape (fits, cells) or (cells,).
         constants: where each fit starts, shape (fits, constants).
-        width: of Huber's loss.
+        width: the width of Huber's loss.
 
     Returns:
         The constants, and the loss of each fit.
@@ -113,7 +113,8 @@ def _huber(residuals: Floats, width: float) -> Floats:
 
 
 def _starts(logs: Floats, observed: Floats) -> Floats:
-    """Several exponents and offsets, each with the largest value on every term at its smallest size; shape (starts, constants)."""
+    """Constants to start from, shape (starts, constants): several exponents and offsets, with scales that give every term the largest
+    value at its smallest size."""
     starts = []
     for offset in (observed.min() - 0.1, observed.min() - 3):
         for exponent in (0.2, 0.5, 1.0, 2.0):

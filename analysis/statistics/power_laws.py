@@ -72,7 +72,7 @@ class PowerLaw:
 
 
 def fit_power_law(table: pa.Table, *, value: str = "test_error", sizes: Sequence[str] = ("parameters",), resamples: int = 1000) -> PowerLaw:
-    """Fit E + A/N^alpha (+ B/D^beta) to the means over seeds.
+    """Fit the law E + A/N^alpha (+ B/D^beta) to the means over seeds.
 
     The residuals are logarithms of observed over predicted means, under Huber's loss: first with a width of 0.001
     (Hoffmann et al. 2022, approach 3), then with 1.345 times the deviation (MAD) that these residuals show. The intervals are
@@ -120,7 +120,7 @@ def power_law_table(
     by: Sequence[str] | None = None,
     resamples: int = 1000,
 ) -> pa.Table:
-    """One power law a line: its constants with their intervals, or why there is none.
+    """The power law of each line: its constants with their intervals, or why there is none.
 
     Args:
         table: records.

@@ -32,16 +32,22 @@ class Pairs:
     environment: Integers
 
     def within(self, usable: NDArray[np.bool_]) -> Pairs:
-        """The pairs of usable runs. Numbers of groups and environments stay."""
+        """The pairs of usable runs; the numbers of groups and environments stay as they are."""
         kept = usable[self.first] & usable[self.second]
         return Pairs(*(part[kept] for part in (self.first, self.second, self.axis, self.group, self.environment)))
 
 
 @dataclass(frozen=True, eq=False)
 class RankedRuns:
-    """gap (n,); settings (n, axes) as codes; weights (RESAMPLES, n): how often the bootstrap drew each run.
+    """The n runs that are ranked.
 
-    `any_pairs` (2, m): unordered pairs of runs whose gaps differ, whatever else does.
+    Attributes:
+        gap: shape (n,).
+        axes: the hyperparameters.
+        settings: the value of each of them as a code, shape (n, axes).
+        pairs: those that differ in one hyperparameter.
+        any_pairs: shape (2, m), unordered pairs of runs whose gaps differ, whatever else does.
+        weights: how often each draw of the bootstrap took each run, shape (RESAMPLES, n).
     """
 
     gap: Floats
@@ -78,7 +84,7 @@ def scores(name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_e
 
 
 def kendall_tau(measure: Floats, gap: Floats) -> float:
-    """Kendall's tau-b, as SciPy has it; 0 for a measure that is the same for all runs: it orders nothing. NaN for fewer than two runs.
+    """Kendall's tau-b, as SciPy has it. A measure that is the same for all runs orders nothing and has 0; fewer than two runs have NaN.
 
     >>> round(kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.3, 0.2])), 3)
     0.333
@@ -91,7 +97,7 @@ def kendall_tau(measure: Floats, gap: Floats) -> float:
 
 
 def drawn_taus(value: Floats, gap: Floats, weights: Floats) -> Floats:
-    """tau-b of each draw, for many draws as matrix products; a run that was drawn twice ties with itself and drops out."""
+    """Kendall's tau-b of each draw, for many draws as matrix products; a run that was drawn twice ties with itself and drops out."""
     agree, differ, gaps = np.zeros((3, len(weights)))
     for rows in np.array_split(np.arange(len(gap)), max(1, len(gap) // 500)):
         signs = np.sign(value[rows, None] - value)
@@ -149,7 +155,7 @@ def hoeffding_weight(difference: Floats, test_size: int) -> Floats:
 
 
 def _information(value: Floats, runs: RankedRuns, usable: NDArray[np.bool_]) -> list[float]:
-    """min over sets U of at most two hyperparameters of I(V_mu, V_g | U) / H(V_g | U), then that of each draw at the same set.
+    """The smallest I(V_mu, V_g | U) / H(V_g | U) over sets U of at most two hyperparameters, then that of each draw at the same set.
 
     V are the signs of the differences over ordered pairs of runs, U the values that both runs of a pair have. Source: Jiang et al. 2020.
     The plug-in estimate is biased upwards where cells hold few pairs: compare with the random measure. Equal gaps are left out,
@@ -171,7 +177,7 @@ def _information(value: Floats, runs: RankedRuns, usable: NDArray[np.bool_]) -> 
 
 
 def _normalised_information(cells: Integers, settings: int, outcome: Integers, weight: Floats) -> float:
-    """I(V_mu, V_g | cell) / H(V_g | cell) over the given pairs and their reverses; NaN where the cell alone tells V_g.
+    """The ratio I(V_mu, V_g | cell) / H(V_g | cell) over the given pairs and their reverses; NaN where the cell alone determines V_g.
 
     A cell is (setting of the first run) * settings + (setting of the second).
     """
@@ -185,7 +191,7 @@ def _normalised_information(cells: Integers, settings: int, outcome: Integers, w
 
 
 def _weightings(runs: RankedRuns) -> list[Floats]:
-    """All runs once, then the draws of the bootstrap."""
+    """The weights of all runs once, then those of each draw of the bootstrap."""
     return [np.ones(len(runs.gap)), *runs.weights]
 
 

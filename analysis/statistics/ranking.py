@@ -31,7 +31,7 @@ from analysis.statistics.selection import completed
 
 GAP = "generalization_gap"
 _MOST_PAIRS = 30_000
-"""Most pairs of runs that the information is estimated from; more are thinned out at random."""
+"""The most pairs of runs that the information is estimated from; more are thinned out at random."""
 
 
 def rank_measures(
@@ -42,7 +42,9 @@ def rank_measures(
     minimum_effective_size: float = 12.0,
     seed: int = 0,
 ) -> pa.Table:
-    """One row a measure, largest psi first, with ``oracle`` (the gap itself) as the ceiling and ``random`` (Gaussian noise) as the floor.
+    """The scores of every measure, one row each, largest psi first.
+
+    Two rows bound the others: ``oracle`` (the gap itself) is the ceiling, ``random`` (Gaussian noise) the floor.
 
     Args:
         table: records with ``measure.*`` columns.
@@ -51,7 +53,7 @@ def rank_measures(
         hyperparameters: columns that were varied on purpose; by default `varied` ones.
         minimum_effective_size: environments with fewer effective pairs do not count. Two settings with k seeds each have k^2 pairs
             at most: the 12 of Dziugaite et al. 2020 needs 4 seeds.
-        seed: of the random measure and the bootstrap.
+        seed: seeds the random measure and the bootstrap.
 
     Returns:
         ``measure`` (without prefix); ``points``, the runs for which it is finite; ``tau`` and ``psi`` in [-1, 1], 0 for no relation;
@@ -157,7 +159,7 @@ def _test_images(table: pa.Table) -> int:
 
 
 def _codes(column: pa.ChunkedArray) -> Integers:
-    """Values as numbers from 0; null is a value."""
+    """The values of a column as numbers from 0; null is a value."""
     indices = column.combine_chunks().dictionary_encode(null_encoding="encode").indices
     codes: Integers = indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes

@@ -1,4 +1,4 @@
-"""Which records count, what tells their lines apart, and the rows that agree in some columns."""
+"""The selection of records: which count, what tells their lines apart, and which agree in some columns."""
 
 from __future__ import annotations
 
@@ -74,18 +74,18 @@ def _varies(column: pa.ChunkedArray) -> bool:
     return bool(ends["min"] != ends["max"] or 0 < column.null_count < len(column))
 
 
-def averaged_over(runs: pa.Table, told_apart: Sequence[str]) -> list[str]:
-    """The config fields that differ between runs which agree in ``told_apart``: what a mean over such runs averages over.
+def averaged_over(runs: pa.Table, by: Sequence[str]) -> list[str]:
+    """The config fields that differ between runs which agree in ``by``: what a mean over such runs averages over.
 
     Seeds are not counted, nor the ratio aimed at.
     """
-    apart = [name for name in dict.fromkeys(told_apart) if name in runs.column_names]
+    apart = [name for name in dict.fromkeys(by) if name in runs.column_names]
     cells = runs.group_by(apart).aggregate([]).num_rows
     return [name for name in varying_fields(runs) if name not in apart and runs.group_by([*apart, name]).aggregate([]).num_rows > cells]
 
 
 def groups(table: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-    """Each combination of the values in ``by``, in ascending order, with its rows; the whole table for no columns."""
+    """Each combination of the values in ``by``, in ascending order, with its rows; one group of all rows without a column."""
     if not by:
         yield {}, table
         return
@@ -94,10 +94,11 @@ def groups(table: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, Any],
 
 
 def agreeing(by: Sequence[str], values: Sequence[Any]) -> pc.Expression:
+    """The condition that rows have these values in the columns ``by``; null agrees with None."""
     tests = [pc.field(name).is_null() if value is None else pc.field(name) == value for name, value in zip(by, values, strict=True)]
     return reduce(and_, tests)
 
 
 def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The rows in ascending order of these columns, nulls last; as they are for none."""
+    """The rows in ascending order of these columns, nulls last; they stay as they are without a column."""
     return table.sort_by([(name, "ascending") for name in names]) if names else table

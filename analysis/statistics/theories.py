@@ -169,7 +169,7 @@ def memorisation_table(table: pa.Table, samples: pa.Table) -> pa.Table:
 
 
 def _groups(table: pa.Table, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
-    """Rows that agree in some columns, in the order of these."""
+    """The groups of rows that agree in some columns, in the order of these columns."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         groups[tuple(row[name] for name in by)].append(row)

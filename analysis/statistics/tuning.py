@@ -1,4 +1,4 @@
-"""What a search says: do the regularizers matter, which, and where.
+"""The tables of a search: do the regularizers matter, which, and where?
 
 Optuna's trials lie in the study's journal, the comparison on fresh seeds in its records; ``tuning.json`` says which record
 belongs to which variant.
@@ -29,7 +29,7 @@ TUNED, UNTUNED = "tuned", "untuned"
 Evaluator = Literal["ped_anova", "fanova"]
 _ORDER = "order in tuning.json"
 BASELINE = "a random number"
-"""The parameter that cannot matter, beside those of a search."""
+"""The name of a parameter that cannot matter, beside those of a search."""
 
 
 def compared_runs(source: str) -> pa.Table:
@@ -128,7 +128,7 @@ def importance_table(
             ``"fanova"`` (Hutter et al. 2014: shares of variance, by a random forest; parameters of every trial only).
         objective: the index of the one that is explained.
         repeats: random baselines, at least 2.
-        seed: of these and of the forest.
+        seed: seeds the baselines and the forest.
 
     Returns:
         ``parameter``, ``importance`` (a share of 1; its mean over the repeats) and ``chance`` (the 95 % quantile of the
@@ -167,7 +167,7 @@ def _evaluator(name: Evaluator, seed: int) -> Any:
 def _importances(
     study: optuna.Study, trials: Sequence[optuna.trial.FrozenTrial], noise: np.ndarray, evaluator: Any, objective: int
 ) -> dict[str, float]:
-    """Of every parameter, and of the random numbers (columns, trials) beside them."""
+    """The importance of every parameter, and of the random numbers (columns, trials) beside them."""
     import optuna
 
     names = [f"{BASELINE} {column}" for column in range(len(noise))]
@@ -187,6 +187,7 @@ def _importances(
 
 
 def target_of(objective: int) -> Callable[[optuna.trial.FrozenTrial], float]:
+    """The function that takes one objective of a trial, as Optuna's importances and figures want it."""
     return lambda trial: trial.values[objective]
 
 

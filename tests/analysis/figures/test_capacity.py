@@ -1,4 +1,4 @@
-"""The main picture shows what the records say, whatever they are."""
+"""The main figure shows what the records say, whatever they are."""
 
 from __future__ import annotations
 

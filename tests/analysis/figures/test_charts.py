@@ -1,4 +1,4 @@
-"""The field's other pictures: what they draw equals what the records and curves say; what cannot be drawn is a sentence."""
+"""The field's other figures: what they draw equals what the records and curves say; what cannot be drawn is a sentence."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_sample_of_many_runs_is_named_as_one():
     assert "5,000 runs, spread evenly over 5,001" in analysis.train_vs_test(rows).get_supxlabel()
 
 
-PICTURES = {
+FIGURES = {
     "gap": lambda rows: analysis.gap_vs_capacity(records(rows)),
     "learning curves": lambda rows: analysis.learning_curves(records(rows), curves_of(rows)),
     "early stopping": lambda rows: analysis.early_stopping(records(rows), curves_of(rows)),
@@ -154,7 +154,7 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
 @pytest.mark.parametrize(
     "rows",
     [
@@ -165,20 +165,20 @@ PICTURES = {
     ],
     ids=["one run", "one capacity", "some diverged", "300 levels"],
 )
-def test_every_picture_draws_what_there_is(picture, rows):
-    picture(rows).draw_without_rendering()
+def test_every_figure_draws_what_there_is(figure, rows):
+    figure(rows).draw_without_rendering()
 
 
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+@pytest.mark.parametrize("figure", FIGURES.values(), ids=FIGURES)
 @pytest.mark.parametrize(
     "rows", [[], [record(status="diverged", epochs=1)], [record(status="failed", epochs=0)]], ids=["empty", "diverged", "failed"]
 )
-def test_nothing_to_show_is_a_sentence(picture, rows):
+def test_nothing_to_show_is_a_sentence(figure, rows):
     with pytest.raises(analysis.NothingToShow, match=r"no record(s yet| is completed)"):
-        picture(rows)
+        figure(rows)
 
 
-def test_pictures_of_what_was_not_measured_are_sentences(study):
+def test_figures_of_what_was_not_measured_are_sentences(study):
     rows = [record(**{"corruption.level": level}, fit_epoch=None, interpolated=False) for level in (0.0, 0.5)]
     with pytest.raises(analysis.NothingToShow, match="no time to fit"):
         analysis.time_to_fit(records(rows))
@@ -231,6 +231,6 @@ def test_panels_and_single_runs():
     assert "Averaged over different weight decay." in averaged.get_supxlabel()
 
 
-def test_filters_keep_what_a_picture_needs(study):
+def test_filters_keep_what_a_figure_needs(study):
     table = records(study).filter(pc.field("corruption.level") == 0.5)
     analysis.gap_vs_capacity(table, by=[]).draw_without_rendering()

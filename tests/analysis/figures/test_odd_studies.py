@@ -1,4 +1,4 @@
-"""The command line at studies that are odd: a picture, or one sentence and exit code 2; never a traceback."""
+"""The command line at studies that are odd: a figure, or one sentence and exit code 2; never a traceback."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ STUDIES: dict[str, list[dict[str, Any]]] = {
     "one run": gap_study(capacities=(1,), levels=(0.0,), seeds=1),
     "one seed": gap_study(seeds=1),
     "all diverged": [record(seed=seed, **LOST) for seed in range(3)],
-    "some NaN": [row | (NOTHING if place % 2 else {}) for place, row in enumerate(gap_study())],
+    "some NaN": [row | (NOTHING if index % 2 else {}) for index, row in enumerate(gap_study())],
     "all NaN": [row | NOTHING for row in gap_study()],
     "one capacity": gap_study(capacities=(10,)),
 }
 STATES = {"empty": "there are no records yet", "all diverged": "no record is completed (3 diverged)"}
-"""What is said of some studies, whatever picture is asked for; of samples, that there are none."""
+"""What is said of some studies, whatever figure is asked for; of samples, that there are none."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_picture_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
+def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
     source = str(write_study(STUDIES[study]))
     drawn = []
     for kind in Picture:
@@ -99,12 +99,12 @@ def test_many_comparisons_are_printed_in_part(write_study: Callable[..., Path], 
 
 
 @pytest.mark.parametrize("moment", ["fit", "best_validation"])
-def test_the_moment_is_named_on_the_picture(moment: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
+def test_the_moment_is_named_on_the_figure(moment: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
     source = write_study(gap_study())
     for path in (source / "curves").iterdir():
         table = pq.read_table(path)
-        place = table.column_names.index("validation_error")
-        pq.write_table(table.set_column(place, "validation_error", table["test_error"]), path)
+        index = table.column_names.index("validation_error")
+        pq.write_table(table.set_column(index, "validation_error", table["test_error"]), path)
     said = {"fit": "at the first epoch that fit", "best_validation": "at the epoch of lowest validation error"}[moment]
     assert gaplab("plot", str(source), "--at", moment, "--output", "gap")[0] == 0
     assert gaplab("report", str(source), "--at", moment, "--output", "page.html")[0] == 0
@@ -125,8 +125,8 @@ def test_cut_and_half_written_files(write_study: Callable[..., Path], gaplab: Ca
         path = source / kind / "part-1.parquet"
         path.write_bytes(path.read_bytes()[:-100])
         (source / kind / ".part-9.parquet.tmp").write_bytes(b"PAR1")
-    for picture in (Picture.GAP, Picture.LEARNING):
-        code, said = gaplab("plot", str(source), "--kind", picture, "--output", "cut")
+    for figure in (Picture.GAP, Picture.LEARNING):
+        code, said = gaplab("plot", str(source), "--kind", figure, "--output", "cut")
         assert code == 0
         assert "part-1.parquet is no complete Parquet file and was skipped" in said
         assert "part-9" not in said

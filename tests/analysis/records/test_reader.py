@@ -60,8 +60,8 @@ def test_a_flipped_bit_is_found_by_the_checksum(write_study, monkeypatch, small)
         table = pq.read_table(path)
         pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
         raw = bytearray(path.read_bytes())
-        place = raw.index(np.array(table["test_error"][:3]).tobytes())
-        raw[place + 7] ^= 1
+        index = raw.index(np.array(table["test_error"][:3]).tobytes())
+        raw[index + 7] ^= 1
         path.write_bytes(raw)
         assert pq.read_table(path)["test_error"] != table["test_error"], "a reader that does not check"
         with pytest.warns(UserWarning, match=r"part-0\.parquet is (damaged|no complete Parquet file) and was skipped"):
@@ -378,8 +378,8 @@ def test_files_of_an_older_version_and_of_other_types_are_read(write_study):
     folder = write_study(rows, fragments=3)
     whole = [pq.read_table(folder / "records" / f"part-{part}.parquet") for part in range(3)]
     pq.write_table(whole[0].drop_columns(["fit_epoch"]), folder / "records" / "part-0.parquet")
-    place = whole[1].column_names.index("seconds")
-    pq.write_table(whole[1].set_column(place, "seconds", pa.array([1] * whole[1].num_rows)), folder / "records" / "part-1.parquet")
+    index = whole[1].column_names.index("seconds")
+    pq.write_table(whole[1].set_column(index, "seconds", pa.array([1] * whole[1].num_rows)), folder / "records" / "part-1.parquet")
     pq.write_table(whole[2].append_column("model.forgotten", whole[2]["seed"]), folder / "records" / "part-2.parquet")
     table = analysis.load(str(folder))
     assert table.schema.equals(RECORDS)

@@ -61,7 +61,7 @@ def figures_of(html):
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', html, re.S)[1])
 
 
-def test_the_pictures_hold_the_means_of_the_records(html, study):
+def test_the_figures_hold_the_means_of_the_records(html, study):
     figures = figures_of(html)
     assert set(figures) == {"gap", "map", "error", "time", "scatter", "learning", "memorisation", "counts"}
     cells = analysis.gap_table(analysis.load(str(study)))
@@ -187,10 +187,10 @@ def wait(condition, seconds=20):
 
 def test_the_charts_draw(opened, html):
     for name, figure in figures_of(html).items():
-        for place, plot in enumerate(figure["plots"]):
-            box = f"document.getElementById('plot-{name}-{place}')"
+        for index, plot in enumerate(figure["plots"]):
+            box = f"document.getElementById('plot-{name}-{index}')"
             drawn = opened.execute_script(f"return {box}.querySelectorAll('.scatterlayer .trace, .heatmaplayer .hm').length")
-            assert drawn == len(plot["data"]), (name, place)
+            assert drawn == len(plot["data"]), (name, index)
             assert opened.execute_script(f"return {box}.querySelector('.main-svg').getBoundingClientRect().height") > 200
 
 
@@ -210,17 +210,17 @@ def test_hovering_shows_the_point_and_its_key(opened, html):
 
 
 def test_a_click_on_the_legend_filters_every_panel(opened):
-    def shown(place):
-        return opened.execute_script(f"return document.getElementById('plot-gap-{place}').querySelectorAll('.scatterlayer .trace').length")
+    def shown(index):
+        return opened.execute_script(f"return document.getElementById('plot-gap-{index}').querySelectorAll('.scatterlayer .trace').length")
 
-    before = [shown(place) for place in range(3)]
+    before = [shown(index) for index in range(3)]
     button = opened.find_elements("css selector", "#legend-gap button")[1]
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
-    assert all(shown(place) < count for place, count in enumerate(before))
+    assert all(shown(index) < count for index, count in enumerate(before))
     button.click()
-    assert [shown(place) for place in range(3)] == before
+    assert [shown(index) for index in range(3)] == before
 
 
 def test_a_table_is_sorted_by_a_click(opened):

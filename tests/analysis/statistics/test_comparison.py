@@ -56,7 +56,7 @@ def test_holm_is_the_closed_test_of_bonferroni():
     """By definition: a hypothesis falls at level x when every subset that holds it has a p-value of at most x/size."""
     p = np.random.default_rng(1).uniform(size=6) ** 2
     subsets = [subset for size in range(1, 7) for subset in combinations(range(6), size)]
-    expected = [max(min(1, len(subset) * p[list(subset)].min()) for subset in subsets if place in subset) for place in range(6)]
+    expected = [max(min(1, len(subset) * p[list(subset)].min()) for subset in subsets if index in subset) for index in range(6)]
     np.testing.assert_allclose(holm(p), expected)
 
 

@@ -1,4 +1,4 @@
-"""Rademacher complexity, stability and memorisation scores of made-up points whose answers are known, and their pictures."""
+"""Rademacher complexity, stability and memorisation scores of made-up points whose answers are known, and their figures."""
 
 from __future__ import annotations
 
@@ -135,10 +135,10 @@ def test_most_memorised_images_are_the_data_sets_own(tmp_path: Path) -> None:
     table = analysis.load(source)
     sampled = analysis.load_samples(source, keys=table["key"])
     (_, rows, images, scores), _ = most_memorised(table, sampled)
-    place = [number for number in range(1797) if number % 5][3]
+    index = [number for number in range(1797) if number % 5][3]
     bundle = load_digits()
-    assert images[0][..., 0].tolist() == np.rint(bundle.images[place] * 255 / 16).astype(int).tolist()
-    assert rows[0]["true_label"] == bundle.target[place]
+    assert images[0][..., 0].tolist() == np.rint(bundle.images[index] * 255 / 16).astype(int).tolist()
+    assert rows[0]["true_label"] == bundle.target[index]
     assert scores.num_rows == TRAIN
     figure = analysis.memorised_images(table, sampled)
     titles = [panel.get_title(loc="center") for part in figure.subfigs for panel in part.axes if panel.images]
@@ -217,8 +217,8 @@ def test_report_shows_theories_and_memorised_images(tmp_path: Path) -> None:
     shown = figures(write(tmp_path / "memorisation", marked, sampled), tmp_path)
     assert "counts" in shown
     assert "stability" not in shown
-    picture, captions = shown["memorised"]["plots"][0]["data"]
-    assert (picture["type"], len(captions["text"])) == ("image", TRAIN)
+    figure, captions = shown["memorised"]["plots"][0]["data"]
+    assert (figure["type"], len(captions["text"])) == ("image", TRAIN)
     stable, changed = stable_points()
     marked = [row | {"measure.forgetting_events": 2.0} for row in stable]
     assert "stability" in figures(write(tmp_path / "stability", marked, changed), tmp_path)

@@ -131,10 +131,10 @@ def test_figures_of_a_search_make_one_page_that_needs_no_network(tmp_path: Path)
 def test_a_front_and_intermediate_values_are_drawn_where_there_are_any() -> None:
     two = optuna.create_study(directions=["minimize", "minimize"])
     two.set_user_attr("objectives", ["validation_error", "parameters"])
-    for place in range(4):
+    for index in range(4):
         trial = two.ask()
         x = trial.suggest_float("x", 0, 1)
-        two.tell(trial, [x, 1 - x + place])
+        two.tell(trial, [x, 1 - x + index])
     assert "Pareto front" in search_figures(two)
     one = searched(trials=3)
     trial = one.ask()
@@ -146,16 +146,16 @@ def test_a_front_and_intermediate_values_are_drawn_where_there_are_any() -> None
         search_figures(optuna.create_study())
 
 
-def test_the_report_of_a_search_has_its_pictures_and_its_comparison(compared: Path) -> None:
+def test_the_report_of_a_search_has_its_figures_and_its_comparison(compared: Path) -> None:
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(compared / "optuna.journal")))
-    for place, cell in enumerate(({"model.width": 8}, {"model.width": 64})):
-        study = optuna.create_study(study_name=f"made up {place}", storage=storage, directions=["minimize"] * (1 + place))
-        study.set_user_attr("objectives", ["validation_error", "parameters"][: 1 + place])
+    for index, cell in enumerate(({"model.width": 8}, {"model.width": 64})):
+        study = optuna.create_study(study_name=f"made up {index}", storage=storage, directions=["minimize"] * (1 + index))
+        study.set_user_attr("objectives", ["validation_error", "parameters"][: 1 + index])
         study.set_user_attr("cell", cell)
-        study.optimize(lambda trial, many=1 + place: [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][:many], 6)
+        study.optimize(lambda trial, many=1 + index: [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][:many], 6)
     html = write_report(str(compared), compared / "report.html").read_text(encoding="utf-8")
     searched = json.loads(re.search(r'<script type="application/json" id="searched">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
-    one, two = ([picture["title"] for picture in cell] for cell in searched)
+    one, two = ([figure["title"] for figure in cell] for cell in searched)
     assert one == ["History of the validation_error", "Importance for the validation_error"] + [
         f"{kind}, validation_error" for kind in ("Parallel coordinates", "Slices")
     ]
