@@ -18,8 +18,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def as_found() -> Iterator[None]:
-    """Warning filters, signal handlers, logging levels, environment and flush-to-zero are afterwards as they were before."""
-    with warnings.catch_warnings(), signals_kept(), levels_kept(), environment_kept(), denormals_kept():
+    """Warning filters, signal handlers, hooks, logging levels, environment and flush-to-zero are afterwards as they were before."""
+    with warnings.catch_warnings(), signals_kept(), hooks_kept(), levels_kept(), environment_kept(), denormals_kept():
         yield
 
 
@@ -68,6 +68,16 @@ def signals_kept() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+@contextmanager
+def hooks_kept() -> Iterator[None]:
+    """What Python calls for exceptions that nobody catches is afterwards as it was before."""
+    before = sys.excepthook, sys.unraisablehook
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = before
+
+
 def stop_on_sigterm() -> None:
     """Take SIGTERM (from Slurm, Kubernetes, `ray job stop`) for Ctrl-C, until `signals_kept` ends."""
     if threading.current_thread() is threading.main_thread():
@@ -98,7 +108,7 @@ def levels_kept() -> Iterator[None]:
         for name, level in before.items():
             if now[name].level != level:
                 now[name].setLevel(level)
-        if "mlflow" in now.keys() - before.keys():  # imported meanwhile, with the level that the mirror has put into the environment
+        if "mlflow" in now.keys() - before.keys():  # imported meanwhile; the mirror has made it quiet
             now["mlflow"].setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "INFO").upper())
 
 

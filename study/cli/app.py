@@ -16,6 +16,7 @@ import typer
 from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
 from study.cli import simulate as cli_simulate
+from study.guest import hooks_kept
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,9 +42,8 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite datab
 
 def main() -> None:
     """The entry point: runs `app` and turns the user's errors into sentences."""
-    hook = sys.unraisablehook
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), hooks_kept():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             sys.unraisablehook = _interrupt_again
             app()
@@ -55,8 +55,6 @@ def main() -> None:
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
-    finally:
-        sys.unraisablehook = hook
 
 
 def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:

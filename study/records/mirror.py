@@ -6,6 +6,7 @@ again (`gaplab sync`). A point has one run, found by its key tag; one that is in
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default of 7 keeps a caller for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a point
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # a new database would be announced on the terminal
 }
 _LONGEST_WAIT = 30.0
 _LONGEST_TEXT = 5000
@@ -130,9 +130,12 @@ class Mirror:
         """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
         if self._client:
             return self._client
-        os.environ.update(_brief())  # for good: threads share it; `study.run` and `study.sync` put it back
+        os.environ.update(_brief())  # for good: threads share it; `study.run` and `study.sync` put it back, and the level too
         from mlflow import MlflowClient
 
+        logger = logging.getLogger("mlflow")
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logger.setLevel(max(logger.level, logging.WARNING))  # a new database would be announced on the terminal
         client = MlflowClient(self.tracking_uri)
         experiment = client.get_experiment_by_name(self._study)
         if experiment is None:
