@@ -5,7 +5,9 @@
 >>> len(spec.assignments())
 2
 
-``study.run(spec, storage="results")`` says the same as ``gaplab run``.
+``study.run(spec, storage="results")`` says the same as ``gaplab run``. On its way every stage takes the frozen product of the one
+before: the spec (`study.spec`), its plan (`study.plan`), the run (`study.launch`, which trains, searches with `study.search`, and
+writes `study.records`), the mirror and the report.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import importlib
 from typing import Any
 
 __all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
-_HOMES = dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading") | dict.fromkeys(
-    ("run", "sync", "Progress", "Summary"), "launch.run"
-)
+_HOMES = {
+    **dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading"),
+    **dict.fromkeys(("run", "sync", "Summary"), "launch.run"),
+    "Progress": "launch.progress",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from trainables.data import image_files
@@ -16,6 +16,14 @@ from trainables.point.config import WIDEST, ConfigError, Corruption, Data, Image
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A resolved point with its key, both computed once."""
+
+    key: str
+    config: TrialConfig
 
 
 def resolve(point: TrialConfig) -> TrialConfig:

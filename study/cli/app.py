@@ -1,9 +1,10 @@
-"""The command line: ``gaplab``. A user's mistake is one sentence and exit code 2; Ctrl-C is 130."""
+"""The command line: ``gaplab``. A user's error is one sentence and exit code 2; Ctrl-C is 130."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,14 @@ from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
 from study.cli import interrupts
 from study.cli import simulate as cli_simulate
+from study.guest import hooks_kept
 from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from study.launch.run import Summary
+    from study.plan.plan import Plan
     from study.records.mirror import Mirror
     from study.spec.reading import Spec
 
@@ -35,27 +38,27 @@ SpecName = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML fil
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec; repeatable.")]
 Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
 Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
-Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
 
 
 def main() -> None:
-    """The entry point: runs `app` and turns the user's mistakes into sentences."""
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    """The entry point: runs `app` and turns the user's errors into sentences."""
     keep_bits()
     try:
-        with interrupts.delivered():
+        with warnings.catch_warnings(), hooks_kept(), interrupts.delivered():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             app()
     except KeyboardInterrupt:
         print("\nInterrupted: what is recorded stays, and the same command goes on from there.", file=sys.stderr)
         sys.exit(interrupts.CODE)
     except ValueError as error:
-        if not _is_mistake(error):
+        if not _is_the_users(error):
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
 
 
-def _is_mistake(error: ValueError) -> bool:
+def _is_the_users(error: ValueError) -> bool:
     from trainables.point.config import ConfigError
 
     if isinstance(error, ConfigError):
@@ -71,7 +74,7 @@ def run(
     changes: Changes = None,
     scale: Scale = None,
     storage: Storage = "results",
-    tracking_uri: Tracking = None,
+    tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
 ) -> None:
@@ -86,7 +89,7 @@ def run(
 
     with _drawn_progress() as progress:
         summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
-    _conclude(summary, understood)
+    _conclude(summary)
 
 
 @app.command()
@@ -100,7 +103,7 @@ def reproduce(
     ] = None,
     changes: Changes = None,
     storage: Storage = "results",
-    tracking_uri: Tracking = None,
+    tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
 ) -> None:
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
@@ -122,7 +125,7 @@ def reproduce(
             with _drawn_progress() as progress:
                 summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
             if summary.interrupted or summary.halted:
-                _conclude(summary, spec)
+                _conclude(summary)
         comparison = compared(root, spec)
         for line in comparison.shown:
             _print(line)
@@ -138,7 +141,7 @@ def presets() -> None:
     """List the bundled studies: what each shows and costs."""
     from rich.text import Text
 
-    from study.spec.reading import PRESETS, preset_names
+    from study.spec.presets import PRESETS, preset_names
 
     for name in preset_names():
         head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
@@ -156,35 +159,34 @@ def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 @app.command()
 def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
     """Say which points of a study are recorded, which are missing, and why."""
-    from analysis.records.store import study_root
-    from study.launch.run import declared_and_recorded
     from study.plan.missing import explained
+    from study.plan.plan import plan_study
     from study.spec.reading import read_spec
 
-    understood = read_spec(spec, tuple(changes or ()), scale)
-    if understood.search.kind == "optuna":
+    plan = plan_study(read_spec(spec, tuple(changes or ()), scale), storage)
+    if plan.search:
         from study.cli.search import progress_of
 
-        _print(progress_of(understood, storage))
+        _print(progress_of(plan.search, plan.root))
         return
-    points, recorded = declared_and_recorded(understood, storage)
-    keys = {point.key for point in points}
-    counts: dict[str, int] = {}
-    for key in keys:
-        counts[recorded.get(key, "missing")] = counts.get(recorded.get(key, "missing"), 0) + 1
+    plan = plan.with_records()
+    keys = {point.key for point in plan.points}
+    counts = Counter(plan.recorded.get(key, "missing") for key in keys)
     _print(
-        f"{understood.study}: {len(points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+        f"{plan.study}: {len(plan.points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     )
-    if counts.get("failed"):
-        _print_failures(study_root(storage, understood.study), keys)
-    for line in explained(points, recorded, study_root(storage, understood.study), understood.space.fields()):
+    if counts["failed"]:
+        _print_failures(plan.root, keys)
+    for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
         _print(line)
-    if counts.get("missing") or counts.get("failed"):
+    if counts["missing"] or counts["failed"]:
         _print(f"gaplab run {spec} runs what is missing or failed.")
 
 
 @app.command()
-def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: Tracking = None) -> None:
+def sync(
+    spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: TrackingUri = None
+) -> None:
     """Copy the records of a study that MLflow does not have yet."""
     from study.launch import run as launch
     from study.spec.reading import read_spec
@@ -203,7 +205,7 @@ def sync(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
 @app.command()
 def doctor(
     storage: Storage = "results",
-    tracking_uri: Tracking = None,
+    tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, whose every node is looked at too.")] = None,
 ) -> None:
     """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
@@ -225,37 +227,37 @@ def doctor(
 
 def _describe(spec: Spec, storage: str) -> None:
     """What a spec declares, in a table of capacities, or of what is searched."""
-    if spec.search.kind == "optuna":
+    from study.plan.plan import plan_study
+
+    plan = plan_study(spec, storage)
+    if plan.search:
         from study.cli.search import described
 
-        for part in described(spec, storage):
+        for part in described(plan.search, plan.root):
             _print(part)
         return
     from rich.table import Table as RichTable
 
     from analysis.records.schema import FINAL
-    from study.launch.run import declared_and_recorded
-    from study.plan.points import expected_seconds
     from trainables.resolution import capacity
 
-    points, recorded = declared_and_recorded(spec, storage)
-    table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{spec.study}: {len(points):,} points")
+    plan = plan.with_records()
+    table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{plan.study}: {len(plan.points):,} points")
     rows: dict[tuple[Any, ...], list[bool]] = {}
-    for point in points:
+    for point in plan.points:
         config = point.config
         parameters = capacity(config)
         row = (config.model.name, config.model.width, parameters, f"{parameters / (config.data.train_size or 1):.3g}")
-        rows.setdefault(row, []).append(recorded.get(point.key) in FINAL)
+        rows.setdefault(row, []).append(plan.recorded.get(point.key) in FINAL)
     for row, done in sorted(rows.items(), key=lambda item: item[0][2]):
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
     _print(table)
-    missing = [point for point in points if recorded.get(point.key) not in FINAL]
-    seconds = sum(expected_seconds(point.config) for point in missing)
-    _print(f"{len(missing):,} points to run; if each spends all its epochs, in the order of {_duration(seconds)} on one core.")
-    if spec.measures:
+    missing = f"{len(plan.missing):,} points to run"
+    _print(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
+    if plan.measures:
         from study.cli.measures import costs
 
-        if costly := costs(spec, missing):
+        if costly := costs(plan):
             _print(costly[0])
             _print(f"They may add in the order of {_duration(costly[1])} on one core.")
 
@@ -267,18 +269,19 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _conclude(summary: Summary, spec: Spec) -> None:
+def _conclude(summary: Summary) -> None:
     """The table, the paths, and how to go on."""
     import analysis
 
+    plan = summary.plan
     if summary.interrupted:
         recorded = f"{summary.declared - summary.missing:,} of {summary.declared:,} points"
         _print(f"\nInterrupted: {recorded} are recorded in {summary.root}. The same command goes on from there.")
         raise typer.Exit(130)
     if not summary.ran:
-        _print(f"Nothing to run: all {summary.declared:,} points of {spec.study} are recorded.")
+        _print(f"Nothing to run: all {summary.declared:,} points of {plan.study} are recorded.")
     try:
-        tables, charts = _shown(summary.root, spec)
+        tables, charts = _shown(plan)
         for table in tables:
             _print(table)
     except analysis.NothingToShow as error:
@@ -288,7 +291,7 @@ def _conclude(summary: Summary, spec: Spec) -> None:
     for chart in charts:
         _print(f"chart    {chart}")
     if summary.mirror:
-        _attach(summary.mirror, spec, charts)
+        _attach(summary.mirror, plan, charts)
     if summary.counts["failed"]:
         _print_failures(summary.root, None)
     if summary.halted:
@@ -299,35 +302,35 @@ def _conclude(summary: Summary, spec: Spec) -> None:
         _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
 
 
-def _shown(root: str, spec: Spec) -> tuple[list[Table], list[Path]]:
+def _shown(plan: Plan) -> tuple[list[Table], list[Path]]:
     """The tables to print and the charts written."""
     import analysis
 
-    folder = _charts(root, spec)
-    if spec.search.kind == "optuna":
+    folder = _charts(plan)
+    if plan.search:
         from study.cli.search import concluded
 
-        return concluded(root, spec, folder)
+        return concluded(plan.search, plan.root, folder)
     from study.cli import measures as cli_measures
 
-    records = analysis.load(root)
-    tables = [_gap_table(analysis.gap_table(records), spec.study), *cli_measures.concluded(records, root, spec)]
-    return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=spec.study), folder / "gap-vs-capacity")
+    records = analysis.load(plan.root)
+    tables = [_gap_table(analysis.gap_table(records), plan.study), *cli_measures.concluded(records, plan)]
+    return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
 
 
-def _attach(mirror: Mirror, spec: Spec, charts: list[Path]) -> None:
+def _attach(mirror: Mirror, plan: Plan, charts: list[Path]) -> None:
     """Log the charts to the parent run; say how to open MLflow, or that it lags."""
     if not mirror.error:
         mirror.log_artifacts(charts)
     if mirror.error:
-        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {spec.source or spec.study} copies the rest.")
+        _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {plan.source or plan.study} copies the rest.")
     is_server = mirror.tracking_uri.startswith("http")
     _print(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
 
 
-def _charts(root: str, spec: Spec) -> Path:
-    """Charts lie with the study, or in a folder of its name here if its storage is remote."""
-    return Path(spec.study) if "://" in root else Path(root) / "charts"
+def _charts(plan: Plan) -> Path:
+    """The folder of charts: with the study, or in a folder of its name here if its storage is remote."""
+    return Path(plan.study) if "://" in plan.root else Path(plan.root) / "charts"
 
 
 def _gap_table(table: Any, title: str) -> Table:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from study.launch.run import Progress as Told
+from study.launch.progress import Progress
 
 _LINE_SECONDS = 15.0
 """Between two lines when the output is not a terminal."""
@@ -36,11 +36,17 @@ class _Eta:
 
 
 @contextmanager
-def drawn() -> Iterator[Told]:
-    """A `study.launch.run.Progress` that draws itself on the terminal, or prints a line now and then into a log."""
+def drawn() -> Iterator[Progress]:
+    """A `Progress` that draws itself on the terminal, or prints a line now and then into a log."""
     console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+    )
+    with rich_progress.Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         eta, counts = _Eta(), Counter[str]()
         bar = bars.add_task("planning", total=None, note="")
         last_line = time.monotonic()
@@ -68,4 +74,4 @@ def drawn() -> Iterator[Told]:
         def mirrored(done: int, total: int) -> None:
             bars.update(bar, description="copying to MLflow", completed=done, total=total, note="")
 
-        yield Told(planned, started, advanced, mirrored)
+        yield Progress(planned, started, advanced, mirrored)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.spec.reading import PRESETS, Published, Spec, preset_names
+from study.spec.presets import PRESETS, preset_names
+from study.spec.reading import Spec
+from study.spec.sections import Published
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.records.store import study_root
-from study.launch.run import read_sources
-from study.plan.points import expected_seconds
-from study.search.declared import Declared, declared
+from study.plan.packs import expected_seconds
 from study.search.objectives import OBJECTIVES
+from study.search.plan import SearchPlan
 from study.search.samplers import SAMPLERS, drawn_at_random
 from study.search.storage import for_reading
-from trainables.point.config import with_fields
 from trainables.resolution import capacity, resolve
 
 if TYPE_CHECKING:
@@ -25,71 +22,66 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from search_spaces.axes import Distribution
-    from study.spec.reading import Spec
 
 _FINISHED = ("COMPLETE", "PRUNED")
 
 
-def described(spec: Spec, storage: str) -> list[Table | Text]:
-    """What a spec declares to search, with which sampler and why, and how far each cell is."""
-    read_sources(spec)
-    search = declared(spec)
+def described(search: SearchPlan, root: str) -> list[Table | Text]:
+    """What is searched, with which sampler and why, and how far each cell is."""
     seeds, cells = len(search.seeds), len(search.cells)
     points = cells * search.trials * seeds
     head = (
-        f"{spec.study}: {_count(cells, 'cell')} x {_count(search.trials, 'suggestion')} x {_count(seeds, 'seed')} = {points:,} points\n"
+        f"{search.study}: {_count(cells, 'cell')} x {_count(search.trials, 'suggestion')} x {_count(seeds, 'seed')} = {points:,} points\n"
         f"minimised   {', '.join(f'{name} ({OBJECTIVES[name]})' for name in search.objectives)}, mean over seeds\n"
         f"constraints {', '.join(constraint.text for constraint in search.constraints) or 'none'}\n"
         f"sampler     {SAMPLERS[search.sampler].label}: {search.why}"
     )
     if blind := drawn_at_random(search.sampler, search.space):
         head += f"; it draws {', '.join(blind)} at random"
-    head += f"\npruner      {spec.search.pruner.replace('_', ' ')}\nat once     {spec.search.at_once}"
-    costs = [expected_seconds(resolve(with_fields(spec.trial, cell))) * search.trials * seeds for cell in search.cells]
+    head += f"\npruner      {_pruner(search)}\nat once     {search.at_once}"
+    costs = [expected_seconds(resolve(cell.trial)) * search.trials * seeds for cell in search.cells]
     cost = f"If each spends all its epochs, in the order of {sum(costs):,.0f} seconds on one core."
-    return [Text(head), _axes(spec), _cells(spec, search, storage), Text(cost)]
+    return [Text(head), _axes(search), _cells(search, root), Text(cost)]
 
 
-def progress_of(spec: Spec, storage: str) -> Text:
+def progress_of(search: SearchPlan, root: str) -> Text:
     """How many suggestions are in which state."""
-    search = declared(spec)
-    states: Counter[str] = sum(_states(spec, search, study_root(storage, spec.study)), Counter())
+    states: Counter[str] = sum(_states(search, root), Counter())
     wanted = len(search.cells) * search.trials
     done = sum(states[state] for state in _FINISHED)
     counts = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(states.items())) or "none asked for yet"
     rest = "" if done >= wanted else "\ngaplab run goes on with the rest: what is running was left so, unless a search runs now."
-    return Text(f"{spec.study}: {wanted:,} suggestions declared; {counts}{rest}")
+    return Text(f"{search.study}: {wanted:,} suggestions declared; {counts}{rest}")
 
 
-def concluded(root: str, spec: Spec, charts: Path) -> tuple[list[Table], list[Path]]:
+def concluded(search: SearchPlan, root: str, charts: Path) -> tuple[list[Table], list[Path]]:
     """What a search found: the best suggestion of each cell and the comparison on fresh seeds, as tables and as files in `charts`."""
     import analysis
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
     from analysis.statistics.tuning import compared_runs
 
-    search = declared(spec)
-    studies = [study for study in _studies(spec, search, root) if study]
-    tables = [_best(search, studies, spec.study)]
+    studies = [study for study in _studies(search, root) if study]
+    tables = [_best(search, studies)]
     figures: dict[str, Any] = {}
     files: list[Path] = []
     for study in studies:
         with suppress(analysis.NothingToShow):
             figures |= {f"{study.study_name}: {name}": figure for name, figure in search_figures(study).items()}
     if figures:
-        files.append(write_page(figures, charts / "search.html", spec.study))
+        files.append(write_page(figures, charts / "search.html", search.study))
     with suppress(analysis.NothingToShow):
         runs = compared_runs(root)
-        tables.append(_compared(runs, spec.study))
+        tables.append(_compared(runs, search.study))
         files += analysis.write_chart(
-            tuned_gap_vs_capacity(runs, title=f"{spec.study}: untuned and tuned"), charts / "tuned-gap-vs-capacity"
+            tuned_gap_vs_capacity(runs, title=f"{search.study}: untuned and tuned"), charts / "tuned-gap-vs-capacity"
         )
     return tables, files
 
 
-def _best(search: Declared, studies: list[optuna.Study], title: str) -> Table:
+def _best(search: SearchPlan, studies: list[optuna.Study]) -> Table:
     from study.search.ablation import best_trial
 
-    table = Table("cell", *search.objectives, "best suggestion", title=f"{title}: best of the search")
+    table = Table("cell", *search.objectives, "best suggestion", title=f"{search.study}: best of the search")
     for study in studies:
         best = best_trial(study)
         cell = ", ".join(f"{name} = {value}" for name, value in study.user_attrs["cell"].items())
@@ -128,15 +120,19 @@ def _interval(row: dict[str, Any], name: str, sign: str = "") -> str:
     return f"{row[name]:{sign}.3f}{half}"
 
 
-def _axes(spec: Spec) -> Table:
+def _pruner(search: SearchPlan) -> str:
+    return search.pruning.name.replace("_", " ") if search.pruning else "none"
+
+
+def _axes(search: SearchPlan) -> Table:
     table = Table("searched", "range", "when")
-    for name, axis in spec.space.distributions().items():
-        condition = spec.space.conditions.get(name, {})
+    for name, axis in search.space.distributions().items():
+        condition = search.space.conditions.get(name, {})
         table.add_row(
             Text(name), Text(_range(axis)), ", ".join(f"{parent} = {' or '.join(map(str, values))}" for parent, values in condition.items())
         )
-    if spec.search.function:
-        table.add_row(Text(spec.search.function), "what the function asks for", "")
+    if search.function:
+        table.add_row(Text(search.function), "what the function asks for", "")
     return table
 
 
@@ -147,31 +143,31 @@ def _range(axis: Distribution) -> str:
     return f"{axis.low:g} to {axis.high:g}{scale}"
 
 
-def _cells(spec: Spec, search: Declared, storage: str) -> Table:
+def _cells(search: SearchPlan, root: str) -> Table:
     table = Table("cell", "parameters", "p/n", "told", "open", "failed")
-    for cell, states in zip(search.cells, _states(spec, search, study_root(storage, spec.study)), strict=True):
-        point = resolve(with_fields(spec.trial, cell))
+    for cell, states in zip(search.cells, _states(search, root), strict=True):
+        point = resolve(cell.trial)
         parameters = capacity(point)
-        told = sum(states[state] for state in _FINISHED)
-        counts = (f"{number:,}" for number in (told, states["RUNNING"], states["FAIL"]))
-        where = ", ".join(f"{name} = {value}" for name, value in cell.items()) or "the trial"
+        reported = sum(states[state] for state in _FINISHED)
+        counts = (f"{number:,}" for number in (reported, states["RUNNING"], states["FAIL"]))
+        where = ", ".join(f"{name} = {value}" for name, value in cell.assignment.items()) or "the trial"
         table.add_row(where, f"{parameters:,}", f"{parameters / (point.data.train_size or 1):.3g}", *counts)
     return table
 
 
-def _states(spec: Spec, search: Declared, root: str) -> list[Counter[str]]:
-    """Of each cell: state of an Optuna trial -> how many."""
-    studies = _studies(spec, search, root)
+def _states(search: SearchPlan, root: str) -> list[Counter[str]]:
+    """How many Optuna trials of each cell are in which state."""
+    studies = _studies(search, root)
     return [Counter(trial.state.name for trial in study.get_trials(deepcopy=False)) if study else Counter() for study in studies]
 
 
-def _studies(spec: Spec, search: Declared, root: str) -> list[optuna.Study | None]:
+def _studies(search: SearchPlan, root: str) -> list[optuna.Study | None]:
     """The Optuna study of each cell, as far as it has begun."""
     import optuna
 
-    opened = for_reading(spec.search.storage, root)
+    opened = for_reading(search.storage, root)
     known = set(optuna.get_all_study_names(opened)) if opened else set()
-    names = [search.study_name(spec.study, with_fields(spec.trial, cell), cell) for cell in search.cells]
+    names = [search.study_name(cell) for cell in search.cells]
     return [optuna.load_study(study_name=name, storage=opened) if opened and name in known else None for name in names]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +15,13 @@ from trainables.point.config import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from study.plan.plan import Plan
+    from study.search.outcomes import Outcomes
+    from study.search.plan import SearchPlan
     from study.simulation.cost import Recorded
     from study.simulation.replay import Replay
     from study.spec.reading import Spec
+    from study.spec.sections import SearchSection
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +44,13 @@ def simulate(
     from rich.console import Console
 
     from analysis.records.store import study_root
-    from study.launch.run import read_sources
+    from study.plan.plan import plan_study
+    from study.plan.sources import read_sources
+    from study.search.outcomes import Outcomes
     from study.simulation.cost import Recorded
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
-    read_sources(understood)
     folder, _, name = source.rstrip("/").rpartition("/")
     root = study_root(folder or ".", name)
     recorded = Recorded.read(root)
@@ -53,53 +58,60 @@ def simulate(
     searches = understood.search.kind == "optuna"
     if not searches and (samplers or pruners):
         raise ConfigError("--sampler and --pruner compare searches: this spec has search.kind " + understood.search.kind)
-    ways = _replayed(understood, root, recorded, sizes, samplers, pruners, repeats) if searches else _scheduled(understood, recorded, sizes)
+    if searches:
+        read_sources(understood)
+        ways = _replayed(_planned(understood, samplers, pruners, repeats), Outcomes(root), recorded, sizes)
+    else:
+        ways = _scheduled(plan_study(understood, folder or "."), recorded, sizes)
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     console.print(ways)
     for line in _errors(recorded, root, ran_with):
         console.print(line, markup=False)
 
 
-def _scheduled(spec: Spec, recorded: Recorded, sizes: Sequence[int]) -> Table:
+def _scheduled(plan: Plan, recorded: Recorded, sizes: Sequence[int]) -> Table:
     from rich.table import Table
 
-    from study.plan.points import declared_points
     from study.simulation.replay import forecast
 
-    points = declared_points(spec)
-    known = sum(recorded.nearest(point.config, point.key)[1] for point in points)
-    table = Table("workers", "wall-clock", "worker-hours", "GPU-hours", title=f"{spec.study}: {len(points):,} points, {known:,} recorded")
+    known = sum(recorded.nearest(point.config, point.key)[1] for point in plan.points)
+    title = f"{plan.study}: {len(plan.points):,} points, {known:,} recorded"
+    table = Table("workers", "wall-clock", "worker-hours", "GPU-hours", title=title)
     for size in sizes:
-        told = forecast(points, recorded, size)
-        gpu_hours = f"{told.worker_hours * spec.resources.gpus:.3g}" if spec.resources.gpus else ""
-        table.add_row(f"{size:,}", _time(told.hours), f"{told.worker_hours:.3g}", gpu_hours)
+        found = forecast(plan.points, recorded, size)
+        gpu_hours = f"{found.worker_hours * plan.resources.gpus:.3g}" if plan.resources.gpus else ""
+        table.add_row(f"{size:,}", _time(found.hours), f"{found.worker_hours:.3g}", gpu_hours)
     return table
 
 
-def _replayed(
-    spec: Spec,
-    root: str,
-    recorded: Recorded,
-    sizes: Sequence[int],
-    samplers: Sequence[str] | None,
-    pruners: Sequence[str] | None,
-    repeats: int,
-) -> Table:
-    """Every combination, `repeats` times; what each found by the same times, the last of which is the end of the quickest."""
+_Way = tuple[str, str]
+"""A sampler and a pruner, as the spec or an option names them."""
+
+
+def _planned(spec: Spec, samplers: Sequence[str] | None, pruners: Sequence[str] | None, repeats: int) -> dict[_Way, list[SearchPlan]]:
+    """Every combination, `repeats` times, each with another seed."""
+    from study.search.plan import plan_search
+
+    section = spec.search
+    ways: dict[_Way, list[SearchPlan]] = {}
+    for sampler, pruner in product(samplers or [section.sampler], pruners or [section.pruner]):
+        searches = [_changed(section, sampler=sampler, pruner=pruner, seed=section.seed + repeat) for repeat in range(repeats)]
+        ways[sampler, pruner] = [plan_search(replace(spec, search=search)) for search in searches]
+    return ways
+
+
+def _replayed(plans: Mapping[_Way, Sequence[SearchPlan]], outcomes: Outcomes, recorded: Recorded, sizes: Sequence[int]) -> Table:
+    """What each way found by the same times on each number of workers; the last of the times is the end of the quickest."""
     from rich.table import Table
 
-    from study.search.outcomes import Outcomes
     from study.simulation.replay import replay
 
-    outcomes = Outcomes(root)
+    first = next(iter(plans.values()))
     ways: dict[tuple[str, str, int], list[Replay]] = {}
-    for sampler, pruner, size in product(samplers or [spec.search.sampler], pruners or [spec.search.pruner], sizes):
-        for repeat in range(repeats):
-            search = _changed(spec.search, sampler=sampler, pruner=pruner, seed=spec.search.seed + repeat)
-            ways.setdefault((sampler, pruner, size), []).append(replay(replace(spec, search=search), recorded, outcomes, size))
+    for (sampler, pruner), size in product(plans, sizes):
+        ways[sampler, pruner, size] = [replay(plan, recorded, outcomes, size) for plan in plans[sampler, pruner]]
     runs = [run for found in ways.values() for run in found]
     times = [min(run.hours for run in runs) / part for part in (4, 2, 1)]
-    objective = spec.search.objective if isinstance(spec.search.objective, str) else spec.search.objective[0]
     heads = [
         "sampler",
         "pruner",
@@ -110,7 +122,7 @@ def _replayed(
         *(f"after {_time(hours)}" for hours in times),
         "at its end",
     ]
-    table = Table(*heads, title=f"{spec.study}: best {objective} found")
+    table = Table(*heads, title=f"{first[0].study}: best {first[0].objectives[0]} found")
     for (sampler, pruner, size), found in ways.items():
         hours, worker_hours = (_mean([getattr(run, name) for run in found]) for name in ("hours", "worker_hours"))
         pruned = sum(run.pruned for run in found) / sum(run.points for run in found)
@@ -118,13 +130,13 @@ def _replayed(
         table.add_row(sampler, pruner, f"{size:,}", _time(hours), f"{worker_hours:.3g}", f"{pruned:.0%}", *best)
     exact = sum(run.exact for run in runs) / sum(run.points for run in runs)
     table.caption = (
-        f"{repeats} replays each, mean ± 95 % interval (Student's t); {exact:.0%} of the points were answered by themselves, "
+        f"{len(first)} replays each, mean ± 95 % interval (Student's t); {exact:.0%} of the points were answered by themselves, "
         "the others by the recorded point that is nearest"
     )
     return table
 
 
-def _changed(search: Any, **values: Any) -> Any:
+def _changed(search: SearchSection, **values: Any) -> SearchSection:
     """The section with some fields changed, checked as when it is read."""
     from pydantic import ValidationError
 

@@ -1,1 +1,5 @@
-"""Launching: Ray found or started, packs handed to Ray Tune, what stops a study early."""
+"""The run: a plan carried out on Ray Tune.
+
+`run.py` is the whole of it in a few lines; `training.py` trains what is missing in the context of `context.py`, through
+`tuner.py` and `searcher.py`, which know Ray Tune; `cluster.py` finds or starts Ray; `breaker.py` stops what cannot succeed.
+"""

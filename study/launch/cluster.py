@@ -6,7 +6,6 @@ import gc
 import logging
 import math
 import os
-import signal
 import socket
 import threading
 import time
@@ -14,18 +13,34 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, cast
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 
+from study.guest import environment, levels, signals_kept, stop_on_sigterm
 from trainables.engines.speed import Speed, measure
 from trainables.point.config import ConfigError
-from trainables.reproducibility import keep_bits
+from trainables.reproducibility import MODE, VARIABLE
 
 if TYPE_CHECKING:
-    from study.spec.reading import Resources
+    from study.spec.sections import Resources
 
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt
+    "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 is silent only with the old output
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_preload_python_modules": "trainables.tune,trainables.engines.compiled",  # by the worker processes that Ray has ready
+}
+"""The environment of a study: read by Ray when it starts, by Tune while it runs."""
 GROWTH_SECONDS = 600.0
 """How long a cluster that has no room for a worker yet is given to start one."""
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a study, in which workers on this machine keep their bits unless the user asks MKL for something else."""
+    return _QUIET | {VARIABLE: os.environ.get(VARIABLE, MODE)}
 
 
 def bundles(resources: Resources) -> list[dict[str, float]]:
@@ -38,10 +53,12 @@ def bundles(resources: Resources) -> list[dict[str, float]]:
 
 
 def start(resources: Resources) -> None:
-    """Start Ray on this machine, quiet, with room for the workers; their processes load what training needs meanwhile."""
+    """Start Ray on this machine, with room for the workers; their processes load what training needs meanwhile.
+
+    `_environment` has to be in the environment.
+    """
     import ray
 
-    _set_environment()
     cpus = sum(part["CPU"] for part in bundles(resources))
     wanted = resources.workers or max(1, int((os.cpu_count() or 1) / cpus))
     ray.init(
@@ -62,15 +79,20 @@ class EarlyStart:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._started: Future[None] | None = None
+        self._thread: threading.Thread | None = None
         self._over = threading.Event()
+        self._kept = ExitStack()
 
     def begin(self) -> None:
         """Start, unless that was done, or this process has a Ray already."""
         import ray
 
         if self._started is None and not ray.is_initialized():
+            self._kept.enter_context(environment(_environment()))
+            self._kept.enter_context(levels({"ray": logging.ERROR}))
             self._started = Future()
-            threading.Thread(target=self._start, args=(self._started,), name="early start of Ray", daemon=True).start()
+            self._thread = threading.Thread(target=self._start, args=(self._started,), name="early start of Ray", daemon=True)
+            self._thread.start()
 
     def _start(self, started: Future[None]) -> None:
         try:
@@ -97,6 +119,9 @@ class EarlyStart:
 
             ray.shutdown()  # does nothing if `connected` has done it
         self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._kept.close()
 
 
 @contextmanager
@@ -111,51 +136,45 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
     """
     import ray
 
-    _set_environment()
     ours = (early is not None and early.joined()) or not ray.is_initialized()
-    if address is not None:
-        _join(address)
-    elif not ray.is_initialized():
-        start(resources)
-    here = _processes_as_they_are() if ours and address is None else nullcontext()
-    if threading.current_thread() is threading.main_thread():
-        stop = signal.getsignal(signal.SIGINT)  # SIGTERM comes from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
-        signal.signal(signal.SIGTERM, stop if callable(stop) else signal.default_int_handler)
-    for name in ("ray.tune", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
+    quiet = {"ray.tune": logging.CRITICAL, "ray.air": logging.CRITICAL, **({"ray": logging.ERROR} if ours else {})}
+    with environment(_environment()), levels(quiet), signals_kept():
         if address is not None:
-            _grow(resources)
-        fits = _fitting(resources, ray.cluster_resources())
-        with here:
-            yield (resources.workers or fits) if address else fits  # what does not fit yet may come
-        if ours:
-            gc.collect()  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
-    finally:
-        if ours:
-            ray.shutdown()
+            _join(address)
+        elif not ray.is_initialized():
+            start(resources)
+        here = _processes_as_they_are() if ours and address is None else nullcontext()
+        stop_on_sigterm()  # Ray has set its own handler
+        try:
+            if address is not None:
+                _grow(resources)
+            fits = _fitting(resources, _cluster_resources())
+            with here:
+                yield (resources.workers or fits) if address else fits  # what does not fit yet may come
+            if ours:  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
+                gc.collect()
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def worker_speed(resources: Resources) -> Speed:
-    """Of a worker: a GPU's is measured where Ray finds one, a core's here."""
+    """The speed of a worker: a GPU's is measured where Ray finds one, a core's here."""
     if not resources.gpus:
         return measure("cpu")
     import ray
 
-    return cast("Speed", ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(measure).remote()))
+    speed: Speed = ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(measure).remote())
+    return speed
 
 
-def _set_environment() -> None:
-    keep_bits()  # for the workers that Ray starts on this machine
-    os.environ |= {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt
-        "RAY_AIR_NEW_OUTPUT": "0",  # verbose=0 is silent only with the old output
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_preload_python_modules": "trainables.tune,trainables.engines.compiled",  # by the worker processes that Ray has ready
-    }
+def _cluster_resources() -> dict[str, float]:
+    """What all nodes have together."""
+    import ray
+
+    interface: Any = ray  # which has no types
+    found: dict[str, float] = interface.cluster_resources()
+    return found
 
 
 @contextmanager
@@ -211,12 +230,13 @@ def joined(address: str) -> Iterator[None]:
 
 def _resolved(address: str) -> tuple[str, str]:
     """The address's number, by which Ray knows the machine, and the port."""
-    from ray.util import get_node_ip_address
+    from ray import util
 
+    interface: Any = util  # which has no types
     host, _, port = address.rpartition(":")
     with suppress(OSError):
         host = socket.gethostbyname(host)
-    return get_node_ip_address() if host.startswith("127.") else host, port
+    return interface.get_node_ip_address() if host.startswith("127.") else host, port
 
 
 def _knock(address: str) -> None:
@@ -228,15 +248,14 @@ def _knock(address: str) -> None:
 
 def _grow(resources: Resources) -> None:
     """Ask for a worker where none fits yet, and wait until one does, or it is too late."""
-    import ray
     from ray.autoscaler.sdk import request_resources
 
-    if _fits(resources, ray.cluster_resources()):
+    if _fits(resources, _cluster_resources()):
         return
     warnings.warn(f"no worker fits the cluster as it is: waiting up to {GROWTH_SECONDS / 60:g} minutes for it to grow", stacklevel=3)
     request_resources(bundles=bundles(resources))
     patience = time.monotonic() + GROWTH_SECONDS
-    while time.monotonic() < patience and not _fits(resources, ray.cluster_resources()):
+    while time.monotonic() < patience and not _fits(resources, _cluster_resources()):
         time.sleep(1)
     request_resources(bundles=[])  # packs ask for themselves
 

@@ -108,7 +108,7 @@ def _ray() -> Finding:
     import ray
 
     from study.launch.cluster import connected
-    from study.spec.reading import Resources
+    from study.spec.sections import Resources
 
     with connected(Resources(workers=1), None):
         answer = ray.get(ray.remote(num_cpus=1)(platform.python_version).remote(), timeout=60)

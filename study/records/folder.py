@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 from analysis.records.fragments import statuses
 from analysis.records.store import open_store
 from study.records.lease import AlreadyLeasedError, leased
-from study.spec.reading import Spec
 from trainables.point.config import ConfigError
 
 
@@ -43,11 +42,12 @@ def claimed(root: str) -> Iterator[None]:
             raise
 
 
-def write_spec(root: str, spec: Spec) -> None:
+def write_spec(root: str, text: str) -> None:
+    """Put the YAML that declares a study beside its records."""
     filesystem, path = open_store(root)
     try:
         with filesystem.open_output_stream(f"{path}/spec.yaml") as stream:
-            stream.write(spec.text.encode())
+            stream.write(text.encode())
     except OSError as error:
         raise _unwritable(root, error) from None
 

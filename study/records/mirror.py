@@ -6,6 +6,7 @@ again (`gaplab sync`). A point has one run, found by its key tag; one that is in
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -23,12 +24,18 @@ import pyarrow.parquet
 from analysis.records.fragments import MERGED, fragments, read_fragments
 from analysis.records.schema import CURVES, FINAL, OUTCOMES, RECORDS
 from analysis.records.store import open_store
+from study.guest import environment
 from trainables.point.config import ConfigError, field_types
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 POLL_SECONDS = 1.0
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default of 7 keeps a caller for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a point
+}
 _LONGEST_WAIT = 30.0
 _LONGEST_TEXT = 5000
 """Characters of a param or tag; MLflow refuses a batch with a longer one."""
@@ -85,7 +92,7 @@ class Mirror:
 
     def log_artifacts(self, paths: list[Path]) -> None:
         """Attach files to the study's parent run, unless the server fails."""
-        with self._failures_noted():
+        with environment(_brief()), self._failures_noted():
             client = self._connected()
             for path in paths:
                 client.log_artifact(self._parent, str(path))
@@ -123,12 +130,12 @@ class Mirror:
         """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
         if self._client:
             return self._client
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 keeps a caller for minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a point
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database would be announced on the terminal
+        os.environ.update(_brief())  # for good: threads share it; `study.run` and `study.sync` put it back, and the level too
         from mlflow import MlflowClient
 
+        logger = logging.getLogger("mlflow")
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logger.setLevel(max(logger.level, logging.WARNING))  # a new database would be announced on the terminal
         client = MlflowClient(self.tracking_uri)
         experiment = client.get_experiment_by_name(self._study)
         if experiment is None:
@@ -231,6 +238,11 @@ class Mirror:
             client.log_batch(run, metrics[start : start + _METRICS_PER_BATCH])
         client.set_terminated(run, _RUN_STATUS[row["status"]], end_time=when)
         self._runs[key] = _Run(run, row["status"] in FINAL, when)
+
+
+def _brief() -> dict[str, str]:
+    """What makes MLflow's client quiet and quick to give up, as far as the user has not said otherwise."""
+    return {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.records.store import open_store
-from study.plan.points import Point
 from study.search.search import Cell, Search, point_of
 from trainables.point.config import Regularizers, TrialConfig, flatten
+from trainables.resolution import Point
 
 if TYPE_CHECKING:
     import optuna
@@ -26,7 +26,7 @@ TUNED, UNTUNED, PLAIN = "tuned", "untuned", "without any regularizer"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Ablation:
     """What is compared in one cell: name of a variant -> its points, one a fresh seed, in the same order for all."""
 
     cell: Cell
@@ -44,20 +44,23 @@ class Comparison:
         }
 
 
-def compared(search: Search, root: str) -> list[Point]:
-    """The points that a finished search is followed by; which is which is put beside the records."""
-    seeds = search.declared.ablation_seeds
-    if not seeds or not search.finished:
+def compared(search: Search) -> list[Point]:
+    """The points that compare what a finished search has found; which is which is put beside the records.
+
+    There are none if the plan asks for no comparison.
+    """
+    seeds = search.plan.ablation_seeds
+    if not seeds:
         return []
-    found = comparisons(search, seeds)
-    write(root, found)
-    points = {point.key: point for comparison in found for variant in comparison.variants.values() for point in variant}
+    found = ablations(search, seeds)
+    write(search.root, found)
+    points = {point.key: point for ablation in found for variant in ablation.variants.values() for point in variant}
     return list(points.values())
 
 
-def comparisons(search: Search, seeds: int) -> list[Comparison]:
+def ablations(search: Search, seeds: int) -> list[Ablation]:
     """One for each cell in which a suggestion completed (and kept to the constraints)."""
-    fresh = list(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in search.declared.seeds), seeds))
+    fresh = list(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in search.plan.seeds), seeds))
     found = []
     for cell in search.cells:
         if best := best_trial(cell.study):
@@ -65,7 +68,7 @@ def comparisons(search: Search, seeds: int) -> list[Comparison]:
                 name: [point_of(cell.trial, fields | {"seed": seed}) for seed in fresh]
                 for name, fields in _variants(search, cell, best).items()
             }
-            found.append(Comparison(cell, best, variants))
+            found.append(Ablation(cell, best, variants))
     return found
 
 
@@ -79,18 +82,18 @@ def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
         return None
 
 
-def write(root: str, found: Iterable[Comparison]) -> None:
+def write(root: str, found: Iterable[Ablation]) -> None:
     """Put the answers' keys beside the records."""
     filesystem, path = open_store(root)
     with filesystem.open_output_stream(f"{path}/{FILE}") as stream:
-        stream.write(json.dumps([comparison.as_json() for comparison in found], indent=1).encode())
+        stream.write(json.dumps([ablation.as_json() for ablation in found], indent=1).encode())
 
 
 def _variants(search: Search, cell: Cell, best: optuna.trial.FrozenTrial) -> dict[str, dict[str, Any]]:
     """Name -> the fields that differ from the cell's trial."""
     from optuna.trial import FixedTrial
 
-    tuned = search.declared.ask(FixedTrial(best.params), cell.assignment)
+    tuned = search.plan.ask(FixedTrial(best.params), cell.assignment)
     off = _regularizers_on(point_of(cell.trial, tuned).config)
     if tuned.get("model.batch_norm"):
         off["model.batch_norm"] = False

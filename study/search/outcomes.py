@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -16,6 +16,22 @@ _COLUMNS = ["key", "status", "reason", "finished", *NEEDED]
 _CURVE = ["key", "epoch", "train_error", "validation_error"]
 
 
+class Answers(Protocol):
+    """What a search reads of records."""
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the point is recorded."""
+
+    def __getitem__(self, key: str) -> Mapping[str, Any]:
+        """The record of a point, as far as objectives need it."""
+
+    def refresh(self) -> None:
+        """Read what was recorded since the last time."""
+
+    def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
+        """The train and validation error of a recorded point by epoch."""
+
+
 class Outcomes:
     """The records of ``STORAGE/STUDY`` by key: status, reason and the columns that objectives need.
 
@@ -26,7 +42,7 @@ class Outcomes:
         self._root = root
         self._seen: set[str] = set()
         self._rows: dict[str, dict[str, Any]] = {}
-        self._told: set[tuple[Any, ...]] = set()
+        self._seen_rows: set[tuple[Any, ...]] = set()
         self._seen_curves: set[str] = set()
         self._curves: dict[str, dict[int, dict[str, Any]]] = {}
         self.refresh()
@@ -48,14 +64,14 @@ class Outcomes:
                 continue
             for row in rows:
                 outcome = (row["key"], row["status"], row["finished"])
-                if outcome not in self._told and (row["status"] in FINAL or row["key"] not in self):
+                if outcome not in self._seen_rows and (row["status"] in FINAL or row["key"] not in self):
                     self._rows[row["key"]] = row
-                self._told.add(outcome)  # a merged file tells it again
+                self._seen_rows.add(outcome)  # a merged file has it again
             self._seen.update(new)
             return
 
     def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
-        """epoch -> train and validation error of a recorded point; curves are written before records, so it is there."""
+        """The train and validation error of a recorded point by epoch; curves are written before records, so it is there."""
         if key not in self._curves:
             self._read_curves()
         return self._curves.get(key, {})

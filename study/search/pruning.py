@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from study.search.objectives import measured
+from study.search.quiet import quiet
 
 if TYPE_CHECKING:
     import optuna
-
-    from study.spec.search_section import Search
-    from trainables.point.config import Budget
 
 Suggested = tuple[str, int]
 """An Optuna study's name and the number of a trial in it."""
@@ -27,21 +24,31 @@ REDUCTION = 3
 """One in three goes on from a rung to the next (Li et al. 2018 advise 3 or 4)."""
 
 
-def build_pruner(name: str, epochs: int, min_epochs: int) -> optuna.pruners.BasePruner:
-    """Optuna's pruner of that name.
+@dataclass(frozen=True)
+class Pruning:
+    """How a search prunes.
 
-    Args:
-        name: "successive_halving", "hyperband" or "median".
+    Attributes:
+        name: of Optuna's pruner: "successive_halving", "hyperband" or "median".
+        objective: what members are compared by.
         epochs: of a run that is not pruned.
-        min_epochs: before which nobody leaves.
+        min_epochs: before which no member leaves.
     """
-    from optuna import pruners
 
-    if name == "successive_halving":
-        return pruners.SuccessiveHalvingPruner(min_resource=min_epochs, reduction_factor=REDUCTION)
-    if name == "hyperband":
-        return pruners.HyperbandPruner(min_resource=min_epochs, max_resource=epochs, reduction_factor=REDUCTION)
-    return pruners.MedianPruner(n_warmup_steps=min_epochs - 1)
+    name: str
+    objective: str
+    epochs: int
+    min_epochs: int
+
+    def build(self) -> optuna.pruners.BasePruner:
+        """Optuna's pruner itself."""
+        from optuna import pruners
+
+        if self.name == "successive_halving":
+            return pruners.SuccessiveHalvingPruner(min_resource=self.min_epochs, reduction_factor=REDUCTION)
+        if self.name == "hyperband":
+            return pruners.HyperbandPruner(min_resource=self.min_epochs, max_resource=self.epochs, reduction_factor=REDUCTION)
+        return pruners.MedianPruner(n_warmup_steps=self.min_epochs - 1)
 
 
 @dataclass
@@ -51,24 +58,24 @@ class _Case:
     trial: optuna.Trial
     reports: dict[str, dict[int, float]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
-    heard: set[int] = field(default_factory=set)
+    shown: set[int] = field(default_factory=set)
     pruned: bool = False
 
     def complete_epochs(self) -> list[int]:
         """Epochs that every member has reported that has not ended, and that the pruner has not seen."""
         going_on = [epochs for key, epochs in self.reports.items() if key not in self.ended]
-        return sorted(set.intersection(*(set(epochs) for epochs in going_on)) - self.heard) if going_on else []
+        return sorted(set.intersection(*(set(epochs) for epochs in going_on)) - self.shown) if going_on else []
 
     def mean(self, epoch: int) -> float:
-        """Of the members' values at that epoch; one that ended counts with its last."""
+        """The mean of the members' values at that epoch; one that ended counts with its last."""
         values = [epochs[max(seen)] for epochs in self.reports.values() if (seen := [one for one in epochs if one <= epoch])]
         return sum(values) / len(values)
 
 
-class Pruner:
-    """Decides who leaves. It lives in one process, for all workers, and forgets nothing while that lives.
+class SuggestionPruner:
+    """Decides which suggestions leave. It lives in one process, for all workers, and forgets nothing while that lives.
 
-    >>> pruner = Pruner("successive_halving", "validation_error", epochs=9, min_epochs=1)
+    >>> pruner = SuggestionPruner(Pruning("successive_halving", "validation_error", epochs=9, min_epochs=1))
     >>> for number, error in enumerate((0.1, 0.2, 0.05)):
     ...     pruner.enter(("study", number), [str(number)])
     ...     print(pruner.judge([(str(number), 1, {"validation_error": error, "train_error": 0.0})]))
@@ -77,20 +84,11 @@ class Pruner:
     []
     """
 
-    def __init__(self, pruner: str, objective: str, epochs: int, min_epochs: int) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._objective = objective
-        self._make = lambda: build_pruner(pruner, epochs, min_epochs)
+    def __init__(self, pruning: Pruning) -> None:
+        self._pruning = pruning
         self._studies: dict[str, optuna.Study] = {}
         self._cases: dict[Suggested, _Case] = {}
         self._of: dict[str, Suggested] = {}
-
-    @staticmethod
-    def of(search: Search, objective: str, budget: Budget) -> tuple[str, str, int, int]:
-        """The arguments for the pruner of a search; by default nobody leaves before a ninth of the epochs."""
-        return search.pruner, objective, budget.epochs, search.min_epochs or max(1, ceil(budget.epochs / REDUCTION**2))
 
     def enter(self, suggestion: Suggested, keys: Sequence[str]) -> None:
         """A suggestion begins, with the keys of its members, one a seed."""
@@ -105,8 +103,8 @@ class Pruner:
         """
         for key, epoch, row in reports:
             case = self._cases[self._of[key]]
-            case.reports[key][epoch] = measured({"status": "running", **row}, self._objective)
-            self._hear(case)
+            case.reports[key][epoch] = measured({"status": "running", **row}, self._pruning.objective)
+            self._show(case)
         return [key for key, _, _ in reports if self._cases[self._of[key]].pruned]
 
     def close(self, key: str) -> None:
@@ -117,9 +115,9 @@ class Pruner:
             return
         case = self._cases[self._of[key]]
         case.ended.add(key)
-        self._hear(case)
-        if case.heard and not case.pruned and len(case.ended) == len(case.reports):
-            case.trial.study.tell(case.trial, case.mean(max(case.heard)), state=optuna.trial.TrialState.COMPLETE, skip_if_finished=True)
+        self._show(case)
+        if case.shown and not case.pruned and len(case.ended) == len(case.reports):
+            case.trial.study.tell(case.trial, case.mean(max(case.shown)), state=optuna.trial.TrialState.COMPLETE, skip_if_finished=True)
 
     def remember(self, study: str, values: Mapping[int, float], value: float | None) -> None:
         """A suggestion of an earlier run: what it reported (epoch -> mean over seeds), and its final value if it was not pruned."""
@@ -136,17 +134,18 @@ class Pruner:
         import optuna
 
         if study not in self._studies:
-            self._studies[study] = optuna.create_study(study_name=study, pruner=self._make())
+            with quiet():
+                self._studies[study] = optuna.create_study(study_name=study, pruner=self._pruning.build())
         return self._studies[study].ask()
 
-    def _hear(self, case: _Case) -> None:
+    def _show(self, case: _Case) -> None:
         """Show the pruner the epochs that are complete now."""
         import optuna
 
         for epoch in case.complete_epochs():
             if case.pruned:
                 return
-            case.heard.add(epoch)
+            case.shown.add(epoch)
             case.trial.report(case.mean(epoch), epoch)
             if case.trial.should_prune():
                 case.pruned = True

@@ -1,12 +1,12 @@
-"""A search: Optuna proposes points, packs of them are trained, their outcomes are told.
+"""A search that runs: Optuna proposes points, packs of them are trained, their outcomes are reported.
 
 The loop between them, without Ray: `Search.next_pack` asks Optuna for several suggestions at once and gives the points that
-must be trained for them; `Search.collect` tells every suggestion whose points are recorded. `study.search.searcher` lets Ray Tune
-turn the crank.
+must be trained for them; `Search.collect` reports every suggestion whose points are recorded. `study.launch.searcher` lets Ray
+Tune turn the crank.
 
 The state is what lies in storage: Optuna's studies, and the records. A suggestion is on disk before its points are trained,
-and stays open ("running") until its records are told; a search that was killed takes open suggestions up again under their
-own number, so that none is lost, asked twice or left running. A point whose key is recorded is told and not trained.
+and stays open ("running") until its records are reported; a search that was killed takes open suggestions up again under their
+own number, so that none is lost, asked twice or left running. A point whose key is recorded is reported and not trained.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from study.plan.points import Point
-from study.search.declared import declared
 from study.search.objectives import mean
-from study.search.outcomes import Outcomes
+from study.search.outcomes import Answers, Outcomes
+from study.search.plan import CellPlan, SearchPlan
+from study.search.quiet import quiet
 from study.search.samplers import build
 from study.search.storage import Storage
-from study.spec.reading import Spec
 from trainables.point.config import ConfigError, TrialConfig, with_fields
-from trainables.resolution import resolve
+from trainables.resolution import Point, resolve
 
 if TYPE_CHECKING:
     import optuna
 
-    from study.search.pruning import Pruner
+    from study.search.pruning import SuggestionPruner
 
 
 @dataclass
 class Cell:
-    """One cell of the grid with its own Optuna study."""
+    """One cell of the listed axes with its own Optuna study, as far as that has come."""
 
     trial: TrialConfig
     assignment: Mapping[str, Any]
@@ -46,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What Optuna proposed: one point a seed, and the trial that is told their mean."""
+    """What Optuna proposed: one point a seed, and the trial to which their mean is reported."""
 
     cell: Cell
     trial: optuna.Trial
@@ -54,52 +53,46 @@ class Suggestion:
 
 
 class Search:
-    """The search that a spec declares, as far as it has come.
+    """The search of a plan, as far as it has come.
 
     Args:
         root: ``STORAGE/STUDY``, where records and (unless in a database) Optuna's journal lie.
+        outcomes: what is recorded, if that is not read from `root`.
 
     Raises:
-        ConfigError: the storage cannot be opened, or the space has points that cannot be run.
+        ConfigError: the storage cannot be opened.
     """
 
-    def __init__(self, spec: Spec, root: str) -> None:
-        self.declared = declared(spec)
-        self.outcomes = Outcomes(root, spec.measures)
-        self.root, self._spec = root, spec
-        self._pruner: Pruner | None = None
-        self._storage = Storage(spec.search.storage, root)
+    def __init__(self, plan: SearchPlan, root: str, outcomes: Answers | None = None) -> None:
+        self.plan, self.root = plan, root
+        self.outcomes = Outcomes(root, plan.measures) if outcomes is None else outcomes
+        self._pruner: SuggestionPruner | None = None
+        self._storage = Storage(plan.storage, root)
         self._ready: deque[list[Point]] = deque()
         self._open: dict[str, list[Suggestion]] = defaultdict(list)
         """Key of a point to be recorded -> the suggestions that wait for it."""
-        self.cells = [self._cell(place, assignment) for place, assignment in enumerate(self.declared.cells)]
+        self.cells = [self._cell(index, cell) for index, cell in enumerate(plan.cells)]
         for cell in self.cells:
             self._take_up(cell)
         self._storage.flush()
 
     @property
     def finished(self) -> bool:
-        """Whether everything is asked for and told."""
+        """Whether everything is asked for and reported."""
         return not (self._open or self._ready or any(cell.left for cell in self.cells))
 
     @property
     def left(self) -> int:
         """Points that are still to be trained, as far as none is recorded already."""
-        seeds = len(self.declared.seeds)
+        seeds = len(self.plan.seeds)
         return len(self._open) + sum(cell.left for cell in self.cells) * seeds
 
     def keys(self) -> set[str]:
-        """Of all points that were ever asked for."""
+        """The keys of all points that were ever asked for."""
         return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in trial.user_attrs.get("keys", ())}
 
-    def followed_by(self) -> list[Point]:
-        """The points that compare what a finished search has found; none before. See `study.search.ablation`."""
-        from study.search.ablation import compared
-
-        return compared(self, self.root) if self.finished else []
-
-    def refill(self, pruner: Pruner) -> None:
-        """Let a pruner prune members of packs; it is told what happened so far."""
+    def refill(self, pruner: SuggestionPruner) -> None:
+        """Let a pruner prune members of packs; it learns what happened so far."""
         self._pruner = pruner
         for cell in self.cells:
             for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
@@ -124,11 +117,11 @@ class Search:
         return pack
 
     def collect(self) -> None:
-        """Tell Optuna every suggestion whose points are all recorded by now."""
+        """Report to Optuna every suggestion whose points are all recorded by now."""
         self.outcomes.refresh()
         done = [key for key in self._open if key in self.outcomes]
         for suggestion in {id(one): one for key in done for one in self._open[key]}.values():
-            self._told(suggestion)
+            self._reported(suggestion)
         for key in done:
             del self._open[key]
         self._storage.flush()
@@ -140,31 +133,30 @@ class Search:
         self._ready.extend([point] for point in pack if point.key in self._open)
         return True
 
-    def _cell(self, place: int, assignment: Mapping[str, Any]) -> Cell:
+    def _cell(self, index: int, cell: CellPlan) -> Cell:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        trial = with_fields(self._spec.trial, assignment)
-        study = optuna.create_study(
-            study_name=self.declared.study_name(self._spec.study, trial, dict(assignment)),
-            storage=self._storage.optuna,
-            directions=["minimize"] * len(self.declared.objectives),
-            load_if_exists=True,
-        )
+        with quiet():
+            study = optuna.create_study(
+                study_name=self.plan.study_name(cell),
+                storage=self._storage.optuna,
+                directions=["minimize"] * len(self.plan.objectives),
+                load_if_exists=True,
+            )
         if "objectives" not in study.user_attrs:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(self.declared.objectives))
-            study.set_user_attr("objectives", list(self.declared.objectives))
-            study.set_user_attr("cell", dict(assignment))
+                study.set_metric_names(list(self.plan.objectives))
+            study.set_user_attr("objectives", list(self.plan.objectives))
+            study.set_user_attr("cell", dict(cell.assignment))
         before = study.get_trials(deepcopy=False)
         state = optuna.trial.TrialState
-        if not before and (untuned := self.declared.untuned(trial)):
+        if not before and (untuned := self.plan.untuned(cell.trial)):
             study.enqueue_trial(untuned)
-        resumed = 0 if self.declared.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
-        study.sampler = build(self.declared.sampler, self.declared.seed(place, resumed))
+        resumed = 0 if self.plan.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
+        study.sampler = build(self.plan.sampler, self.plan.seed(index, resumed))
         kept = sum(trial.state in (state.COMPLETE, state.PRUNED, state.RUNNING) for trial in before)
-        return Cell(trial, assignment, study, max(0, self.declared.trials - kept))
+        return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
 
     def _take_up(self, cell: Cell) -> None:
         """Go on with suggestions that an earlier run left open: under their own number, with the values they have."""
@@ -172,24 +164,24 @@ class Search:
 
         running = cell.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         opened = [self._suggestion(cell, optuna.Trial(cell.study, trial._trial_id)) for trial in running]
-        self._pack([suggestion for suggestion in opened if suggestion and not self._told(suggestion)])
+        self._pack([suggestion for suggestion in opened if suggestion and not self._reported(suggestion)])
 
     def _ask(self, cell: Cell) -> None:
         """Ask for as many suggestions as make up a pack, and queue their points."""
         opened: list[Suggestion] = []
-        while cell.left and len(opened) < self._spec.search.at_once:
+        while cell.left and len(opened) < self.plan.at_once:
             cell.left -= 1
             suggestion = self._suggestion(cell, cell.study.ask())
-            if suggestion and not self._told(suggestion):
+            if suggestion and not self._reported(suggestion):
                 opened.append(suggestion)
         self._pack(opened)
         self._storage.flush()
 
     def _suggestion(self, cell: Cell, trial: optuna.Trial) -> Suggestion | None:
-        """The suggestion of a trial, with its points; None for one that cannot be run: it is told as failed."""
+        """The suggestion of a trial, with its points; None for one that cannot be run: it is reported as failed."""
         try:
-            chosen = self.declared.ask(trial, cell.assignment)
-            points = tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.declared.seeds)
+            chosen = self.plan.ask(trial, cell.assignment)
+            points = tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.plan.seeds)
         except ConfigError as error:
             trial.set_user_attr("reason", str(error))
             cell.study.tell(trial, state=_states().FAIL)
@@ -209,8 +201,8 @@ class Search:
                 self._open[point.key].append(suggestion)
         self._ready.extend(groups.values())
 
-    def _told(self, suggestion: Suggestion) -> bool:
-        """Whether all its points are recorded; then Optuna is told."""
+    def _reported(self, suggestion: Suggestion) -> bool:
+        """Whether all its points are recorded; then that is reported to Optuna."""
         if any(point.key not in self.outcomes for point in suggestion.points):
             return False
         self._tell(suggestion)
@@ -221,7 +213,7 @@ class Search:
         statuses = {row["status"] for row in rows}
         study, trial, states = suggestion.cell.study, suggestion.trial, _states()
         if self._pruner:
-            self._report(suggestion)
+            self._report_curve(suggestion)
             for point in suggestion.points:
                 self._pruner.close(point.key)
         if "failed" in statuses:
@@ -230,14 +222,14 @@ class Search:
         elif "pruned" in statuses:
             study.tell(trial, state=states.PRUNED)
         else:
-            for constraint in self.declared.constraints:
+            for constraint in self.plan.constraints:
                 trial.set_constraint(constraint.text, constraint.violation(rows))
-            study.tell(trial, [mean(rows, name) for name in self.declared.objectives])
+            study.tell(trial, [mean(rows, name) for name in self.plan.objectives])
 
-    def _report(self, suggestion: Suggestion) -> None:
+    def _report_curve(self, suggestion: Suggestion) -> None:
         """Intermediate values: the mean over the seeds at every epoch that all of them reached."""
         curves = [self.outcomes.curve(point.key) for point in suggestion.points]
-        objective = self.declared.objectives[0]
+        objective = self.plan.objectives[0]
         for epoch in sorted(set.intersection(*(set(curve) for curve in curves))):
             rows = [{"status": "running", **curve[epoch]} for curve in curves]
             suggestion.trial.report(mean(rows, objective), epoch)

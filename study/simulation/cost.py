@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.records.fragments import fragments, read_fragments
-from study.plan.points import expected_seconds
+from study.plan.packs import expected_seconds
 from trainables.point.config import KEY_VERSION, ConfigError, TrialConfig, field_types, flatten, with_fields
 
 NEIGHBOURS = 8
@@ -36,7 +36,7 @@ class Recorded:
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.rows = list(rows)
         self.points = [with_fields(TrialConfig(), {name: row[name] for name in field_types()}) for row in rows]
-        self._place = {row["key"]: place for place, row in enumerate(rows)}
+        self._index_of = {row["key"]: index for index, row in enumerate(rows)}
         columns = {name: [row[name] for row in rows] for name in field_types() if name != "seed"}
         self._scales = {name: _Scale(values) for name, values in columns.items() if len(set(values)) > 1}
         self._where = np.array([self._position(point) for point in self.points]).reshape(len(rows), -1)
@@ -59,15 +59,15 @@ class Recorded:
 
     def nearest(self, point: TrialConfig, key: str) -> tuple[str, bool]:
         """The key of the recorded point that is nearest, and whether it is the point itself."""
-        if key in self._place:
+        if key in self._index_of:
             return key, True
         distances = self._distances(point) + _OTHER_SEED * (self._seeds != point.seed)
         return self.rows[int(distances.argmin())]["key"], False
 
     def seconds(self, point: TrialConfig, key: str | None = None) -> float:
         """Training time: the recorded one, or the `NEIGHBOURS`' in proportion to what each was expected to take, geometric mean."""
-        if key in self._place:
-            return float(self.rows[self._place[key]]["seconds"])
+        if key in self._index_of:
+            return float(self.rows[self._index_of[key]]["seconds"])
         position = (*self._position(point), expected_seconds(point))
         if position not in self._costs:
             distances = np.maximum(self._distances(point), _CLOSE)
@@ -88,7 +88,7 @@ class Recorded:
         off = self._where - np.array(self._position(point))
         unlike = np.array([not scale.numeric for scale in self._scales.values()], dtype=bool)
         off[:, unlike] = off[:, unlike] != 0
-        return np.sqrt((off**2).sum(1))
+        return np.asarray(np.sqrt((off**2).sum(1)))
 
 
 class _Scale:
@@ -132,8 +132,8 @@ class BackTest:
 def back_test(recorded: Recorded) -> BackTest | None:
     """Predict each fifth of the recorded configurations (all seeds of one together) from the rest; None if there are not five."""
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, row in enumerate(recorded.rows):
-        groups.setdefault(tuple(row[name] for name in field_types() if name != "seed"), []).append(place)
+    for index, row in enumerate(recorded.rows):
+        groups.setdefault(tuple(row[name] for name in field_types() if name != "seed"), []).append(index)
     if len(groups) < FOLDS:
         return None
     order = np.random.default_rng(0).permutation(len(groups))
@@ -141,10 +141,10 @@ def back_test(recorded: Recorded) -> BackTest | None:
     singles: list[float] = []
     totals: list[float] = []
     for fold in range(FOLDS):
-        held = {place for number in order[fold::FOLDS] for place in members[number]}
-        rest = Recorded([row for place, row in enumerate(recorded.rows) if place not in held])
-        predicted = np.array([rest.seconds(recorded.points[place]) for place in sorted(held)])
-        actual = np.array([recorded.rows[place]["seconds"] for place in sorted(held)])
+        held = {index for number in order[fold::FOLDS] for index in members[number]}
+        rest = Recorded([row for index, row in enumerate(recorded.rows) if index not in held])
+        predicted = np.array([rest.seconds(recorded.points[index]) for index in sorted(held)])
+        actual = np.array([recorded.rows[index]["seconds"] for index in sorted(held)])
         singles += list(np.abs(np.log(predicted / actual)))
         totals.append(predicted.sum() / actual.sum() - 1)
     return BackTest(expm1(float(np.median(singles))), min(totals), max(totals))

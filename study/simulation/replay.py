@@ -15,13 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from study.plan.points import Point, packs
+from study.plan.packs import packs
 from study.search.outcomes import Outcomes
-from study.search.pruning import Pruner
+from study.search.plan import SearchPlan
+from study.search.pruning import SuggestionPruner
+from study.search.quiet import quiet
 from study.search.search import Search
 from study.simulation.cost import Recorded
-from study.spec.reading import Spec
 from trainables.point.config import ConfigError
+from trainables.resolution import Point
 
 PACK_SECONDS = 0.07
 """Tune's own time for a pack (30 to 70 ms were measured with workers that are reused)."""
@@ -89,34 +91,32 @@ class Replay:
         return min((value for when, value in self.found if when <= hour), default=None)
 
 
-def replay(spec: Spec, recorded: Recorded, outcomes: Outcomes, workers: int) -> Replay:
+def replay(plan: SearchPlan, recorded: Recorded, outcomes: Outcomes, workers: int) -> Replay:
     """Run a search against records.
 
     Args:
         outcomes: of the recorded study.
 
     Raises:
-        ConfigError: the search cannot be run, or has several objectives.
+        ConfigError: the search has several objectives.
     """
-    with TemporaryDirectory(prefix="gaplab-simulate-") as folder:
-        spec = replace(spec, search=spec.search.model_copy(update={"storage": "journal"}))
-        search = Search(spec, str(Path(folder) / spec.study))
-        if len(search.declared.objectives) > 1:
-            raise ConfigError("search.objective: simulate compares searches of one objective")
-        return _Simulation(spec, search, recorded, outcomes).run(workers)
+    if len(plan.objectives) > 1:
+        raise ConfigError("search.objective: simulate compares searches of one objective")
+    with TemporaryDirectory(prefix="gaplab-simulate-") as folder, quiet():
+        answers = _Answers()
+        search = Search(replace(plan, storage="journal"), str(Path(folder) / plan.study), answers)
+        return _Simulation(search, answers, recorded, outcomes).run(workers)
 
 
 class _Simulation:
     """A search whose packs are trained by the clock."""
 
-    def __init__(self, spec: Spec, search: Search, recorded: Recorded, outcomes: Outcomes) -> None:
-        self._search, self._recorded, self._outcomes = search, recorded, outcomes
-        self._answers = _Answers()
-        self._pruner: Pruner | None = None
+    def __init__(self, search: Search, answers: _Answers, recorded: Recorded, outcomes: Outcomes) -> None:
+        self._search, self._answers, self._recorded, self._outcomes = search, answers, recorded, outcomes
+        self._pruner: SuggestionPruner | None = None
         self._came = Replay()
-        search.outcomes = self._answers  # type: ignore[assignment]  # what a search reads of records, without files
-        if spec.search.pruner != "none":
-            self._pruner = Pruner(*Pruner.of(spec.search, search.declared.objectives[0], spec.trial.budget))
+        if search.plan.pruning:
+            self._pruner = SuggestionPruner(search.plan.pruning)
             search.refill(self._pruner)
 
     def run(self, workers: int) -> Replay:
@@ -154,7 +154,7 @@ class _Simulation:
             self._answers.curves[member.key] = {epoch: row for epoch, row in member.curve.items() if epoch <= member.epoch}
 
     def _note(self, now: float) -> None:
-        """Tell what is recorded, and whether that is better."""
+        """Report what is recorded, and note whether that is better."""
         self._search.collect()
         try:
             value = sum(cell.study.best_value for cell in self._search.cells) / len(self._search.cells)
@@ -165,7 +165,7 @@ class _Simulation:
 
 
 class _Answers:
-    """What a search reads of records (see `study.search.outcomes.Outcomes`), in memory."""
+    """Records in memory (see `study.search.outcomes.Answers`)."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Mapping[str, Any]] = {}
@@ -217,7 +217,7 @@ class _Pack:
         epoch = self._next_epoch()
         return sum(member.seconds / member.epochs * (min(epoch, member.epochs) - member.epoch) for member in self.members)
 
-    def advance(self, pruner: Pruner | None) -> list[_Member]:
+    def advance(self, pruner: SuggestionPruner | None) -> list[_Member]:
         """Train until then; those that end with it."""
         epoch, self.seconds = self._next_epoch(), self.seconds + self.next_seconds()
         for member in self.members:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces.axes import KINDS
 from trainables.point.config import ConfigError
 
 DEFAULT = "cpu"
@@ -45,6 +46,4 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any], depth: int = 
 
 
 def _is_axis(value: Mapping[str, Any]) -> bool:
-    from search_spaces.axes import KINDS
-
     return len(value) == 1 and next(iter(value)) in KINDS

@@ -62,6 +62,7 @@ def known(point: Any) -> float:
 def best_found(sampler: str, at_once: int, seed: int, trials: int = TRIALS) -> float:
     """The best value of one search on the known objective."""
     from study.records.writer import FragmentWriter, Provenance
+    from study.search.plan import plan_search
     from study.search.search import Search
     from study.spec.reading import understand
     from trainables.training.loop import Result
@@ -69,7 +70,7 @@ def best_found(sampler: str, at_once: int, seed: int, trials: int = TRIALS) -> f
     search = {"kind": "optuna", "sampler": sampler, "at_once": at_once, "seed": seed, "trials": trials}
     with tempfile.TemporaryDirectory() as root:
         writer = FragmentWriter(root, Provenance("known-optimum", None, ""))
-        running = Search(understand(QUALITY | {"search": search}), root)
+        running = Search(plan_search(understand(QUALITY | {"search": search})), root)
         while not running.finished:
             pack = running.next_pack() or []
             outcomes = [{"validation_error": known(point.config), "train_error": 0.0} for point in pack]
@@ -186,9 +187,9 @@ def seconds(search: Callable[[], None], cluster: AbstractContextManager[object])
 def speed() -> dict[str, float]:
     from ray import tune  # noqa: F401 - imported by now, for both
 
+    from study.launch import searcher  # noqa: F401
     from study.launch.cluster import connected
-    from study.search import search, searcher  # noqa: F401
-    from study.spec.reading import Resources
+    from study.spec.sections import Resources
 
     os.environ.pop("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", None)  # plain Tune runs as it comes
     tune_running, tune_all = seconds(search_with_tune, tunes_ray())

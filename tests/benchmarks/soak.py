@@ -38,7 +38,7 @@ OWN_RUN = ("seconds", "finished", "host", "git_commit")
 WIDTHS = tuple(range(2, 42))
 FAULTS = {"driver": 3, "worker": 3, "node": 2, "server": 2}
 """What happens, and how often in proportion."""
-RUN = "import sys; from study.cli import main; sys.argv[0] = 'gaplab'; main()"
+RUN = "import sys; from study.cli.app import main; sys.argv[0] = 'gaplab'; main()"
 
 
 def spec_text(points: int, nodes: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from study.cli import app as cli
 from study.launch.cluster import connected
-from study.spec.reading import Resources
+from study.spec.sections import Resources
 from tests.study.made_up_searches import Trained
 from tests.study.worker_processes import MARK
 

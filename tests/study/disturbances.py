@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import analysis
-from study.launch.run import Progress
+from study.launch.progress import Progress
 
 OWN_RUN = ["seconds", "finished", "host", "git_commit"]
 """Columns that tell of the run, not of the point."""

@@ -11,7 +11,9 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mlflow", "ray.tune", "study.launch.run", "study.launch.breaker", "trainables.tune", "tests.study.drivers"])
+CONTEXT.set_forkserver_preload(
+    ["mlflow", "ray.tune", "study.launch.run", "study.launch.breaker", "study.launch.tuner", "tests.study.drivers"]
+)
 
 
 def drive(written: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -27,7 +29,7 @@ def head(told: Connection) -> None:
     import ray
 
     from study.launch.cluster import connected
-    from study.spec.reading import Resources
+    from study.spec.sections import Resources
 
     with connected(Resources(workers=2), None):
         told.send(ray.get_runtime_context().gcs_address)

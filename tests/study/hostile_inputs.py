@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from analysis.records.fragments import fragments, read_fragments, statuses
-from study.spec.reading import PRESETS, preset_names, read_spec
+from study.spec.presets import PRESETS, preset_names
+from study.spec.reading import read_spec
 from trainables.point.config import ConfigError, field_types
 
 WORDS = [

@@ -12,12 +12,13 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.plan.points import Point
 from study.records.writer import FragmentWriter, Provenance
+from study.search.plan import plan_search
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from study.spec.reading import Spec, understand
 from trainables.point.config import TrialConfig
+from trainables.resolution import Point
 from trainables.training.loop import Result
 
 SPACE: dict[str, Any] = {
@@ -70,7 +71,7 @@ class Trained:
 
     def run(self, spec: Spec, packs: int | None = None) -> Search:
         """A search to its end, or for so many packs."""
-        search = Search(spec, str(self.root))
+        search = Search(plan_search(spec), str(self.root))
         while not search.finished and packs != 0:
             self(search.next_pack() or [])
             search.collect()

@@ -36,7 +36,7 @@ TARGET_BATCHES = 32
 
 
 class Training:
-    """Trains resolved points with equal pack signatures (see `study.plan.points`).
+    """Trains resolved points with equal pack signatures (see `study.plan.packs`).
 
     Args:
         points: what to train, in this order.

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def gaplab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from study.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from study.cli.app import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
 
 

@@ -15,7 +15,7 @@ from ray.autoscaler._private.util import fillout_defaults, validate_config
 from ruamel.yaml import YAML
 
 import study
-from study.spec.reading import PRESETS
+from study.spec.presets import PRESETS
 
 CLUSTERS = PRESETS.parent / "clusters"
 

@@ -12,6 +12,7 @@ import ray
 import study
 from study.launch import run as launch
 from study.launch.cluster import EarlyStart
+from study.plan import plan
 from trainables.point.config import ConfigError
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -62,7 +63,8 @@ def test_a_storage_that_cannot_be_read_is_no_mistake_of_a_point(begun: list[bool
     def read_statuses(root: str, measures: tuple[str, ...] = ()) -> dict[str, str]:
         raise ConfigError("--storage: it cannot be read")
 
-    monkeypatch.setattr(launch, "read_statuses", read_statuses)
+    for module in (launch, plan):
+        monkeypatch.setattr(module, "read_statuses", read_statuses)
     with pytest.raises(ConfigError, match=r"^--storage: it cannot be read$"):
         study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
     assert begun == []

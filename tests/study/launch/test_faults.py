@@ -65,7 +65,7 @@ def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str,
     spec = study.understand(WRITTEN)
     (tmp_path / "spec.yaml").write_text(spec.text)
     root = str(tmp_path / "results" / spec.study)
-    command = [sys.executable, "-c", "from study.cli import main; main()", "run", "spec.yaml"]
+    command = [sys.executable, "-c", "from study.cli.app import main; main()", "run", "spec.yaml"]
     driver = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         waited = time.monotonic() + 300

@@ -19,7 +19,7 @@ import ray
 import study
 from analysis.records.fragments import fragments
 from study.launch.cluster import connected
-from study.spec.reading import Resources
+from study.spec.sections import Resources
 from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head
 from tests.study.worker_processes import MARK, workers
@@ -102,7 +102,7 @@ def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(
 def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(address: str, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     path, root = tmp_path / "spec.yaml", str(tmp_path / "results" / "killed")
     path.write_text(json.dumps(WRITTEN))
-    command = [sys.executable, "-c", "from study.cli import main; main()", "run", str(path), "--storage", str(tmp_path / "results")]
+    command = [sys.executable, "-c", "from study.cli.app import main; main()", "run", str(path), "--storage", str(tmp_path / "results")]
     owner = f"twice {os.getpid()}"
     environment = os.environ | {MARK: owner}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment) as process:

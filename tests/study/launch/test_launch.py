@@ -117,7 +117,7 @@ def test_mlflow_equals_arrow(finished):
 
 def test_a_second_run_does_nothing(storage, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (storage / "tiny" / "records").iterdir()}
-    monkeypatch.setattr("study.launch.run.connected", lambda *_: pytest.fail("Ray is not needed"))
+    monkeypatch.setattr("study.launch.training.connected", lambda *_: pytest.fail("Ray is not needed"))
     summary = study.run(spec(), storage=str(storage))
     assert (summary.ran, summary.missing, summary.counts) == (0, 0, {"completed": 4})
     assert {path: path.stat().st_mtime_ns for path in (storage / "tiny" / "records").iterdir()} == before

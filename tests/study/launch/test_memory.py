@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError
 
 import study
-from study.launch import run as launch
+from study.launch import training
 
 
 @pytest.mark.parametrize("cause", [OutOfMemoryError("1 worker(s) were killed"), None])
@@ -19,7 +19,7 @@ def test_a_worker_ended_for_memory_halts_the_study_with_a_sentence(
     def fit(*_: Any, **__: Any) -> None:
         raise RuntimeError("Caught unexpected exception") from cause
 
-    monkeypatch.setattr(launch, "_fit", fit)
+    monkeypatch.setattr(training, "_fit", fit)
     spec = study.understand({"study": "s", "trial": {"data": {"train_size": 10}, "budget": {"epochs": 0}}, "tracking": {"mlflow": False}})
     if cause is None:
         with pytest.raises(RuntimeError, match="Caught unexpected exception"):

@@ -14,7 +14,8 @@ import study
 from study.launch import node_checks as survey
 from study.launch.cluster import joined
 from study.launch.doctor import Check, checks
-from study.launch.run import Progress, run
+from study.launch.progress import Progress
+from study.launch.run import run
 from tests.study.disturbances import rows
 from tests.study.drivers import started
 from trainables.point.config import ConfigError

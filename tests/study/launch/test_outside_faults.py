@@ -18,7 +18,7 @@ import pytest
 
 import study
 from analysis.records.fragments import statuses
-from study.launch.run import Progress
+from study.launch.progress import Progress
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.disturbances import after_first_report, rows

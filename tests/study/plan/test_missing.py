@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 
 from analysis.records.fragments import fragments, statuses
 from study.plan.missing import explained
-from study.plan.points import Point, declared_points
+from study.plan.points import declared_points
 from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import understand
 from tests.study.made_up_results import TRIAL
 from trainables.point.config import KEY_VERSION
+from trainables.resolution import Point
 from trainables.training.loop import Result
 
 WRITTEN: dict[str, Any] = {

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.plan.points import PACKS_PER_WORKER, SECONDS_PER_PACK, Point, declared_points, expected_seconds, packs
+from study.plan.packs import PACKS_PER_WORKER, SECONDS_PER_PACK, expected_seconds, packs
+from study.plan.points import declared_points
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
 from trainables.engines.speed import Speed
 from trainables.models import custom as custom
 from trainables.models import registry as models
 from trainables.point.config import ConfigError
-from trainables.resolution import resolve
+from trainables.resolution import Point, resolve
 
 TRIAL = {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "model": {"width": 4}}
 

@@ -9,7 +9,7 @@ import optuna
 import pytest
 import torch
 
-from study.search.pruning import Pruner, build_pruner
+from study.search.pruning import Pruning, SuggestionPruner
 from tests.study.made_up_searches import STATES
 from trainables.point.config import Budget, Data, Model, TrialConfig, with_fields
 from trainables.resolution import resolve
@@ -17,11 +17,12 @@ from trainables.training.loop import Result, Training
 
 
 @pytest.mark.parametrize("name", ["successive_halving", "hyperband", "median"])
-def test_the_jury_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> None:
+def test_it_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> None:
     draw = np.random.default_rng(0)
     curves = np.minimum.accumulate(draw.random((30, 27)), axis=1)
-    pruner = Pruner(name, "validation_error", 27, 3)
-    alone = optuna.create_study(study_name="made up", pruner=build_pruner(name, 27, 3))
+    pruning = Pruning(name, "validation_error", 27, 3)
+    pruner = SuggestionPruner(pruning)
+    alone = optuna.create_study(study_name="made up", pruner=pruning.build())
     pruned = 0
     for number, curve in enumerate(curves):
         pruner.enter(("made up", number), [str(number)])
@@ -42,7 +43,7 @@ def test_the_jury_decides_as_optuna_s_pruner_does_on_single_runs(name: str) -> N
 
 
 def test_a_suggestion_leaves_by_the_mean_of_its_seeds() -> None:
-    pruner = Pruner("successive_halving", "validation_error", 9, 1)
+    pruner = SuggestionPruner(Pruning("successive_halving", "validation_error", 9, 1))
 
     def judge(key: str, error: float) -> list[str]:
         return pruner.judge([(key, 1, {"validation_error": error, "train_error": 0.0})])

@@ -20,8 +20,9 @@ from optuna.storages import JournalStorage
 
 import study
 from analysis.records.fragments import fragments, read_fragments
-from study.search.ablation import comparisons
-from study.search.pruning import Pruner
+from study.search.ablation import ablations
+from study.search.plan import plan_search
+from study.search.pruning import SuggestionPruner
 from study.search.samplers import Task, build, chosen
 from study.search.search import Search
 from study.search.storage import JOURNAL, GroupCommit
@@ -86,8 +87,9 @@ def test_a_run_that_diverged_is_told_as_all_wrong_and_one_that_failed_as_failed(
 def test_a_pruned_member_is_told_as_pruned_with_what_it_reported(tmp_path: Path) -> None:
     spec = spec_of(pruner="successive_halving", trials=12)
     trained = Trained(tmp_path, status=lambda point: "pruned" if point.optimizer.learning_rate < 0.03 else "completed")
-    search = Search(spec, str(tmp_path))
-    search.refill(Pruner(*Pruner.of(spec.search, "validation_error", spec.trial.budget)))
+    search = Search(plan_search(spec), str(tmp_path))
+    assert search.plan.pruning
+    search.refill(SuggestionPruner(search.plan.pruning))
     while not search.finished:
         trained(search.next_pack() or [])
         search.collect()
@@ -102,7 +104,7 @@ def test_a_pruned_member_is_told_as_pruned_with_what_it_reported(tmp_path: Path)
 
 def test_packs_hold_as_many_suggestions_as_asked_for_and_share_their_shapes(trained: Trained) -> None:
     space = SPACE | {"optimizer.batch_size": {"choice": [8, 16]}}
-    search = Search(spec_of(space, trials=32, at_once=8, replicates=2), str(trained.root))
+    search = Search(plan_search(spec_of(space, trials=32, at_once=8, replicates=2)), str(trained.root))
     sizes = []
     while not search.finished:
         pack = search.next_pack() or []
@@ -171,7 +173,7 @@ def test_a_function_may_be_the_space(tmp_path: Path) -> None:
 def test_a_crash_loses_no_suggestion_asks_none_twice_and_leaves_none_open(trained: Trained, told: int) -> None:
     spec = spec_of(trials=40, at_once=8, replicates=2)
     trained.run(spec, packs=told)
-    crashed = Search(spec, str(trained.root))  # asks for two packs, one of which is recorded but not told
+    crashed = Search(plan_search(spec), str(trained.root))  # asks for two packs, one of which is recorded but not told
     first, second = crashed.next_pack() or [], crashed.next_pack() or []
     trained(first)
     left_open = {trial.number: trial.params for trial in trials_of(trained.root) if trial.state == STATES.RUNNING}
@@ -203,7 +205,7 @@ def test_failures_of_an_earlier_run_do_not_count(tmp_path: Path) -> None:
 
 
 def test_a_pack_that_kills_its_workers_is_tried_point_by_point(trained: Trained) -> None:
-    search = Search(spec_of(trials=8, at_once=8), str(trained.root))
+    search = Search(plan_search(spec_of(trials=8, at_once=8)), str(trained.root))
     pack = search.next_pack() or []
     assert search.give_up(pack)
     alone = [search.next_pack() for _ in pack]
@@ -284,8 +286,9 @@ def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) 
     from study.cli.search import concluded, described, progress_of
 
     spec = spec_of(SPACE | {"model.width": {"values": [2, 4]}}, sampler="auto", replicates=3)
+    search, root = plan_search(spec), trained.root / spec.study
     console = Console(width=160, record=True)
-    for part in (*described(spec, str(trained.root)), progress_of(spec, str(trained.root))):
+    for part in (*described(search, str(root)), progress_of(search, str(root))):
         console.print(part)
     text = console.export_text()
     assert "2 cells x 20 suggestions x 3 seeds = 120 points" in text
@@ -293,10 +296,9 @@ def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) 
     assert "0.001 to 1, logarithmic" in text
     assert "40 suggestions declared; none asked for yet" in text
     assert not list(trained.root.rglob("*"))
-    root = trained.root / spec.study
     Trained(root).run(spec_of(SPACE | {"model.width": {"values": [2, 4]}}, replicates=3))
-    assert "40 suggestions declared; 40 complete" in str(progress_of(spec, str(trained.root)))
-    tables, files = concluded(str(root), spec, root / "charts")
+    assert "40 suggestions declared; 40 complete" in str(progress_of(search, str(root)))
+    tables, files = concluded(search, str(root), root / "charts")
     assert len(tables) == 1
     assert [file.name for file in files] == ["search.html"]
 
@@ -312,21 +314,21 @@ def test_the_ablation_takes_one_regularizer_out_at_a_time_on_fresh_seeds(trained
 
     trained = Trained(trained.root, better_with_more)
     search = trained.run(spec_of({"regularizers": ["weight_decay", "dropout", "mixup", "learning_rate"]}, trials=60, replicates=2))
-    (comparison,) = comparisons(search, seeds=4)
+    (ablation,) = ablations(search, seeds=4)
     names = {"without weight_decay", "without dropout", "without mixup"}
-    assert set(comparison.variants) == names | {"tuned", "untuned", "without any regularizer"}
-    tuned = comparison.variants["tuned"][0].config
+    assert set(ablation.variants) == names | {"tuned", "untuned", "without any regularizer"}
+    tuned = ablation.variants["tuned"][0].config
     for name in names:
         field = f"regularizers.{name.removeprefix('without ')}"
-        assert comparison.variants[name][0].config == with_fields(tuned, {field: 0.0})
-    assert {point.config.seed for points in comparison.variants.values() for point in points}.isdisjoint({0, 1})
-    assert not {point.key for points in comparison.variants.values() for point in points} & set(trained.times)
-    assert [point.config.optimizer for point in comparison.variants["untuned"]] == [search.cells[0].trial.optimizer] * 4
+        assert ablation.variants[name][0].config == with_fields(tuned, {field: 0.0})
+    assert {point.config.seed for points in ablation.variants.values() for point in points}.isdisjoint({0, 1})
+    assert not {point.key for points in ablation.variants.values() for point in points} & set(trained.times)
+    assert [point.config.optimizer for point in ablation.variants["untuned"]] == [search.cells[0].trial.optimizer] * 4
 
 
 def test_without_a_suggestion_that_kept_to_the_constraints_nothing_is_compared(trained: Trained) -> None:
     search = trained.run(spec_of(constraints=["train_error <= -1"], trials=5))
-    assert comparisons(search, seeds=2) == []
+    assert ablations(search, seeds=2) == []
 
 
 # With Ray

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import study
-from study.search.search import Search
+from study.search.plan import plan_search
 from study.spec.reading import understand
 from tests.study.made_up_searches import SPACE, spec_of
 from trainables.point.config import ConfigError
@@ -62,10 +62,10 @@ def test_what_cannot_be_searched_is_one_sentence_and_starts_nothing(changes: dic
         (SPACE, {"kind": "optuna", "trails": 5}, "did you mean 'search.trials'"),
     ],
 )
-def test_a_section_that_makes_no_sense_is_said(space: dict[str, Any], search: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_a_section_that_makes_no_sense_is_said(space: dict[str, Any], search: dict[str, Any], says: str) -> None:
     trial = {"data": {"name": "synthetic", "train_size": 60, "validation_size": 30}}
     with pytest.raises(ConfigError) as caught:
-        Search(understand({"study": "made-up", "trial": trial, "space": space, "search": search}), str(tmp_path))
+        plan_search(understand({"study": "made-up", "trial": trial, "space": space, "search": search}))
     assert says in str(caught.value)
 
 

@@ -14,15 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import study
-from study.plan.points import Point, declared_points, expected_seconds
+from study.plan.packs import expected_seconds
+from study.plan.points import declared_points
 from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
+from study.search.plan import plan_search
 from study.search.search import Search
 from study.simulation.cost import Recorded, back_test
 from study.simulation.replay import PACK_SECONDS, forecast, replay, schedule
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
 from trainables.point.config import ConfigError, TrialConfig
+from trainables.resolution import Point
 from trainables.training.loop import Result
 
 RATES, DECAYS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0.0, 1e-4, 1e-3, 1e-2)
@@ -164,7 +167,7 @@ def test_a_study_without_records_teaches_nothing(tmp_path: Path) -> None:
 def found_with_records(spec: study.Spec, folder: Path) -> float:
     """The best value of the search itself, whose points are recorded as they are asked for."""
     writer = FragmentWriter(str(folder), Provenance("planned", None, "0"))
-    running = Search(spec, str(folder))
+    running = Search(plan_search(spec), str(folder))
     while not running.finished:
         writer([outcome(point.config, EPOCHS) for point in running.next_pack() or []], None)
         running.collect()
@@ -175,7 +178,7 @@ def found_with_records(spec: study.Spec, folder: Path) -> float:
 def test_a_replay_on_one_worker_finds_what_the_search_finds(everything: str, tmp_path: Path, sampler: str) -> None:
     spec = planned(sampler=sampler)
     recorded, outcomes = Recorded.read(everything), Outcomes(everything)
-    came = replay(spec, recorded, outcomes, workers=1)
+    came = replay(plan_search(spec), recorded, outcomes, workers=1)
     assert came.exact == came.points
     assert came.best_by(came.hours) == pytest.approx(found_with_records(spec, tmp_path))
     assert came.hours == pytest.approx(came.worker_hours)
@@ -187,11 +190,11 @@ def test_a_replay_on_one_worker_finds_what_the_search_finds(everything: str, tmp
 
 def test_more_workers_find_it_sooner_and_a_pruner_for_less(everything: str) -> None:
     recorded, outcomes = Recorded.read(everything), Outcomes(everything)
-    alone, four = (replay(planned(), recorded, outcomes, workers) for workers in (1, 4))
+    alone, four = (replay(plan_search(planned()), recorded, outcomes, workers) for workers in (1, 4))
     assert 2 < alone.hours / four.hours <= 4
     assert four.worker_hours == pytest.approx(alone.worker_hours, rel=0.01)
-    pruned = replay(planned(pruner="median", trials=60), recorded, outcomes, workers=1)
-    whole = replay(planned(trials=60), recorded, outcomes, workers=1)
+    pruned = replay(plan_search(planned(pruner="median", trials=60)), recorded, outcomes, workers=1)
+    whole = replay(plan_search(planned(trials=60)), recorded, outcomes, workers=1)
     assert pruned.pruned > 0
     assert pruned.worker_hours < 0.9 * whole.worker_hours
     assert pruned.best_by(pruned.hours) == pytest.approx(whole.best_by(whole.hours)), "curves here never cross"

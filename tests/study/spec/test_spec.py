@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from search_spaces.axes import KINDS
 from study.plan.points import declared_points
-from study.spec.reading import PRESETS, preset_names, read_spec, understand
+from study.spec.presets import PRESETS, preset_names
+from study.spec.reading import read_spec, understand
 from trainables.point.config import ConfigError, TrialConfig, field_types, flatten, with_fields
 
 SPEC = """

@@ -1,4 +1,4 @@
-"""What a spec with ``search: {kind: optuna}`` declares: cells, seeds, objectives, sampler; checked before anything starts."""
+"""The plan of a search: what a spec with ``search: {kind: optuna}`` declares, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from search_spaces.axes import Distribution, Values
 from search_spaces.conditional import Asker, suggest
 from search_spaces.space import Assignment, Space
 from study.search.objectives import Constraint, parse_constraint, parse_objectives
+from study.search.pruning import REDUCTION, Pruning
+from study.search.quiet import quiet
 from study.search.samplers import Task, chosen
-from study.spec.reading import Spec, checked_value
+from study.spec.fields import checked_value
+from study.spec.reading import Spec
 from trainables.point.config import ConfigError, TrialConfig, flatten, with_fields
 from trainables.resolution import resolve
 
@@ -28,20 +32,35 @@ PROBES = 32
 
 
 @dataclass(frozen=True)
-class Declared:
-    """A search, understood.
+class CellPlan:
+    """One cell of the listed axes: their values, and the trial with these."""
+
+    assignment: Assignment
+    trial: TrialConfig
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search as planned: all that is known of it before it starts.
 
     Attributes:
-        cells: an assignment of the listed axes for each Optuna study; one empty one without such axes.
+        cells: one for each Optuna study; a single one without listed axes.
         seeds: every suggestion runs with each of these.
         why: the reason for the sampler, in words.
         trials: suggestions in each cell.
+        at_once: suggestions asked for together.
+        pruning: how members leave early; None if none do.
         ask: asks a trial for its fields.
-        text: of the user's own function, if one asks.
+        function: the reference to the user's own function, if one asks.
+        text: the text of that function's file.
+        storage: `journal`, or the URL of a database.
+        measures: what a record must hold to count.
+        search_seed: of all that is random in the choice.
         ablation_seeds: fresh seeds of the comparison afterwards; 0 for none.
     """
 
-    cells: tuple[Assignment, ...]
+    study: str
+    cells: tuple[CellPlan, ...]
     seeds: tuple[int, ...]
     objectives: tuple[str, ...]
     constraints: tuple[Constraint, ...]
@@ -49,24 +68,29 @@ class Declared:
     sampler: str
     why: str
     trials: int
+    at_once: int
+    pruning: Pruning | None
     ask: Ask
+    function: str | None
     text: str
+    storage: str
+    measures: tuple[str, ...]
     search_seed: int
     ablation_seeds: int
 
     def identity(self, trial: TrialConfig) -> str:
-        """Eight hex digits of what gives the numbers told to Optuna their meaning: a study with others learns by itself.
+        """Eight hex digits of what gives the numbers reported to Optuna their meaning: a study with others learns by itself.
 
         The bounds of axes are left out, and so are the number of trials and the sampler: these may change on the way.
         """
         axes = {name: (axis.kind, axis.log, axis.choices) for name, axis in self.space.distributions().items()}
-        told = [self.objectives, [constraint.text for constraint in self.constraints], self.seeds, axes, self.text]
-        return hashlib.sha256(json.dumps([flatten(trial), told], sort_keys=True).encode()).hexdigest()[:8]
+        meaning = [self.objectives, [constraint.text for constraint in self.constraints], self.seeds, axes, self.text]
+        return hashlib.sha256(json.dumps([flatten(trial), meaning], sort_keys=True).encode()).hexdigest()[:8]
 
-    def study_name(self, study: str, trial: TrialConfig, cell: Assignment) -> str:
-        """Of the Optuna study of a cell."""
-        where = ", ".join(f"{field}={value}" for field, value in cell.items())
-        return f"{study}{': ' if where else ''}{where} ({self.identity(trial)})"
+    def study_name(self, cell: CellPlan) -> str:
+        """The name of a cell's Optuna study."""
+        where = ", ".join(f"{field}={value}" for field, value in cell.assignment.items())
+        return f"{self.study}{': ' if where else ''}{where} ({self.identity(cell.trial)})"
 
     def untuned(self, trial: TrialConfig) -> dict[str, Any]:
         """The trial as written, as far as the space holds it: the first suggestion, so that tuning starts from there."""
@@ -78,40 +102,65 @@ class Declared:
         return int(np.random.SeedSequence([self.search_seed, cell, trials]).generate_state(1)[0])
 
 
-def declared(spec: Spec) -> Declared:
-    """The search of a spec.
+def plan_search(spec: Spec) -> SearchPlan:
+    """The plan of the search that a spec declares.
 
     Raises:
         ConfigError: it cannot be done: the sentence says what is wrong.
     """
-    search = spec.search
-    if search.trials is None:
+    section = spec.search
+    if section.trials is None:
         raise ConfigError("search.kind optuna needs search.trials, the number of suggestions")
     cells, seeds = _grid(spec)
-    trials = [with_fields(spec.trial, cell) for cell in cells]
-    objectives = parse_objectives(search.objective, trials[0])
-    constraints = tuple(parse_constraint(text, trials[0]) for text in search.constraints)
+    objectives = parse_objectives(section.objective, cells[0].trial)
+    constraints = tuple(parse_constraint(text, cells[0].trial) for text in section.constraints)
     random = spec.space.distributions()
-    if search.function is None and not random:
+    if section.function is None and not random:
         raise ConfigError("search.kind optuna needs something to search: an axis such as {log_uniform: {low: 1e-5, high: 0.1}}")
-    if search.function is not None and random:
+    if section.function is not None and random:
         raise ConfigError(f"search.function is the space, so space.{next(iter(random))} must be a listed axis or stand in the function")
-    if search.pruner != "none" and (len(objectives) > 1 or objectives[0] not in ("validation_error", "validation_gap")):
-        raise ConfigError("search.pruner needs one objective on the validation split: no other is reported while a point trains")
-    task = Task.of(spec.space, search.trials, len(objectives), len(constraints))
-    if search.function is not None:
+    pruning = _pruning(spec, objectives)
+    task = Task.of(spec.space, section.trials, len(objectives), len(constraints))
+    if section.function is not None:
         task = replace(task, others=1)  # a function may do anything: no sampler that needs to know the axes
-    sampler, why = chosen(search.sampler, task)
+    sampler, why = chosen(section.sampler, task)
     text, ask = _asking(spec)
-    found = Declared(
-        cells, seeds, objectives, constraints, spec.space, sampler, why, search.trials, ask, text, search.seed, search.ablation_seeds
+    plan = SearchPlan(
+        study=spec.study,
+        cells=cells,
+        seeds=seeds,
+        objectives=objectives,
+        constraints=constraints,
+        space=spec.space,
+        sampler=sampler,
+        why=why,
+        trials=section.trials,
+        at_once=section.at_once,
+        pruning=pruning,
+        ask=ask,
+        function=section.function,
+        text=text,
+        storage=section.storage,
+        measures=spec.measures,
+        search_seed=section.seed,
+        ablation_seeds=section.ablation_seeds,
     )
-    for cell, trial in zip(cells, trials, strict=True):
-        _probe(found, cell, trial)
-    return found
+    for cell in cells:
+        _probe(plan, cell)
+    return plan
 
 
-def _grid(spec: Spec) -> tuple[tuple[Assignment, ...], tuple[int, ...]]:
+def _pruning(spec: Spec, objectives: tuple[str, ...]) -> Pruning | None:
+    """How members leave early; by default none leaves before a ninth of the epochs."""
+    section, epochs = spec.search, spec.trial.budget.epochs
+    if section.pruner == "none":
+        return None
+    if len(objectives) > 1 or objectives[0] not in ("validation_error", "validation_gap"):
+        raise ConfigError("search.pruner needs one objective on the validation split: no other is reported while a point trains")
+    return Pruning(section.pruner, objectives[0], epochs, section.min_epochs or max(1, ceil(epochs / REDUCTION**2)))
+
+
+def _grid(spec: Spec) -> tuple[tuple[CellPlan, ...], tuple[int, ...]]:
     """The cells that the listed axes make, and the seeds of every suggestion."""
     space = spec.space
     if space.added:
@@ -128,7 +177,8 @@ def _grid(spec: Spec) -> tuple[tuple[Assignment, ...], tuple[int, ...]]:
     if wider := {name for pattern in space.excluded for name in pattern} - crossed:
         raise ConfigError(f"space.exclude names {sorted(wider)[0]}, which Optuna chooses: only cells can be excluded")
     conditions = {name: condition for name, condition in space.conditions.items() if name in crossed}
-    cells = tuple(Space(dict(listed), space.zipped, (), space.excluded, conditions).assignments())
+    assignments = Space(dict(listed), space.zipped, (), space.excluded, conditions).assignments()
+    cells = tuple(CellPlan(assignment, with_fields(spec.trial, assignment)) for assignment in assignments)
     if not cells:
         raise ConfigError("the space is empty: every cell of it is excluded")
     return cells, seeds.values
@@ -171,19 +221,19 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     return text, module[name]
 
 
-def _probe(search: Declared, cell: Assignment, trial: TrialConfig) -> None:
+def _probe(plan: SearchPlan, cell: CellPlan) -> None:
     """Raise ConfigError if the trial, or one of some random points of its cell, cannot be run."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(PROBES):
-        chosen_fields = search.ask(study.ask(), cell)
-        try:
-            resolve(with_fields(trial, chosen_fields))
-        except ConfigError as error:
-            place = ", ".join(f"{name} = {value}" for name, value in chosen_fields.items())
-            raise ConfigError(f"{error} (at {place})") from None
+    with quiet():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(PROBES):
+            fields = plan.ask(study.ask(), cell.assignment)
+            try:
+                resolve(with_fields(cell.trial, fields))
+            except ConfigError as error:
+                where = ", ".join(f"{name} = {value}" for name, value in fields.items())
+                raise ConfigError(f"{error} (at {where})") from None
 
 
 def _holds(axis: Distribution, value: Any) -> bool:

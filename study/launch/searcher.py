@@ -1,4 +1,4 @@
-"""A search as Ray Tune knows it: the `Searcher` whose suggestions are packs."""
+"""A search on Ray Tune: the `Searcher` whose suggestions are packs, and the pruner that workers ask."""
 
 from __future__ import annotations
 
@@ -9,14 +9,32 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
-from study.plan.points import Point, expected_seconds
-from study.search.pruning import Pruner
+from study.launch.context import Run
+from study.launch.tuner import LOST, Trials, placed_datasets, record_lost
+from study.plan.packs import expected_seconds
+from study.search.pruning import Pruning, SuggestionPruner
 from study.search.search import Search
 from trainables.point.text import dumps
+from trainables.resolution import Point, resolve
+
+
+def fit_search(run: Run, search: Search) -> None:
+    """Train what the search asks for, until it has asked for everything."""
+    trials = [cell.trial for cell in search.cells]
+    run.progress.started(search.left, search.left * sum(expected_seconds(resolve(trial)) for trial in trials) / len(trials))
+    parameters: dict[str, Any] = {"packs": [], "datasets": placed_datasets(trial.data for trial in trials)}
+    if search.plan.pruning:
+        pruner = RemotePruner(search.plan.pruning)
+        search.refill(pruner)
+        parameters["pruner"] = pruner.actor
+    seconds: list[float] = []
+    searcher = PackSearcher(search, seconds, lambda pack: record_lost([(list(pack), LOST)], run.writer))
+    at_once = run.plan.resources.workers or run.workers + 1  # one waits, so that no worker does; by itself Tune would let one run
+    Trials(parameters, seconds, at_once, searcher).fit(run)
 
 
 class PackSearcher(Searcher):
-    """Gives Tune the packs of a `Search`, and has their outcomes told.
+    """Gives Tune the packs of a `Search`, and has their outcomes reported to Optuna.
 
     Args:
         search: what to ask.
@@ -56,11 +74,11 @@ class PackSearcher(Searcher):
         """Nothing; see `save`."""
 
 
-class RemotePruner(Pruner):
-    """A pruner in a process of its own, which workers ask and the driver tells. Its `actor` goes to the workers."""
+class RemotePruner(SuggestionPruner):
+    """A pruner in a process of its own, which workers ask and the driver informs. Its `actor` goes to the workers."""
 
-    def __init__(self, pruner: str, objective: str, epochs: int, min_epochs: int) -> None:
-        self.actor: Any = ray.remote(Pruner).options(num_cpus=0).remote(pruner, objective, epochs, min_epochs)
+    def __init__(self, pruning: Pruning) -> None:
+        self.actor: Any = ray.remote(SuggestionPruner).options(num_cpus=0).remote(pruning)
 
     def enter(self, *arguments: Any) -> None:
         ray.get(self.actor.enter.remote(*arguments))

@@ -1,0 +1,136 @@
+"""Ray Tune: packs become its trials, what it reports becomes progress."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from analysis.records.store import open_store
+from study.launch.cluster import bundles
+from study.launch.context import Run
+from study.plan.packs import expected_seconds
+from study.records.writer import FragmentWriter
+from trainables.data.sources import load
+from trainables.point.config import IMAGE_FILES, Data
+from trainables.resolution import Point
+from trainables.training.members import Result
+from trainables.tune import Distribution, PackTrainable
+
+MOST_WORKER_LOSSES = 5
+"""How often a pack is started anew after its worker was lost."""
+LOST = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
+Lost = tuple[list[Point], str]
+"""A pack whose workers were lost again and again, and why."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What Tune is to run.
+
+    Attributes:
+        parameters: what the trainable gets, besides what every run gives it.
+        seconds: the expected seconds of each pack; a searcher adds those that it gives out.
+        at_once: how many run at once at most.
+        searcher: suggests packs; without one all packs are known.
+    """
+
+    parameters: dict[str, Any]
+    seconds: list[float]
+    at_once: int | None
+    searcher: Searcher | None = None
+
+    def fit(self, run: Run) -> tune.ResultGrid:
+        """Run them to their end."""
+        plan = run.plan
+        parameters = {
+            "sources": plan.sources,
+            "measures": plan.measures,
+            "sink": run.writer,
+            "point_seconds": plan.resources.point_seconds,
+            "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
+        }
+        trainable = tune.with_parameters(PackTrainable, **parameters, **self.parameters)
+        resources = tune.PlacementGroupFactory(bundles(plan.resources)[:1])  # Ray Train reserves the processes'
+        filesystem, path = open_store(plan.root)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, resources),
+            param_space={} if self.searcher else {"pack": tune.grid_search(list(range(len(self.seconds))))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=self.at_once,
+                search_alg=self.searcher,
+                num_samples=-1 if self.searcher else 1,
+            ),
+            run_config=tune.RunConfig(
+                name=uuid.uuid4().hex[:12],  # Tune's names are no identity: a run's folder is never read by another
+                storage_path=f"{path}/tune",
+                storage_filesystem=filesystem,
+                verbose=0,
+                stop=run.breaker,
+                callbacks=[_Report(run, self.seconds)],
+                failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        return tuner.fit()
+
+
+def fit_packs(run: Run, packs: list[list[Point]]) -> list[Lost]:
+    """Train packs; those whose workers were lost again and again."""
+    resources = run.plan.resources
+    seconds = [len(pack) * expected_seconds(pack[0].config, run.speed) for pack in packs]
+    run.progress.started(sum(map(len, packs)), sum(seconds))
+    references = [ray.put([point.config for point in pack]) for pack in packs]
+    parameters = {"packs": references, "datasets": placed_datasets(pack[0].config.data for pack in packs)}
+    at_once = run.workers if resources.processes else resources.workers  # their processes come on top of what Tune counts
+    grid = Trials(parameters, seconds, at_once).fit(run)
+    results = [grid[number] for number in range(len(grid))]
+    return [(packs[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
+
+
+def record_lost(lost: list[Lost], writer: FragmentWriter) -> None:
+    """Record points that take their worker with them, and so cannot write their own records."""
+    writer([Result(point.config, point.key, "failed", reason, {}, []) for pack, reason in lost for point in pack], None)
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """What a worker died of: the last line of an exception there, the first of what Ray says of a dead process."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    words = lines[-1] if "Traceback" in str(error) else lines[0]
+    return f"{LOST}: {words}"
+
+
+def placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
+    """Data sets in Ray's object store: one copy a node, which its workers map."""
+    used = {data.name: data for data in wanted}
+    return {name: ray.put(load(data).arrays()) for name, data in used.items() if not name.startswith(("synthetic", *IMAGE_FILES))}
+
+
+class _Report(tune.Callback):
+    """Passes every report on: the points that ended, and what is newly done of the pack's expected seconds."""
+
+    def __init__(self, run: Run, seconds: list[float]) -> None:
+        self._progress, self._breaker, self._seconds = run.progress, run.breaker, seconds
+        self._shares: dict[float, float] = defaultdict(float)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        pack, share = trial.config["pack"], result["share"]
+        self._progress.advanced(Counter(result["points"]), self._seconds[pack] * (share - self._shares[pack]))
+        self._shares[pack] = share
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._breaker.lost(trial.trial_id, for_good=True)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._breaker.lost(trial.trial_id, for_good=False)
+        trial.set_config(trial.config | {"restarted": True})
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does

@@ -1,0 +1,111 @@
+"""The plan of a study: all that its run, its status and its report need to know of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from analysis.records.schema import FINAL
+from analysis.records.store import study_root
+from study.plan.packs import expected_seconds
+from study.plan.points import declared_points
+from study.plan.sources import read_sources
+from study.records.folder import read_statuses
+from study.search.plan import SearchPlan, plan_search
+from study.spec.reading import Spec
+from study.spec.sections import Resources
+from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig
+from trainables.resolution import Point
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as planned.
+
+    Attributes:
+        root: ``STORAGE/STUDY``, where everything of the study lies.
+        text: the YAML that declares it.
+        source: the file that declares it, if any.
+        varied: the fields of the space.
+        points: every declared point, resolved, each key once; a search has none.
+        search: what is searched, if anything is.
+        sources: the user's own modules, path -> text.
+        measures: of every trained network, by name.
+        tracked: whether results are mirrored to MLflow.
+        recorded: key -> status, of everything recorded under `root`; empty until `with_records`.
+    """
+
+    study: str
+    root: str
+    text: str
+    source: Path | None
+    varied: frozenset[str]
+    points: tuple[Point, ...]
+    search: SearchPlan | None
+    sources: Mapping[str, str]
+    measures: tuple[str, ...]
+    resources: Resources
+    tracked: bool
+    recorded: Mapping[str, str] = field(default_factory=dict)
+
+    def with_records(self) -> Plan:
+        """The plan with what is recorded now.
+
+        Raises:
+            ConfigError: the storage cannot be read.
+        """
+        return replace(self, recorded=read_statuses(self.root, self.measures))
+
+    def unrecorded(self, points: Iterable[Point]) -> list[Point]:
+        """Those of the points that have no final record."""
+        return [point for point in points if self.recorded.get(point.key) not in FINAL]
+
+    @property
+    def missing(self) -> list[Point]:
+        """The declared points that have no final record."""
+        return self.unrecorded(self.points)
+
+    @property
+    def missing_seconds(self) -> float:
+        """What the missing points take on one core if each spends all its epochs, in order of magnitude."""
+        return sum(expected_seconds(point.config) for point in self.missing)
+
+
+def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambda done: None) -> Plan:
+    """The plan of a study, without its records.
+
+    Args:
+        storage: local folder or URI; everything of the study lies under ``storage/STUDY``.
+        progress: called with the number of points that are resolved.
+
+    Raises:
+        ConfigError: a point cannot be run, or a search not be done; nothing is started or written.
+    """
+    sources = read_sources(spec)
+    root = study_root(storage, spec.study)
+    search = plan_search(spec) if spec.search.kind == "optuna" else None
+    points = [] if search else declared_points(spec, progress)
+    _check_image_files(spec, [point.config for point in points] or [spec.trial])
+    return Plan(
+        study=spec.study,
+        root=root,
+        text=spec.text,
+        source=spec.source,
+        varied=frozenset(spec.space.fields()),
+        points=tuple(points),
+        search=search,
+        sources=sources,
+        measures=spec.measures,
+        resources=spec.resources,
+        tracked=spec.tracking.mlflow,
+    )
+
+
+def _check_image_files(spec: Spec, trials: Collection[TrialConfig]) -> None:
+    """Raise ConfigError for what goes with image files alone, or not with them."""
+    on_files = {trial.data.name.startswith(IMAGE_FILES) for trial in trials}
+    if spec.resources.processes and False in on_files:
+        raise ConfigError("resources.processes is for data from image files (imagefolder: or webdataset:): leave it out")
+    if spec.measures and True in on_files:
+        raise ConfigError(f"measures need the training images in memory, which image files are not: leave out {', '.join(spec.measures)}")

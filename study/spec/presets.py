@@ -1,0 +1,43 @@
+"""The bundled studies, by name, and the file that a command means."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from trainables.point.config import ConfigError
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the bundled presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def find_spec(source: str | Path) -> Path:
+    """The file of a spec, or of the preset of that name.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(source)
+    if is_file(path):
+        return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise ConfigError(f"{path}: there is no such spec file")
+    names = preset_names()
+    if str(source) in names:
+        return PRESETS / f"{source}.yaml"
+    near = difflib.get_close_matches(str(source), names, n=1)
+    raise ConfigError(
+        f"{source}: no such preset or spec file" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
+    )
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path is one of a file, whatever it holds."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False

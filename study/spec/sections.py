@@ -1,0 +1,163 @@
+"""The sections of a spec as pydantic checks them: names, types and ranges of what is written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.axes import MOST_VALUES
+from study.spec.fields import unknown_field
+
+_COMMON = {"kind", "seed"}
+_DRAWN = {"samples"}
+
+
+class Section(BaseModel):
+    """A part of a spec: no other fields, no conversion of types, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SearchSection(Section):
+    """How points are chosen from the space.
+
+    Attributes:
+        kind: `grid` takes every point, `random` and `quasi_random` draw `samples`, `optuna` searches.
+        samples: draws of the random axes.
+        seed: of all that is random in the choice.
+        trials: suggestions that Optuna makes in each cell of the listed axes.
+        objective: what it minimises: one of `study.search.objectives.OBJECTIVES`, or a list of them for a Pareto front.
+        constraints: bounds such as ``train_error <= 0.01``; only what keeps to them is compared.
+        sampler: `auto` follows Optuna's table of samplers.
+        pruner: which members leave their pack early, by their validation error at every evaluation.
+        min_epochs: what no member leaves before; a ninth of the epochs by default.
+        at_once: suggestions asked for together, and trained in one pack where their shapes agree.
+        storage: `journal` (a file beside the results), or the URL of a database.
+        function: ``FILE.py:NAME`` of a define-by-run space: a function of an `optuna.Trial` that returns fields.
+        ablation_seeds: fresh seeds on which the best point, the untuned one, and the best without each of its
+            regularizers are compared afterwards; 0 for none.
+    """
+
+    kind: Literal["grid", "random", "quasi_random", "optuna"] = "grid"
+    samples: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    trials: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    objective: str | list[str] = "validation_error"
+    constraints: list[str] = []
+    sampler: Literal["auto", "tpe", "gp", "cma_es", "nsga2", "nsga3", "qmc", "random"] = "auto"
+    pruner: Literal["none", "successive_halving", "hyperband", "median"] = "none"
+    min_epochs: Annotated[int, Field(ge=1)] | None = None
+    at_once: Annotated[int, Field(ge=1, le=10_000)] = 8
+    storage: str = "journal"
+    function: str | None = None
+    ablation_seeds: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    def misplaced(self) -> list[str]:
+        """Fields that are set and have no meaning for this kind."""
+        own = {"grid": set(), "random": _DRAWN, "quasi_random": _DRAWN}.get(self.kind, set(type(self).model_fields) - _DRAWN)
+        return sorted(self.model_fields_set - own - _COMMON)
+
+
+class Resources(Section):
+    """What one worker takes, how many there are at once, and how long things may last.
+
+    Attributes:
+        gpus: a fraction of one shares it.
+        processes: of data from image files alone: so many train a point together, each with these cpus and gpus.
+        memory_gib: reserved of its node; Ray ends what takes so much more that the node has none left.
+        accelerator: Ray's name of the GPU that a worker must have, such as H100.
+        point_seconds: after which a point that is not done has failed.
+        hours: after which the study stops; the same command goes on.
+    """
+
+    workers: Annotated[int, Field(ge=1)] | None = None
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    processes: Annotated[int, Field(ge=1)] | None = None
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    accelerator: str | None = None
+    point_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class TrackingSection(Section):
+    """Whether results are mirrored to MLflow."""
+
+    mlflow: bool = True
+
+
+class PublishedRow(Section):
+    """One published number: the mean of `column` over the points that agree with `where`.
+
+    Without a tolerance the mean must lie within four of its own standard errors.
+    """
+
+    name: str
+    where: dict[str, Any]
+    column: str
+    value: float
+    tolerance: float | None = None
+
+
+class PublishedOrder(Section):
+    """A published order: the mean of `column` rises from each of the groups to the next."""
+
+    name: str
+    column: str
+    rising: list[dict[str, Any]]
+
+
+class Published(Section):
+    """What a preset reproduces: numbers and orders with their source.
+
+    Attributes:
+        ours: what the paper leaves open, and we chose.
+        differs: where we differ from it.
+        picture: the one that ``gaplab plot --kind`` draws of it.
+    """
+
+    source: str
+    rows: list[PublishedRow] = []
+    orders: list[PublishedOrder] = []
+    ours: list[str] = []
+    differs: list[str] = []
+    picture: Literal["learning-curves", "time-to-fit", "error-vs-corruption", "double-descent", "ridgeless-risk"] | None = None
+
+
+class WrittenSpec(Section):
+    """The whole spec as written, before its fields and axes are understood."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    trial: dict[str, Any] = {}
+    space: dict[str, Any] = {}
+    search: SearchSection = SearchSection()
+    replicates: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    resources: Resources = Resources()
+    measures: list[str] = []
+    tracking: TrackingSection = TrackingSection()
+    imports: list[str] = []
+    published: Published | None = None
+
+
+_BY_NAME: dict[str, type[Section]] = {
+    "search": SearchSection,
+    "resources": Resources,
+    "tracking": TrackingSection,
+    "published": Published,
+}
+
+
+def in_a_sentence(error: ValidationError) -> str:
+    """What is wrong with a spec, by the first of pydantic's errors."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = _BY_NAME.get(str(first["loc"][0]), WrittenSpec)
+        prefix = f"{first['loc'][0]}." if len(first["loc"]) > 1 else ""
+        return f"{where}: " + unknown_field(where, [prefix + name for name in section.model_fields])
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    if where == "study" and first["type"] == "string_pattern_mismatch":
+        return f"study is {first['input']!r}: a name is at most 100 letters, digits, '.', '_' and '-', and begins with a letter or digit"
+    return f"{where} is {first['input']!r}: {first['msg'].replace('Input', 'it', 1)}"
