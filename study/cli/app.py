@@ -15,6 +15,7 @@ import typer
 from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
 from study.cli import simulate as cli_simulate
+from study.packages import hidden_here
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +42,9 @@ def main() -> None:
     """The entry point: runs `app` and turns the user's mistakes into sentences."""
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     sys.unraisablehook = _interrupt_again
+    if hidden := hidden_here():
+        print(f"gaplab: {hidden}", file=sys.stderr)
+        sys.exit(2)
     try:
         app()
     except KeyboardInterrupt:

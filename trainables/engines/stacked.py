@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.compat import through_rectifier
 from trainables.data.inputs import StackedInputs
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
@@ -26,7 +27,6 @@ _CACHE_BYTES = 3 * 2**20
 _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
-_through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 def _rates_of(module: nn.Module) -> list[float]:
@@ -114,7 +114,7 @@ class StackedDense(Engine):
             inner = self._product(outer, weight, memory.inner[layer])
             if masks is not None:
                 inner.mul_(masks[layer])
-            _through_relu(inner, memory.hidden[layer], 0, grad_input=inner)
+            through_rectifier(inner, memory.hidden[layer])
             self._product(activations[layer].transpose(1, 2), inner, self._weight_gradients[layer])
             bias_gradient = self._bias_gradients[layer]
             if bias_gradient is not None:
