@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from study.packages import hidden_here
+
 __all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
 _HOMES = {
     **dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading"),
@@ -27,4 +29,6 @@ def __getattr__(name: str) -> Any:
     """Loaded at first use: ``gaplab --help`` must not wait for Ray, nor `analysis` for the planner."""
     if name not in _HOMES:
         raise AttributeError(f"module 'study' has no attribute {name!r}")
+    if hidden := hidden_here():
+        raise ImportError(hidden)
     return getattr(importlib.import_module(f"study.{_HOMES[name]}"), name)

@@ -1,12 +1,13 @@
 """Records and curves straight from an MLflow database, read-only.
 
-This is for experiments that are too large for the API. The tables are internal to MLflow: they are those of MLflow 3 here, and a test
-checks the answer against the API's. A database that is not as expected is reported in a sentence; the API still reads it.
+This is for experiments that are too large for the API. The tables are internal to MLflow (see `analysis.compat`), and a test checks
+the answer against that of the API, which also reads a database whose tables are others.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analysis.compat import MLFLOW_TABLES, missing_columns
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
 from analysis.records.rows import wanted_columns
@@ -31,14 +33,20 @@ _STEPS = 2**32
 """A number larger than any step."""
 _FEW = 500
 """At most so many runs are asked for by name; more are asked for by their experiment."""
-_LAYOUT = {
-    "experiments": ("experiment_id", "name", "lifecycle_stage"),
-    "runs": ("run_uuid", "experiment_id", "lifecycle_stage", "status", "start_time"),
-    "params": ("run_uuid", "key", "value"),
-    "tags": ("run_uuid", "key", "value"),
-    "latest_metrics": ("run_uuid", "key", "value", "is_nan"),
-    "metrics": ("run_uuid", "key", "value", "is_nan", "step", "timestamp"),
-}
+
+
+def readable(database: str) -> bool:
+    """Whether the tables are those that are read here; a warning says which columns are missing if not.
+
+    Raises:
+        AnalysisError: the database cannot be opened.
+    """
+    with _open(database) as connection:
+        missing = missing_columns(connection)
+    if missing:
+        other = f"{without_password(database)} is of another version of MLflow (it has no {', '.join(missing)})"
+        warnings.warn(f"{other}: it is read through MLflow's API, which takes longer", stacklevel=3)
+    return not missing
 
 
 def records(
@@ -117,7 +125,7 @@ def _rows(connection: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]
 def _table(name: str) -> Any:
     import sqlalchemy
 
-    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in _LAYOUT[name]))
+    return sqlalchemy.table(name, *(sqlalchemy.column(column) for column in MLFLOW_TABLES[name]))
 
 
 def _here(connection: Connection, experiment: str, database: str) -> tuple[Any, Any]:

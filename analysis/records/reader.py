@@ -57,7 +57,8 @@ def load(
         AnalysisError: a column or what a mapping names does not exist, or a database cannot be read.
 
     Warns:
-        UserWarning: a Parquet file cannot be read (it is named and skipped), or the experiment holds runs of other origin.
+        UserWarning: a Parquet file cannot be read (it is named and skipped), the experiment holds runs of other origin, or the
+            tables of an MLflow database are not those known, so that MLflow's API reads it.
     """
     if not source.startswith(MLFLOW):
         return parquet_source.records(source, columns, filter)
@@ -65,7 +66,8 @@ def load(
     if sql:
         from analysis.records import mlflow_sql
 
-        return mlflow_sql.records(experiment, _database(tracking_uri), columns, filter, mapping)
+        if mlflow_sql.readable(_database(tracking_uri)):
+            return mlflow_sql.records(experiment, _database(tracking_uri), columns, filter, mapping)
     from analysis.records import mlflow_api
 
     return mlflow_api.records(experiment, tracking_uri, columns, filter, mapping, progress)
@@ -111,7 +113,8 @@ def load_curves(
     if sql:
         from analysis.records import mlflow_sql
 
-        return mlflow_sql.curves(experiment, _database(tracking_uri), columns, wanted, filter, mapping)
+        if mlflow_sql.readable(_database(tracking_uri)):
+            return mlflow_sql.curves(experiment, _database(tracking_uri), columns, wanted, filter, mapping)
     from analysis.records import mlflow_api
 
     return mlflow_api.curves(experiment, tracking_uri, columns, wanted, filter, mapping, progress)

@@ -17,6 +17,7 @@ from study.cli import cluster as cli_cluster
 from study.cli import interrupts
 from study.cli import simulate as cli_simulate
 from study.guest import hooks_kept
+from study.packages import hidden_here
 from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite datab
 
 def main() -> None:
     """The entry point: runs `app` and turns the user's errors into sentences."""
+    if hidden := hidden_here():
+        print(f"gaplab: {hidden}", file=sys.stderr)
+        sys.exit(2)
     keep_bits()
     try:
         with warnings.catch_warnings(), hooks_kept(), interrupts.delivered():

@@ -16,7 +16,9 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+from study import compat
 from study.guest import environment, levels, signals_kept, stop_on_sigterm
+from study.packages import hidden_from_workers
 from trainables.engines.speed import Speed, measure
 from trainables.point.config import ConfigError
 from trainables.reproducibility import MODE, VARIABLE
@@ -31,7 +33,7 @@ _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays in the folder that the study was started in
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_preload_python_modules": "trainables.tune,trainables.engines.compiled",  # by the worker processes that Ray has ready
+    "RAY_preload_python_modules": compat.PRELOADED,
 }
 """The environment of a study: read by Ray when it starts, by Tune while it runs."""
 GROWTH_SECONDS = 600.0
@@ -141,9 +143,11 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
     with environment(_environment()), levels(quiet), signals_kept():
         if address is not None:
             _join(address)
-        elif not ray.is_initialized():
+        elif not ours or not compat.preloads_modules():
+            _check_packages()
+        if address is None and not ray.is_initialized():
             start(resources)
-        here = _processes_as_they_are() if ours and address is None else nullcontext()
+        here = compat.tune_takes_ready_processes() if ours and address is None else nullcontext()
         stop_on_sigterm()  # Ray has set its own handler
         try:
             if address is not None:
@@ -177,27 +181,18 @@ def _cluster_resources() -> dict[str, float]:
     return found
 
 
-@contextmanager
-def _processes_as_they_are() -> Iterator[None]:
-    """Have Tune's workers be processes that Ray has ready, which saves 2 s at the start of a study.
-
-    Tune asks for environment variables, for which Ray would start processes anew. Those on this machine have ours anyway,
-    and one more that is for PyTorch Lightning.
-    """
-    from ray.tune.execution import class_cache
-
-    asked = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
-    try:
-        yield
-    finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = asked
+def _check_packages() -> None:
+    """Raise ConfigError if workers would take something else here for gaplab's packages."""
+    if hidden := hidden_from_workers():
+        raise ConfigError(hidden)
 
 
 def _join(address: str) -> None:
     """Connect, unless this process is connected to that cluster already."""
     import ray
 
+    if not address.startswith("ray://"):  # Ray's client has no folder that its workers look in
+        _check_packages()
     if ray.is_initialized():
         there = ray.get_runtime_context().gcs_address
         if address != "auto" and not address.startswith("ray://") and _resolved(address) != _resolved(there):

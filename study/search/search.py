@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from study import compat
 from study.search.objectives import mean
 from study.search.outcomes import Answers, Outcomes
 from study.search.plan import CellPlan, SearchPlan
@@ -163,7 +164,7 @@ class Search:
         import optuna
 
         running = cell.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
-        opened = [self._suggestion(cell, optuna.Trial(cell.study, trial._trial_id)) for trial in running]
+        opened = [self._suggestion(cell, compat.reopened(cell.study, trial)) for trial in running]
         self._pack([suggestion for suggestion in opened if suggestion and not self._reported(suggestion)])
 
     def _ask(self, cell: Cell) -> None:

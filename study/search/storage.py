@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.records.store import open_store
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 JOURNAL = "optuna.journal"
 
 
-class GroupCommit(JournalFileBackend):
+class GroupCommit(BaseJournalBackend):
     """A journal whose entries reach the disk together, at `flush`.
 
     A suggestion is a dozen entries; Optuna's own journal locks and syncs the file for each (7 ms on an ext4 disk). Nothing
@@ -33,17 +33,17 @@ class GroupCommit(JournalFileBackend):
 
     def __init__(self, file_path: str) -> None:
         _cut_torn_end(Path(file_path))
-        super().__init__(file_path)
-        self._on_disk = sum(1 for _ in super().read_logs(0))
+        self._file = JournalFileBackend(file_path)
+        self._on_disk = sum(1 for _ in self._file.read_logs(0))
         self._since: list[dict[str, Any]] = []
         self._flushed = 0
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._since += [json.loads(json.dumps(log)) for log in logs]
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         if log_number_from < self._on_disk:
-            for place, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
+            for place, log in enumerate(self._file.read_logs(log_number_from), start=log_number_from):
                 if place < self._on_disk:
                     yield log
         yield from self._since[max(0, log_number_from - self._on_disk) :]
@@ -51,7 +51,7 @@ class GroupCommit(JournalFileBackend):
     def flush(self) -> None:
         """Put on disk what is not there yet, in one write."""
         if new := self._since[self._flushed :]:
-            super().append_logs(new)
+            self._file.append_logs(new)
             self._flushed = len(self._since)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.compat import standard_gamma
 from trainables.point.config import ImageShape, TrialConfig
 
 
@@ -61,6 +62,6 @@ def _beta(alpha: float, draw: torch.Generator) -> float:
 
     Taken from their logarithms, because for a small alpha both powers underflow (Marsaglia and Tsang 2000, section 6).
     """
-    gammas = torch._standard_gamma(torch.full((2,), alpha + 1, dtype=torch.float64), generator=draw)
+    gammas = standard_gamma(torch.full((2,), alpha + 1, dtype=torch.float64), draw)
     logs = gammas.log() + torch.rand(2, generator=draw, dtype=torch.float64).log() / alpha
     return (logs[0] - logs[1]).sigmoid().item()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Callable
 from functools import cache, partial
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
+from trainables.compat import digits_table
 from trainables.data.dataset import Dataset
 from trainables.data.npz import channels_first, read_npz
 from trainables.point.config import ConfigError
@@ -48,14 +47,10 @@ def load_named(name: str, folder: Path) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """The 1,797 handwritten digits that scikit-learn bundles (8x8, 10 classes); every fifth is a test image.
-
-    Its file is read without scikit-learn, whose import takes half a second.
-    """
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
+    """The 1,797 handwritten digits that scikit-learn bundles (8x8, 10 classes); every fifth is a test image."""
+    rows = digits_table()
+    if rows is None:
         raise ConfigError("data.name is 'digits', which scikit-learn bundles: pip install scikit-learn")
-    rows = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
     images = torch.from_numpy(np.rint(rows[:, :64] * (255 / 16)).astype(np.uint8)).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(rows[:, 64].astype(np.int64))
     test = torch.arange(len(labels)) % 5 == 0
@@ -64,6 +59,8 @@ def _digits() -> Dataset:
 
 def _torchvision(name: str, folder: Path) -> Dataset:
     """Downloaded once a machine, under a lock; torchvision verifies the checksums."""
+    from filelock import FileLock  # here alone: training on other data needs torch and NumPy only
+
     splits = [{"split": "train"}, {"split": "test"}] if name == "svhn" else [{"train": True}, {"train": False}]
     try:
         source = getattr(importlib.import_module("torchvision.datasets"), _TORCHVISION[name])

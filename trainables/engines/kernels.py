@@ -16,29 +16,18 @@ Importing this module raises ImportError where there is no Numba, or a PyTorch w
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
 import numpy as np
-import torch
 from numba import njit, types
 
+from trainables.compat import sgemm_address
 
-def _sgemm_address() -> int:
-    folder = Path(torch.__file__).parent / "lib"
-    try:
-        library = ctypes.CDLL(str(next(folder.glob("libtorch_cpu.*"))))
-        address = ctypes.cast(library.sgemm_, ctypes.c_void_p).value
-    except (StopIteration, OSError, AttributeError) as error:
-        raise ImportError(f"PyTorch's matrix product cannot be called: {error}") from None
-    assert address is not None
-    return address
-
-
-llvmlite.binding.add_symbol("gaplab_sgemm", _sgemm_address())
+if (_address_of_sgemm := sgemm_address()) is None:
+    raise ImportError("PyTorch's matrix product cannot be called")
+llvmlite.binding.add_symbol("gaplab_sgemm", _address_of_sgemm)
 _sgemm: Any = types.ExternalFunction("gaplab_sgemm", types.void(*[types.voidptr] * 13))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainables.compat import through_rectifier
 from trainables.data.inputs import StackedInputs
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
@@ -27,7 +28,6 @@ _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
 """Members of a stack on a CPU at most; a GPU takes 16 times as many."""
-_through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 def _rates_of(module: nn.Module) -> list[float]:
@@ -115,7 +115,7 @@ class StackedDense(Engine):
             gradient = self._product(gradient, weight, workspace.hidden_gradients[layer])
             if masks is not None:
                 gradient.mul_(masks[layer])
-            _through_relu(gradient, workspace.hidden[layer], 0, grad_input=gradient)
+            through_rectifier(gradient, workspace.hidden[layer])
             self._product(activations[layer].transpose(1, 2), gradient, self._weight_gradients[layer])
             bias_gradient = self._bias_gradients[layer]
             if bias_gradient is not None:

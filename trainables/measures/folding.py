@@ -13,10 +13,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from trainables.point.config import ConfigError
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 
 class ChannelAffine(nn.Module):
@@ -39,7 +40,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
             `torch.fx` cannot see what feeds a batch norm.
     """
     folded = copy.deepcopy(module).eval().requires_grad_()
-    norms = {name: layer for name, layer in folded.named_modules() if isinstance(layer, _BatchNorm)}
+    norms = {name: layer for name, layer in folded.named_modules() if isinstance(layer, BatchNorm)}
     if not norms:
         return folded
     sources = _what_feeds(folded, norms)
@@ -57,7 +58,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     return folded
 
 
-def _what_feeds(module: nn.Module, norms: dict[str, _BatchNorm]) -> dict[str, str]:
+def _what_feeds(module: nn.Module, norms: dict[str, BatchNorm]) -> dict[str, str]:
     """Find, for each batch norm that alone follows a convolution or linear layer, the name of that layer."""
     try:
         graph = fx.symbolic_trace(module).graph
@@ -77,7 +78,7 @@ def _what_feeds(module: nn.Module, norms: dict[str, _BatchNorm]) -> dict[str, st
     return found
 
 
-def _affine(norm: _BatchNorm) -> ChannelAffine:
+def _affine(norm: BatchNorm) -> ChannelAffine:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)

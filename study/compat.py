@@ -1,0 +1,79 @@
+"""Private parts of Ray and Optuna that a study uses, each with a public way that takes its place.
+
+Another version that lacks them, or has them with another face, is noticed at their first use (to import Ray or Optuna takes
+seconds), and the study takes the slower way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study.packages import NAMES
+
+if TYPE_CHECKING:
+    import optuna
+
+PRELOADED = ",".join([*NAMES, "trainables.tune", "trainables.engines.compiled"])
+"""For the environment variable RAY_preload_python_modules: what the worker processes that Ray has ready load before they get work."""
+
+
+@cache
+def preloads_modules() -> bool:
+    """Whether this version of Ray heeds RAY_preload_python_modules. Another ignores it: its workers load modules when they need them."""
+    try:
+        worker = importlib.util.find_spec("ray._private.workers.default_worker")
+    except ModuleNotFoundError:
+        return False
+    return worker is not None and worker.origin is not None and "worker-preload-modules" in Path(worker.origin).read_text("utf-8")
+
+
+@contextmanager
+def tune_takes_ready_processes() -> Iterator[None]:
+    """Have Tune's workers be processes that Ray has ready, which saves 2 s at the start of a study.
+
+    Tune asks for environment variables, for which Ray would start processes anew. Those on this machine have ours anyway,
+    and one more that is for PyTorch Lightning. Where Tune keeps these elsewhere, it starts its processes anew.
+    """
+    cache_module = _tunes_variables()
+    if cache_module is None:
+        yield
+        return
+    asked = cache_module.DEFAULT_ENV_VARS, cache_module.ENV_VARS_TO_PROPAGATE
+    cache_module.DEFAULT_ENV_VARS, cache_module.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        cache_module.DEFAULT_ENV_VARS, cache_module.ENV_VARS_TO_PROPAGATE = asked
+
+
+def _tunes_variables() -> Any:
+    """The module in which Tune names the environment variables of its workers; None if there is none as we know it."""
+    try:
+        module = importlib.import_module("ray.tune.execution.class_cache")
+    except ModuleNotFoundError:
+        return None
+    known = isinstance(getattr(module, "DEFAULT_ENV_VARS", None), dict) and isinstance(getattr(module, "ENV_VARS_TO_PROPAGATE", None), set)
+    return module if known else None
+
+
+def reopened(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
+    """A trial that an earlier process left running, to go on with: under its own number, with the parameters it has.
+
+    Optuna has no public way to that. Where the private one is not as we know it, the trial is failed, and another with its
+    parameters asked for in its place.
+    """
+    import optuna
+
+    identifier = getattr(trial, "_trial_id", None)
+    if identifier is not None and list(inspect.signature(optuna.Trial).parameters) == ["study", "trial_id"]:
+        return optuna.Trial(study, identifier)
+    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    study.enqueue_trial(trial.params)
+    return study.ask()
