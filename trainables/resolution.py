@@ -24,7 +24,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     Raises:
         ConfigError: the data set cannot be had, the sizes do not fit it, or no width reaches `parameters_per_sample`.
     """
-    if point.optimizer.name == "closed_form":
+    if point.is_solved:
         solving.check(point)
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
@@ -35,7 +35,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
     if isinstance(dataset, image_files.ImageFiles):
         image_files.check(resolved)
-    if resolved.optimizer.name != "closed_form":
+    if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)
     _check_replaced(data, len(dataset.train_labels))
@@ -46,7 +46,7 @@ def capacity(point: TrialConfig) -> int:
     """Trainable parameters p of a resolved point."""
     dataset = load(point.data)
     shape, classes = input_shape(dataset, point.data.preprocessing), classes_of(dataset.classes, point.corruption)
-    if point.optimizer.name == "closed_form":
+    if point.is_solved:
         return solving.expected_parameters(point, shape, classes)
     return parameter_count(sizes_only(point.model), shape, classes)
 
@@ -55,7 +55,7 @@ def work(point: TrialConfig) -> float:
     """Multiply-adds of a resolved point if it spends all its epochs; a backward pass costs two forward passes."""
     dataset = load(point.data)
     shape = input_shape(dataset, point.data.preprocessing)
-    if point.optimizer.name == "closed_form":
+    if point.is_solved:
         return solving.expected_multiply_adds(point, shape)
     forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
     return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs

@@ -66,7 +66,7 @@ def open_files(data: Data) -> ImageFiles:
 def check(point: TrialConfig) -> None:
     """Raise ConfigError for what a point on image files does not have."""
     unfit = {
-        "optimizer.name": point.optimizer.name == "closed_form",
+        "optimizer.name": point.is_solved,
         "data.preprocessing": point.data.preprocessing == "paper",
         "corruption.kind": point.corruption.kind not in ("redraw", "flip", "random_labels"),
         "regularizers.mixup": bool(point.regularizers.mixup),

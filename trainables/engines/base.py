@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from trainables.data.inputs import StackedInputs
+from trainables.data.source import Source
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.point.config import Optimizer
 
@@ -40,7 +40,7 @@ class Engine(Protocol):
         """(len(members), classes, B) of those members in evaluation mode, for inputs (len(members), B, D)."""
         ...
 
-    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         """Loss (float32) and mistakes (bool) of those members in evaluation mode, (len(members), n) each.
 
         A tie for the largest logit is a mistake: a constant network has learnt nothing.
@@ -56,7 +56,7 @@ class Engine(Protocol):
         return StackedOptimizer(rule)
 
     def descend(
-        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+        self, optimizer: StackedOptimizer, inputs: Source, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
     ) -> bool:
         """Take the steps of several batches at once, where that is faster; False if not, and nothing has been done.
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainables.least_squares.fourier import FourierFeatures
 from trainables.least_squares.kernel_systems import GaussianKernel, Kernel, LinearKernel, solve
-from trainables.models.fourier import FourierFeatures
 
 _SVD_LIMIT = 2048
 """Largest smaller side of a feature matrix whose singular values are computed; beyond it, its Gram matrix is factored."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainables.models.fourier import FourierFeatures
+from trainables.least_squares.fourier import FourierFeatures
 
 
 def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:

@@ -11,7 +11,7 @@ from math import prod
 
 from torch import nn
 
-from trainables.models.fourier import FourierFeatures
+from trainables.least_squares.fourier import FourierFeatures
 from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model
 

@@ -121,6 +121,11 @@ class Data(_Group):
     )
     digest: str | None = _knob(None, "content hash of an npz file, filled in by gaplab: data is identified by content, not by path")
 
+    @property
+    def streamed(self) -> bool:
+        """Whether images stay in their files, so that batches are decoded while a network trains."""
+        return self.name.startswith(IMAGE_FILES)
+
 
 @dataclass(frozen=True)
 class Corruption(_Group):
@@ -235,6 +240,11 @@ class TrialConfig:
             if not low < getattr(self, name) < high:
                 check_range(knob, getattr(self, name), name)
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the point is solved in closed form, not trained."""
+        return self.optimizer.name == "closed_form"
+
     def key(self) -> str:
         """32 hexadecimal digits: the hash of all that can change this resolved point's result.
 
@@ -282,7 +292,7 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
             del counts["data"][unused]
     if data.replaced is None:
         del counts["data"]["replaced"]
-    if not data.name.startswith(IMAGE_FILES):
+    if not data.streamed:
         del counts["data"]["side"]
     for unused in ("parameters_per_sample", "hold", *_unused_fields(model)):
         del counts["model"][unused]
@@ -293,7 +303,7 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]
-    if point.optimizer.name == "closed_form":
+    if point.is_solved:
         counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
         return counts
     if point.optimizer.name != "sgd":

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data.inputs import PointData
+from trainables.data.source import PointData
 from trainables.engines.optimizers import rate_at
 from trainables.least_squares.solving import solve_point
 from trainables.models import parameter_count
@@ -168,6 +168,7 @@ def result_of(member: Member, status: str, reason: str, score: Score | None) -> 
             "test_error": score.test_error,
             "test_loss": score.test_loss,
             "generalization_gap": score.test_error - score.train_error,
+            **score.as_measures(),
         }
     return Result(point, member.key, status, reason, outcome, member.curve)
 

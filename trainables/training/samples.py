@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables.data.corruption import classes_of, corrupt_labels
-from trainables.data.inputs import Inputs, PointData
+from trainables.data.errors import misclassified
+from trainables.data.source import Images, PointData
 from trainables.data.sources import load
 from trainables.data.subset import split
 from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
@@ -65,17 +66,15 @@ def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Se
 
 
 @torch.no_grad()
-def _losses(module: nn.Module, inputs: Inputs, index: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-entropy, float32, and whether the largest output is at the label, of each sample; a tie is a mistake."""
+def _losses(module: nn.Module, inputs: Images, index: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy, float32, and whether the largest output is at the label, of each sample."""
     device = next(module.parameters()).device
     module.eval()
     rows = index.to(device).split(_ROWS)
     outputs = torch.cat([module(inputs.gather(some).reshape(-1, *inputs.image_shape)) for some in rows])
-    label = labels.to(device)[:, None]
-    losses = cross_entropy(outputs, label[:, 0], reduction="none")
-    own = outputs.gather(1, label)
-    correct = own > outputs.scatter(1, label, float("-inf")).amax(1, keepdim=True)
-    return losses.cpu().numpy(), correct[:, 0].cpu().numpy()
+    labels = labels.to(device)
+    losses = cross_entropy(outputs, labels, reduction="none")
+    return losses.cpu().numpy(), misclassified(outputs, labels).logical_not().cpu().numpy()
 
 
 def _spread(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
