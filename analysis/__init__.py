@@ -9,28 +9,33 @@
 Tables are Arrow's: ``table.to_pandas(types_mapper=pandas.ArrowDtype)`` and ``polars.from_arrow(table)`` copy only where they must.
 """
 
-from analysis.errors import AnalysisError, NothingToShow
-from analysis.figures.capacity import gap_columns, gap_vs_capacity
-from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
-from analysis.figures.double_descent import double_descent
-from analysis.figures.measures import counts_vs_gap, measures_vs_gap
-from analysis.figures.ridgeless import ridgeless_risk
-from analysis.figures.runs import parallel_coordinates, train_vs_test
-from analysis.figures.search import search_figures, tuned_gap_vs_capacity
-from analysis.figures.style import write_chart
-from analysis.figures.theories import memorised_images, rademacher, stability
-from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
-from analysis.records.export import export
-from analysis.records.load import load, load_curves
-from analysis.records.samples import load_samples
-from analysis.report.page import write_report
-from analysis.statistics.aggregate import gap_table, over_seeds
-from analysis.statistics.comparison import compare
-from analysis.statistics.moments import at_moment
-from analysis.statistics.power_laws import PowerLaw, fit_power_law, power_law_table
-from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
-from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
-from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
+from typing import TYPE_CHECKING
+
+from analysis.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from analysis.errors import AnalysisError, NothingToShow
+    from analysis.figures.capacity import gap_columns, gap_vs_capacity
+    from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
+    from analysis.figures.descent import double_descent
+    from analysis.figures.measures import counts_vs_gap, measures_vs_gap
+    from analysis.figures.ridgeless import ridgeless_risk
+    from analysis.figures.runs import parallel_coordinates, train_vs_test
+    from analysis.figures.search import search_figures, tuned_gap_vs_capacity
+    from analysis.figures.style import write_chart
+    from analysis.figures.theories import memorised_images, rademacher, stability
+    from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
+    from analysis.records.export_file import export
+    from analysis.records.reader import load, load_curves
+    from analysis.records.samples import load_samples
+    from analysis.report.page import write_report
+    from analysis.statistics.aggregate import gap_table, over_seeds
+    from analysis.statistics.comparison import compare
+    from analysis.statistics.moments import at_moment
+    from analysis.statistics.power_laws import PowerLaw, fit_power_law, power_law_table
+    from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
+    from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
+    from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
 
 __all__ = [
     "AnalysisError",
@@ -78,3 +83,5 @@ __all__ = [
     "write_chart",
     "write_report",
 ]
+
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -10,11 +10,11 @@ class AnalysisError(ValueError):
     """A question that cannot be answered as it was put: which part is wrong, and what would be right."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(sentence.replace("$", ""))  # the names of columns in pictures are TeX
+        super().__init__(sentence.replace("$", ""))  # the names of columns in figures are TeX
 
 
 class NothingToShow(AnalysisError):  # noqa: N818 - what the user reads it as
-    """There is no study, no record, or none that the picture could show."""
+    """There is no study, no record, or none that the figure could show."""
 
 
 def unknown_column(name: str, known: Iterable[str]) -> AnalysisError:

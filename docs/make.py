@@ -16,7 +16,7 @@ OWN_MEASURE = """## Your own
 
 One decorated function, in a file that the spec names under `imports: [my_measures.py]`, and its name under `measures:`. What a
 `Subject` holds (the trained network, the one at initialization, both with batch norm folded, layers, inputs, labels, the curve)
-stands in `trainables/measures/__init__.py`.
+stands in `trainables/measures/registry.py`.
 
 ```python
 from trainables.measures import Subject, measure

@@ -12,12 +12,12 @@ from typing import Any
 from trainables.point.config import ConfigError
 
 MOST_VALUES = 1_000_000
-"""Of one axis: a slip such as ``range: 1e12`` written out must not fill the memory."""
+"""Values of one axis at most: a slip such as ``range: 1e12`` must not fill the memory when it is written out."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """A listed axis: a grid takes each value."""
+    """A listed axis: a grid takes each of its values."""
 
     values: tuple[Any, ...]
 
@@ -28,7 +28,9 @@ class Distribution:
 
     Attributes:
         kind: "uniform", "log_uniform", "int" or "choice".
-        log: "int" only: uniform in the logarithm.
+        low, high: the bounds, both included; not used by "choice".
+        log: for "int" only, whether it is uniform in the logarithm.
+        choices: for "choice" only, the values.
     """
 
     kind: str
@@ -137,7 +139,7 @@ def _bounds(where: str, argument: Any, needed: set[str], *, positive: bool, allo
 
 
 def _tidy(value: float) -> float:
-    """Twelve digits: 0.1 stays 0.1 on every platform's power function, so that keys agree."""
+    """Round to twelve digits: 0.1 stays 0.1 on every platform's power function, so that keys agree."""
     return float(f"{value:.12g}")
 
 

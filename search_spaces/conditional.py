@@ -28,7 +28,7 @@ SWITCH = Distribution("choice", choices=(False, True))
 
 
 class Asker(Protocol):
-    """What a suggestion is drawn from: an `optuna.Trial`, or anything with its three questions."""
+    """What suggestions are drawn from: an `optuna.Trial`, or anything with these three methods of it."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
 
@@ -38,7 +38,7 @@ class Asker(Protocol):
 
 
 def parse_condition(name: str, written: Any) -> Condition:
-    """What stands at ``when:`` in the axis of field `name`: a switch, or axes with a value or a list of values each.
+    """Parse what stands at ``when:`` in the axis of field `name`: a switch, or axes with a value or a list of values each.
 
     >>> parse_condition("optimizer.decay", {"optimizer.schedule": ["exponential", "step"]})
     {'optimizer.schedule': ('exponential', 'step')}
@@ -74,7 +74,7 @@ def check_conditions(axes: Mapping[str, Axis], conditions: Mapping[str, Conditio
 
 
 def in_order(axes: Iterable[str], conditions: Mapping[str, Condition]) -> list[str]:
-    """The axes, each after those that its condition asks for.
+    """Sort the axes, each after those that its condition asks for.
 
     Raises:
         ConfigError: conditions go in a circle.
@@ -92,7 +92,7 @@ def holds(condition: Condition, assignment: Mapping[str, Any]) -> bool:
 
 
 def settled(assignment: Mapping[str, Any], conditions: Mapping[str, Condition], switches: Sequence[str]) -> dict[str, Any]:
-    """The assignment without the fields whose condition does not hold, and without the switches.
+    """Return the assignment without the fields whose condition does not hold, and without the switches.
 
     >>> settled({"use_mixup": False, "regularizers.mixup": 0.5}, {"regularizers.mixup": {"use_mixup": (True,)}}, ["use_mixup"])
     {}
@@ -107,7 +107,7 @@ def settled(assignment: Mapping[str, Any], conditions: Mapping[str, Condition], 
 
 
 def under(conditions: Mapping[str, Condition], values: Mapping[str, Any]) -> tuple[dict[str, Condition], set[str]]:
-    """What is left of the conditions when some fields have one value for good, and the axes that are never asked for then.
+    """Return what is left of the conditions when some fields are fixed to a value, and the axes that are never asked for then.
 
     >>> under({"optimizer.decay": {"optimizer.schedule": ("exponential",)}}, {"optimizer.schedule": "constant"})
     ({}, {'optimizer.decay'})
@@ -127,7 +127,7 @@ def under(conditions: Mapping[str, Condition], values: Mapping[str, Any]) -> tup
 def suggest(
     trial: Asker, axes: Mapping[str, Axis], conditions: Mapping[str, Condition], switches: Sequence[str], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Ask `trial` for every random axis whose condition holds; parents first.
+    """Ask `trial` for a value of every random axis whose condition holds, parents first.
 
     Args:
         given: fields that are assigned already, such as a cell's; they are part of the answer.

@@ -26,7 +26,7 @@ _DENSE = ("linear", "mlp", "random_features")
 
 @dataclass(frozen=True)
 class Strengths:
-    """The ranges that depend on the architecture; None for what it does not have."""
+    """Ranges that depend on the architecture; None for what it does not have."""
 
     weight_decay: Bounds
     dropout: Bounds | None
@@ -44,7 +44,7 @@ STRENGTHS = {
     "cnn5": _CONVOLUTIONAL,
     "resnet18": _CONVOLUTIONAL,
 }
-"""By model family; one that is not named here (your own) has the ranges of `cnn5`."""
+"""Ranges by model family; a family that is not named here, such as a custom model, has those of `cnn5`."""
 
 ADAPTIVE_RATE: Bounds = (1e-4, 1e-2)
 """Learning rates under `adam` and `adamw`, whose steps do not scale with the gradient."""
@@ -58,9 +58,9 @@ class Regularizer:
 
     Attributes:
         name: what a spec calls it.
-        doc: what it does.
-        axes: its axes as a spec would write them, or why this trial cannot have it.
-        usual: whether ``all`` contains it for this trial.
+        doc: what it does, in a few words.
+        axes: makes its axes for a trial, as a spec would write them, or says why the trial cannot have it.
+        usual: says whether ``all`` contains it for a trial.
     """
 
     name: str
@@ -170,11 +170,11 @@ REGULARIZERS = {
 
 
 def regularizer_axes(wanted: Any, trial: TrialConfig) -> dict[str, Any]:
-    """The space of explicit regularizers for a trial, as a spec would write it out.
+    """Write out the space of explicit regularizers for a trial, as a spec would.
 
     Args:
-        wanted: ``"all"`` that the trial can have, or a list of names from `REGULARIZERS`.
-        trial: gives the architecture, the data and the optimizer that ranges depend on.
+        wanted: ``"all"`` for all that the trial can have, or a list of names from `REGULARIZERS`.
+        trial: the architecture, the data and the optimizer that ranges depend on.
 
     >>> regularizer_axes(["dropout"], TrialConfig())
     {'switches': ['use_dropout'], 'regularizers.dropout': {'uniform': {'low': 0.05, 'high': 0.8}, 'when': 'use_dropout'}}

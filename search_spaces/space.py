@@ -20,7 +20,7 @@ from trainables.point.config import ConfigError
 Assignment = dict[str, Any]
 
 MOST_POINTS = 10_000_000
-"""Of one study: more is a slip, and would be listed for ever."""
+"""Points of one study at most: more is a slip, and would take for ever to list."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class Space:
         check_conditions({name: axis for part in crossed for name, axis in part.items()}, self.conditions, self.switches)
 
     def fields(self) -> set[str]:
-        """Every field that the space sets."""
+        """Collect every field that the space sets."""
         parts: list[Mapping[str, Any]] = [self.axes, *self.zipped, *self.added]
         return {name for part in parts for name in part} - set(self.switches)
 
     def distributions(self) -> dict[str, Distribution]:
-        """The random axes."""
+        """Select the random axes."""
         return {name: axis for name, axis in self.axes.items() if isinstance(axis, Distribution)}
 
     def fixed(self, values: Assignment) -> Space:
-        """The space in which these fields have one value and no longer vary.
+        """Return the space in which these fields have one value and no longer vary.
 
         >>> Space({"seed": Values((0, 1))}, excluded=({"seed": 1},)).fixed({"seed": 2})
         Space(axes={}, zipped=(), added=(), excluded=(), conditions={}, switches=())
@@ -88,7 +88,7 @@ class Space:
         return Space(axes, zipped, tuple(map(others, self.added)), excluded, conditions, switches)
 
     def assignments(self, draws: list[Assignment] | None = None) -> Iterator[Assignment]:
-        """The grid (each of its points with each draw of the random axes), then the added points, less the excluded.
+        """List the grid (each of its points with each draw of the random axes), then the added points, without the excluded.
 
         Raises:
             ConfigError: they are more than MOST_POINTS.
@@ -123,7 +123,7 @@ def _agrees(assignment: Assignment, pattern: Assignment) -> bool:
 
 
 def draw(distributions: dict[str, Distribution], samples: int, seed: int, *, quasi_random: bool) -> list[Assignment]:
-    """`samples` assignments of the random axes: independent, or a scrambled Sobol sequence (Owen 1998, by SciPy).
+    """Draw `samples` assignments of the random axes: independent ones, or a scrambled Sobol sequence (Owen 1998, by SciPy).
 
     The first draws of a longer list are those of a shorter one, so a study can be extended.
     """

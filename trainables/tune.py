@@ -27,6 +27,7 @@ from trainables.data.sources import share
 from trainables.models import custom as custom
 from trainables.point.config import ConfigError, TrialConfig, with_fields
 from trainables.point.text import dumps, loads
+from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
 from trainables.training.distributed import Processes
 from trainables.training.loop import Pruner, Training
@@ -54,6 +55,7 @@ def _device() -> torch.device:
     """What this worker trains on."""
     if torch.cuda.is_available():
         return torch.device("cuda")
+    keep_bits()  # also here: a worker on another node does not inherit the driver's environment
     torch.set_num_threads(1)  # a worker per core, and one thread's bits
     return torch.device("cpu")
 
@@ -231,6 +233,7 @@ def _one_of_several(config: dict[str, Any]) -> Result:
     points, sources, pruner = loads(settings.pop("point")), settings.pop("sources"), settings.pop("pruner")
     context, device = train.get_context(), get_device()
     if device.type == "cpu":
+        keep_bits()
         torch.set_num_threads(1)
     for path, text in sources.items():
         custom.register(path, text)

@@ -1,1 +1,49 @@
-"""Figures: `style` and `canvas` are shared by all; then one file a family of figures."""
+"""Figures for papers: each function takes records and returns a Matplotlib figure (those of a search are Plotly's).
+
+All share `style` (colours, markers, files), `lines` (which rows make a line) and `canvas` (axes, bands, the legend, the note below).
+Then one file a family: `capacity` has the main figure, `corruption`, `descent`, `training` and `runs` the field's other ones,
+`measures`, `theories` and `ridgeless` those of single questions, `search` those of a search.
+"""
+
+from typing import TYPE_CHECKING
+
+from analysis.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from analysis.figures.capacity import gap_columns, gap_vs_capacity
+    from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
+    from analysis.figures.descent import double_descent
+    from analysis.figures.measures import counts_vs_gap, measures_vs_gap
+    from analysis.figures.ridgeless import ridgeless_risk
+    from analysis.figures.runs import parallel_coordinates, train_vs_test
+    from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
+    from analysis.figures.style import write_chart
+    from analysis.figures.theories import memorised_images, rademacher, stability
+    from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
+
+__all__ = [
+    "capacity_corruption_map",
+    "counts_vs_gap",
+    "double_descent",
+    "early_stopping",
+    "epoch_double_descent",
+    "error_vs_corruption",
+    "gap_columns",
+    "gap_vs_capacity",
+    "learning_curves",
+    "measures_vs_gap",
+    "memorisation",
+    "memorised_images",
+    "parallel_coordinates",
+    "rademacher",
+    "ridgeless_risk",
+    "search_figures",
+    "stability",
+    "time_to_fit",
+    "train_vs_test",
+    "tuned_gap_vs_capacity",
+    "write_chart",
+    "write_page",
+]
+
+__getattr__, __dir__ = lazy_exports(__name__)

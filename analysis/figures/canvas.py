@@ -1,4 +1,4 @@
-"""What the pictures share: lines with bands, axes, the legend, and the note that says how to read them."""
+"""What the figures share: lines with bands, axes, the legend, and the note that says how to read them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.lines import FEW_LINES, Line
-from analysis.statistics.aggregate import LEVEL, Interval, outcomes
+from analysis.statistics.aggregate import LEVEL, Interval
 from analysis.statistics.moments import moment_of
+from analysis.statistics.selection import outcomes
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
     """A logarithmic horizontal axis around the positive values; its ticks are powers of ten, or the values if they are few and near."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-    places = np.unique(xs)
+    values = np.unique(xs)
     panel.set_xscale("log")
-    panel.set_xlim(places[0] / 1.35, places[-1] * 1.35)
-    few = places[-1] / places[0] < 20 and len(places) <= 9
-    panel.xaxis.set_major_locator(FixedLocator(places.tolist()) if few else LogLocator(numticks=12))
+    panel.set_xlim(values[0] / 1.35, values[-1] * 1.35)
+    few = values[-1] / values[0] < 20 and len(values) <= 9
+    panel.xaxis.set_major_locator(FixedLocator(values.tolist()) if few else LogLocator(numticks=12))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 100 else f"{x:.3g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
 
@@ -97,8 +98,8 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, float | None]]) -> 
     for line, threshold in marks:
         if threshold is None:
             continue
-        place = beside[threshold] = beside.get(threshold, -1) + 1
-        lower = ScaledTranslation(0, -place * apart / 72, panel.figure.dpi_scale_trans)
+        rank = beside[threshold] = beside.get(threshold, -1) + 1
+        lower = ScaledTranslation(0, -rank * apart / 72, panel.figure.dpi_scale_trans)
         panel.axvline(threshold, color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
         top = panel.get_xaxis_transform() + lower
         panel.plot(threshold, 1, "v", transform=top, color=line.colour, markersize=6, clip_on=False, zorder=4)
@@ -110,12 +111,12 @@ def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str
 
     if len(lines) > 1:
         handles = [Line2D([], [], color=line.colour, marker=line.marker, label=line.label) for line in lines]
-        room = "\n" if title else ""  # the layout would put the title and an outside legend into one place
+        blank_line = "\n" if title else ""  # the layout would put the title and an outside legend at one position
         inches = [0.55 + 0.075 * len(line.label) for line in lines]
         columns = len(lines) if sum(inches) < figure.get_figwidth() else max(1, int(figure.get_figwidth() / max(inches)))
         figure.legend(
             handles=handles,
-            title=room + legend_title,
+            title=blank_line + legend_title,
             loc="outside upper left",
             ncols=columns,
             alignment="left",
@@ -145,15 +146,15 @@ def note(
     averaged: Sequence[str] = (),
     also: Iterable[str] = (),
 ) -> str:
-    """How to read a picture of means: over how many seeds, which intervals, what was averaged over, what is not shown.
+    """How to read a figure of means: over how many seeds, which intervals, what was averaged over, what is not shown.
 
     Args:
         table: all records.
         cells: what is drawn; its column ``seeds`` counts the runs of each mean.
         interval: what the bands are; None for none.
         lines: how many are shown, and of how many.
-        averaged: fields that vary and that the picture does not tell apart.
-        also: sentences of the picture's own.
+        averaged: fields that vary and that the figure does not tell apart.
+        also: sentences of the figure's own.
     """
     seeds = pc.min_max(cells["seeds"]).as_py()
     few, many = seeds["min"], seeds["max"]
@@ -166,7 +167,7 @@ def note(
 
 
 def single_runs_note(table: pa.Table, drawn: int, of: int, *, lines: tuple[int, int] = (1, 1), also: Iterable[str] = ()) -> str:
-    """How to read a picture of single runs: how many are drawn, of how many, and what is not shown."""
+    """How to read a figure of single runs: how many are drawn, of how many, and what is not shown."""
     count = f"{drawn:,} run{'s' if drawn > 1 else ''}" + (f", spread evenly over {of:,}" if drawn < of else "")
     return " ".join([f"One mark a run: {count}.", *also, *_left_out(table, lines)])
 

@@ -1,4 +1,4 @@
-"""The main picture: the generalization gap against capacity, one line a corruption level, train and test error beside it."""
+"""The main figure: the generalization gap against capacity, one line a corruption level, train and test error beside it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.lines import Line, only_shown, split, title_of
 from analysis.figures.style import drawing
-from analysis.records.load import MLFLOW
-from analysis.records.parquet_files import MEASURE, varying
-from analysis.statistics.aggregate import ERRORS, SETTINGS, Interval, averaged_over, completed_lines, over_seeds, varying_fields
+from analysis.records.dataset import varying
+from analysis.records.reader import MLFLOW
+from analysis.records.schema import MEASURE
+from analysis.statistics.aggregate import ERRORS, Interval, over_seeds
+from analysis.statistics.selection import SETTINGS, averaged_over, completed_lines, varying_fields
 from analysis.statistics.thresholds import interpolation_thresholds
 from analysis.words import words
 
@@ -51,7 +53,7 @@ def gap_vs_capacity(
         panels: a column with one column of panels for each of its values.
         interval: what the bands are, as for `over_seeds`.
         points: draw every single run too.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has a gap and a positive capacity.
@@ -85,8 +87,8 @@ def gap_vs_capacity(
             three[0].set_xlabel(words(capacity) if column is None else "")
         also = [FIT_NOTE, *([_THRESHOLD_NOTE] if marks else [])]
         averaged = averaged_over(runs, [*apart, *_identity(runs, capacity)])
-        said = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(lines_by, runs), title, said)
+        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        explain(figure, lines, title_of(lines_by, runs), title, text)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Pictures over corruption: time to fit and test error against its level, and the map of width against corruption."""
+"""Figures over corruption: time to fit and test error against its level, and the map of width against corruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, note
 from analysis.figures.lines import split, title_of
 from analysis.figures.style import drawing
-from analysis.statistics.aggregate import Interval, averaged_over, completed, over_seeds, varying_fields
+from analysis.statistics.aggregate import Interval, over_seeds
+from analysis.statistics.selection import averaged_over, completed, varying_fields
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def time_to_fit(
         by: what tells lines apart; by default every setting that varies, corruption apart.
         relative: in units of the mean epochs to fit without corruption (level 0), where that was run.
         interval: as for `over_seeds`; the uncertainty of the unit itself is not part of it.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record fit its training set.
@@ -59,8 +60,8 @@ def time_to_fit(
         panel.set_title("epochs to fit, relative to true labels" if relative else "epochs to fit")
         also = ["Hollow: some seeds did not fit in their epochs, and the mean is over those that did (too low)."]
         averaged = averaged_over(runs, [*by, "corruption.level"])
-        said = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(by, runs), title, said)
+        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        explain(figure, lines, title_of(by, runs), title, text)
     return figure
 
 
@@ -74,7 +75,7 @@ def error_vs_corruption(
         value: the column of the vertical axis.
         by: what tells lines apart; by default every setting that varies, corruption apart.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has the value.
@@ -96,8 +97,8 @@ def error_vs_corruption(
         panel.set_title(words(value))
         averaged = averaged_over(runs, [*by, "corruption.level"])
         also = [FIT_NOTE, "Dotted: the fraction of training labels that are wrong."]
-        said = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(by, runs), title, said)
+        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        explain(figure, lines, title_of(by, runs), title, text)
     return figure
 
 
@@ -110,7 +111,7 @@ def capacity_corruption_map(
         table: records.
         capacity: the column of the horizontal axis; each of its values is one column of the map.
         value: what the colours show.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has the value.
@@ -166,10 +167,11 @@ def grid_of(cells: pa.Table, capacity: str, value: str) -> tuple[list[Any], list
     """The distinct capacities and levels, ascending, and the values as an array (levels, capacities), NaN where not run."""
     columns, levels = (sorted(set(cells[name].drop_null().to_pylist())) for name in (capacity, "corruption.level"))
     grid = np.full((len(levels), len(columns)), np.nan)
-    places = {level: row for row, level in enumerate(levels)}, {one: column for column, one in enumerate(columns)}
+    row_of = {level: row for row, level in enumerate(levels)}
+    column_of = {one: column for column, one in enumerate(columns)}
     for level, one, number in zip(*(cells[name].to_pylist() for name in ("corruption.level", capacity, value)), strict=True):
         if level is not None and one is not None and number is not None:
-            grid[places[0][level], places[1][one]] = number
+            grid[row_of[level], column_of[one]] = number
     return columns, levels, grid
 
 
@@ -189,9 +191,9 @@ def _draw_threshold(panel: Axes, fit: NDArray[np.float64]) -> None:
         panel.plot(xs, ys, color=colour, linewidth=width, gid="threshold", solid_joinstyle="miter")
 
 
-def _ticks(place: Any, values: Sequence[Any]) -> None:
+def _ticks(set_ticks: Any, values: Sequence[Any]) -> None:
     """Ticks in the middle of at most 14 rows or columns."""
     step = -(-len(values) // 14)
     some = range(0, len(values), step)
     texts = [f"{values[index]:,}" if isinstance(values[index], int) else f"{values[index]:.3g}" for index in some]
-    place([index + 0.5 for index in some], texts)
+    set_ticks([index + 0.5 for index in some], texts)

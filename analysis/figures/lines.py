@@ -1,4 +1,4 @@
-"""The lines of a picture: which rows each has, what it is called, and how it looks."""
+"""The lines of a figure: which rows each has, what it is called, and how it looks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.style import MARKERS, colours
-from analysis.statistics.aggregate import sorted_by
-from analysis.statistics.groups import agreeing
+from analysis.statistics.selection import agreeing, sorted_by
 from analysis.words import words
 
 FEW_LINES = 6
 MOST_LINES = 12
-"""More lines than this cannot be told apart: a picture shows so many, spread evenly over all, and says so."""
+"""More lines than this cannot be told apart: a figure shows so many, spread evenly over all, and says so."""
 
 _LEVEL_TITLES = {
     "redraw": "labels redrawn with probability",
@@ -32,7 +31,7 @@ _LEVEL_TITLES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a picture: the rows that agree in some columns."""
+    """One line of a figure: the rows that agree in some columns."""
 
     by: tuple[str, ...]
     values: tuple[Any, ...]
@@ -53,7 +52,13 @@ class Line:
 
     def numbers(self, column: str, rows: pa.Table | None = None) -> NDArray[np.float64]:
         """A column as float64, NaN for null."""
-        return (self.rows if rows is None else rows)[column].cast(pa.float64()).to_numpy()
+        return numbers(self.rows if rows is None else rows, column)
+
+
+def numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """A column as float64, NaN for null."""
+    values: NDArray[np.float64] = table[column].cast(pa.float64()).to_numpy()
+    return values
 
 
 def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
@@ -64,17 +69,17 @@ def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
     looks = colours([values[0] if len(by) == 1 else str(values) for values in combinations])
     band = 0.16 if len(combinations) <= FEW_LINES else 0.06
     lines = []
-    for place, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
+    for index, (values, colour) in enumerate(zip(combinations, looks, strict=True)):
         rows = table.filter(agreeing(by, values))
-        lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[place % len(MARKERS)], rows, band))
+        lines.append(Line(tuple(by), values, label_of(by, values), colour, MARKERS[index % len(MARKERS)], rows, band))
     return lines, of
 
 
 def shown_combinations(table: pa.Table, by: Sequence[str]) -> tuple[list[tuple[Any, ...]], int]:
     """The combinations of the values in ``by`` that get a line, in order, and how many there are."""
     found = sorted_by(table.group_by(list(by)).aggregate([]), by).to_pylist()
-    places = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))
-    return [tuple(found[place][name] for name in by) for place in places], len(found)
+    indices = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))
+    return [tuple(found[index][name] for name in by) for index in indices], len(found)
 
 
 def only_shown(table: pa.Table, by: Sequence[str]) -> tuple[pa.Table, int]:

@@ -1,4 +1,4 @@
-"""Pictures of complexity measures: each against the generalization gap, and counts beside the gap on one architecture."""
+"""Figures of complexity measures: each against the generalization gap, and counts beside the gap on one architecture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
 from analysis.figures.canvas import draw_line, error_axis, explain, note, single_runs_note
-from analysis.figures.lines import Line, split, title_of
+from analysis.figures.lines import Line, numbers, split, title_of
 from analysis.figures.runs import evenly
 from analysis.figures.style import drawing
-from analysis.statistics.aggregate import completed, completed_lines, over_seeds
-from analysis.statistics.ranking import GAP, PREFIX, kendall_tau
+from analysis.records.schema import MEASURE
+from analysis.statistics.aggregate import over_seeds
+from analysis.statistics.rank_scores import kendall_tau
+from analysis.statistics.ranking import GAP
+from analysis.statistics.selection import completed, completed_lines
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, t
     Args:
         table: records; completed runs that reached their train target are drawn.
         measures: their names, without prefix; by default those of `telling_measures`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: there is no measure, or no such run.
@@ -53,17 +56,17 @@ def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, t
         figure = Figure(figsize=(2.9 * columns + 0.6, 2.5 * rows + 1.4), layout="constrained")
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
         lines, of = split(drawn, ["corruption.level"])
-        for place, panel in enumerate(panels.flat):
-            if place < len(names):
-                _scatter(panel, runs, lines, names[place])
+        for index, panel in enumerate(panels.flat):
+            if index < len(names):
+                _scatter(panel, runs, lines, names[index])
             else:
                 panel.set_axis_off()
         for panel in panels[:, 0]:
             panel.set_ylabel(words(GAP))
-        said = single_runs_note(
+        text = single_runs_note(
             table, drawn.num_rows, runs.num_rows, lines=(len(lines), of), also=["Runs that reached their train target."]
         )
-        explain(figure, lines, title_of(["corruption.level"], runs), title, said)
+        explain(figure, lines, title_of(["corruption.level"], runs), title, text)
     return figure
 
 
@@ -72,8 +75,8 @@ def measured_runs(table: pa.Table, measures: Sequence[str] | None = None) -> tup
     runs = completed(table)
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
     for name in measures or ():
-        if PREFIX + name not in table.column_names:
-            raise unknown_column(PREFIX + name, table.column_names)
+        if MEASURE + name not in table.column_names:
+            raise unknown_column(MEASURE + name, table.column_names)
     names = list(measures or telling_measures(runs))
     if not names or not runs.num_rows:
         missing = "no measure" if runs.num_rows else "no completed run that reached its train target"
@@ -83,7 +86,7 @@ def measured_runs(table: pa.Table, measures: Sequence[str] | None = None) -> tup
 
 def telling_measures(runs: pa.Table) -> list[str]:
     """At most twelve measures: those that order the runs best, by Kendall's tau, and as many that order them worst, best first."""
-    taus = {name.removeprefix(PREFIX): tau_of(runs, name) for name in runs.column_names if name.startswith(PREFIX)}
+    taus = {name.removeprefix(MEASURE): tau_of(runs, name) for name in runs.column_names if name.startswith(MEASURE)}
     ordered = sorted((name for name in taus if np.isfinite(taus[name])), key=lambda name: -taus[name])
     half = MOST_PANELS // 2
     return ordered if len(ordered) <= MOST_PANELS else ordered[:half] + ordered[-half:]
@@ -91,7 +94,7 @@ def telling_measures(runs: pa.Table) -> list[str]:
 
 def tau_of(runs: pa.Table, column: str) -> float:
     """Kendall's tau of a measure and the gap, over the runs that have both."""
-    value, gap = _numbers(runs, column), _numbers(runs, GAP)
+    value, gap = numbers(runs, column), numbers(runs, GAP)
     usable = np.isfinite(value)
     return kendall_tau(value[usable], gap[usable])
 
@@ -110,7 +113,7 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
 
     Args:
         table: records.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no architecture fits labels at two levels of corruption.
@@ -136,8 +139,8 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
         right.set_title("relative to the cleanest labels")
         for panel in (left, right):
             panel.set_xlabel(title_of(["corruption.level"], runs))
-        said = note(table, cells, interval="t", also=[told(runs)])
-        explain(figure, lines, "measure", title, said)
+        text = note(table, cells, interval="t", also=[architecture_note(runs)])
+        explain(figure, lines, "measure", title, text)
     return figure
 
 
@@ -156,11 +159,11 @@ def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
     if not groups.num_rows or groups["corruption.level_count_distinct"][0].as_py() < 2:
         raise NothingToShow("no architecture fits labels at two levels of corruption: counts cannot be set beside the gap")
     runs = split(runs.filter(_same(runs, by, groups.slice(0, 1).to_pylist()[0])), [])[0][0].rows
-    known = [name for name in (*_COUNTS, *_OTHERS) if name in runs.column_names and np.isfinite(_numbers(runs, name)).all()]
+    known = [name for name in (*_COUNTS, *_OTHERS) if name in runs.column_names and np.isfinite(numbers(runs, name)).all()]
     return runs, over_seeds(runs, ["corruption.level", "interpolated"], [GAP, *known]), known
 
 
-def told(runs: pa.Table) -> str:
+def architecture_note(runs: pa.Table) -> str:
     """Which architecture is shown."""
     first = {name: runs[name][0].as_py() for name in ("model.name", "model.width", "model.depth", "parameters", "data.train_size")}
     size = f"{first['parameters']:,} parameters, {first['data.train_size']:,} training samples"
@@ -172,7 +175,7 @@ def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
     """A line a column: its means by level over the first of them."""
     parts = []
     for name in columns:
-        values = _numbers(cells, name)
+        values = numbers(cells, name)
         labels = pa.array([words(name).replace("$", "")] * cells.num_rows)
         parts.append(pa.table({"measure": labels, "corruption.level": cells["corruption.level"], "relative": values / values[0]}))
     lines = split(pa.concat_tables(parts), ["measure"])[0]
@@ -182,15 +185,11 @@ def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
 
 def _scatter(panel: Axes, runs: pa.Table, lines: Sequence[Line], name: str) -> None:
     for line in lines:
-        xs, ys = line.numbers(PREFIX + name), line.numbers(GAP)
+        xs, ys = line.numbers(MEASURE + name), line.numbers(GAP)
         panel.plot(xs, ys, line.marker, color=line.colour, markersize=3.5, alpha=0.5, markeredgewidth=0, gid="runs")
-    if wide(_numbers(runs, PREFIX + name)):
+    if wide(numbers(runs, MEASURE + name)):
         panel.set_xscale("log")
-    panel.set_title(f"{name}\n$\\tau$ = {tau_of(runs, PREFIX + name):.2f}", fontsize=8.5)
-
-
-def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
-    return table[column].cast(pa.float64()).to_numpy()
+    panel.set_title(f"{name}\n$\\tau$ = {tau_of(runs, MEASURE + name):.2f}", fontsize=8.5)
 
 
 def _same(runs: pa.Table, by: Sequence[str], values: dict[str, object]) -> pa.ChunkedArray:

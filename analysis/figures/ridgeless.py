@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import DASHES, bare_figure, explain, log_axis, note
 from analysis.figures.style import colours, drawing
-from analysis.statistics.aggregate import completed, over_seeds
+from analysis.statistics.aggregate import over_seeds
+from analysis.statistics.selection import completed
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:
 
     Args:
         table: records of the model `ridgeless`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has such a risk.
@@ -42,9 +43,9 @@ def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:
         figure, panel = bare_figure(7.4, 4.4)
         colour = colours([""])[0]
         panel.errorbar(aspect, mean, np.stack([mean - low, high - mean]), fmt="o", color=colour, capsize=3, label="Monte Carlo")
-        for place, side in enumerate((aspect < 1, aspect > 1)):
+        for index, side in enumerate((aspect < 1, aspect > 1)):
             panel.plot(
-                aspect[side], formula[side], color="#555555", linestyle=DASHES, label=None if place else "formula, d and n to infinity"
+                aspect[side], formula[side], color="#555555", linestyle=DASHES, label=None if index else "formula, d and n to infinity"
             )
         panel.axvline(1, color="#999999", linewidth=0.9, linestyle=":")
         log_axis(panel, aspect)

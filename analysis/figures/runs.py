@@ -1,4 +1,4 @@
-"""Pictures of single runs: train error against test error, and parallel coordinates over everything that varies."""
+"""Figures of single runs: train error against test error, and parallel coordinates over everything that varies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.figures.canvas import FIT_NOTE, bare_figure, explain, single_runs_note
 from analysis.figures.lines import only_shown, split, title_of
 from analysis.figures.style import drawing
-from analysis.statistics.aggregate import completed, completed_lines, varying_fields
+from analysis.statistics.selection import completed, completed_lines, varying_fields
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
     Args:
         table: records; completed ones are drawn.
         by: what tells colours apart; corruption by default.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has both errors.
@@ -61,8 +61,8 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
         panel.set_aspect("equal")
         panel.set_xlabel(words("train_error"))
         panel.set_ylabel(words("test_error"))
-        said = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
-        explain(figure, lines, title_of(by, runs), title, said)
+        text = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
+        explain(figure, lines, title_of(by, runs), title, text)
     return figure
 
 
@@ -75,7 +75,7 @@ def parallel_coordinates(
         table: records; completed ones are drawn.
         columns: the axes, from the left; by default every setting that varies, the train error and the colour.
         colour: a numeric column, also the last axis.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has the colour.
@@ -95,7 +95,7 @@ def parallel_coordinates(
     drawn = evenly(runs, MOST_RUNS)
     with drawing():
         figure, panel = bare_figure(min(2.2 + 1.35 * len(axes), 16), 4.8)
-        heights = np.stack([_axis(panel, place, drawn[name]) for place, name in enumerate(axes)], axis=1)
+        heights = np.stack([_axis(panel, position, drawn[name]) for position, name in enumerate(axes)], axis=1)
         shown = _draw_runs(panel, heights, drawn[colour].cast(pa.float64()).to_numpy())
         panel.set_xlim(-0.35, len(axes) - 0.65)
         panel.set_ylim(-0.04, 1.04)
@@ -119,13 +119,13 @@ def evenly(table: pa.Table, most: int) -> pa.Table:
     return table.take(pa.array(np.linspace(0, table.num_rows - 1, most).round().astype(np.int64)))
 
 
-def _axis(panel: Axes, place: int, column: pa.ChunkedArray) -> NDArray[np.float64]:
+def _axis(panel: Axes, position: int, column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Draw one axis with its ticks; where on it, in [0, 1], each run lies (NaN for null)."""
     ticks, heights = _scale(column)
-    panel.axvline(place, color="#888888", linewidth=0.9, zorder=3)
+    panel.axvline(position, color="#888888", linewidth=0.9, zorder=3)
     for height, text in ticks:
         box = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-        panel.text(place - 0.02, height, text, ha="right", va="center", fontsize=7.5, color="#333333", zorder=4, bbox=box)
+        panel.text(position - 0.02, height, text, ha="right", va="center", fontsize=7.5, color="#333333", zorder=4, bbox=box)
     return heights
 
 
@@ -134,15 +134,19 @@ def _scale(column: pa.ChunkedArray) -> tuple[list[tuple[float, str]], NDArray[np
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         names = sorted({str(value) for value in column.to_pylist()})
         step = 1 / max(len(names) - 1, 1)
-        rank = {name: place * step for place, name in enumerate(names)}
+        rank = {name: index * step for index, name in enumerate(names)}
         return [(rank[name], name) for name in names[:12]], np.array([rank[str(value)] for value in column.to_pylist()])
     numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     low, high = np.nanmin(numbers), np.nanmax(numbers)
-    stretch = np.log if low > 0 and high > 50 * low else lambda value: value
+    logarithmic = low > 0 and high > 50 * low
     unique = np.unique(numbers[np.isfinite(numbers)])
-    places = unique if len(unique) <= 6 else _round_ticks(low, high, logarithmic=stretch is np.log)
-    height = lambda value: (stretch(value) - stretch(low)) / ((stretch(high) - stretch(low)) or 1)  # noqa: E731
-    return [(float(height(value)), f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}") for value in places], height(numbers)
+    shown = unique if len(unique) <= 6 else _round_ticks(low, high, logarithmic=logarithmic)
+
+    def height(value: Any) -> Any:
+        bottom, top, at = (np.log(one) if logarithmic else one for one in (low, high, value))
+        return (at - bottom) / ((top - bottom) or 1)
+
+    return [(float(height(value)), f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}") for value in shown], height(numbers)
 
 
 def _round_ticks(low: float, high: float, *, logarithmic: bool) -> NDArray[np.float64]:

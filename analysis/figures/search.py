@@ -1,4 +1,4 @@
-"""Figures of a search: what tuning gains against capacity, and Optuna's own pictures of how it was found."""
+"""Figures of a search: what tuning gains against capacity, and Optuna's own figures of how it was found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tuned_gap_vs_capacity(runs: pa.Table, *, capacity: str = "parameters_per_sam
     Args:
         runs: from `compared_runs`.
         capacity: as for `analysis.gap_vs_capacity`.
-        title: stands above the picture.
+        title: stands above the figure.
     """
     two = runs.filter(pc.is_in(runs["variant"], pa.array([TUNED, UNTUNED])))
     return gap_vs_capacity(two, capacity=capacity, panels="variant", title=title)
@@ -44,16 +44,16 @@ def search_figures(study: optuna.Study) -> dict[str, Any]:
 
     if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         raise NothingToShow(f"{study.study_name} has no completed trial yet")
-    names = study.user_attrs.get("objectives") or [f"objective {place}" for place in range(len(study.directions))]
+    names = study.user_attrs.get("objectives") or [f"objective {index}" for index in range(len(study.directions))]
     several = len(names) > 1
     figures: dict[str, Any] = {}
-    for place, name in enumerate(names):
-        told = {"target": target_of(place) if several else None, "target_name": name}
-        figures[f"History of the {name}"] = visualization.plot_optimization_history(study, **told)
+    for index, name in enumerate(names):
+        target = {"target": target_of(index) if several else None, "target_name": name}
+        figures[f"History of the {name}"] = visualization.plot_optimization_history(study, **target)
         with suppress(NothingToShow):
-            figures[f"Importance for the {name}"] = importance_figure(importance_table(study, objective=place))
-        figures[f"Parallel coordinates, {name}"] = visualization.plot_parallel_coordinate(study, **told)
-        figures[f"Slices, {name}"] = visualization.plot_slice(study, **told)
+            figures[f"Importance for the {name}"] = importance_figure(importance_table(study, objective=index))
+        figures[f"Parallel coordinates, {name}"] = visualization.plot_parallel_coordinate(study, **target)
+        figures[f"Slices, {name}"] = visualization.plot_slice(study, **target)
     if several and len(names) <= 3:
         figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
     if any(trial.intermediate_values for trial in study.get_trials(deepcopy=False)):

@@ -1,4 +1,4 @@
-"""How pictures look: colours for print and for every eye, markers, words for columns, files that are equal when redrawn."""
+"""How figures look: colours for print and for every eye, markers, words for columns, files that are equal when redrawn."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def colours(values: Sequence[Any], *, dark: bool = False) -> list[Any]:
     if ordered or len(values) > len(OKABE_ITO):
         low, high = (0.3, 1.0) if dark else (0.0, 0.88)
         count = max(len(values) - 1, 1)
-        return [colormaps["viridis"](low + (high - low) * place / count) for place in range(len(values))]
+        return [colormaps["viridis"](low + (high - low) * index / count) for index in range(len(values))]
     return ["#FFFFFF" if dark and colour == "#000000" else colour for colour in OKABE_ITO[: len(values)]]
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The settings under which every picture is drawn. Nothing of the caller's is changed."""
+    """The settings under which every figure is drawn. Nothing of the caller's is changed."""
     from matplotlib import rc_context
 
     with rc_context(
@@ -67,7 +67,7 @@ def drawing() -> Iterator[None]:
 
 
 def write_chart(figure: Figure, stem: str | Path) -> list[Path]:
-    """Write a picture as ``STEM.png`` (200 dots an inch) and ``STEM.svg``; equal figures make equal files.
+    """Write a figure as ``STEM.png`` (200 dots an inch) and ``STEM.svg``; equal figures make equal files.
 
     Returns:
         The two paths.

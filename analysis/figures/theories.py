@@ -1,4 +1,4 @@
-"""Pictures of the theories that Zhang et al. 2017 confront, and of the images that networks memorise."""
+"""Figures of the theories that Zhang et al. 2017 confront, and of the images that networks memorise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
 from analysis.figures.canvas import error_axis, explain, log_axis
-from analysis.figures.lines import label_of, split, title_of
+from analysis.figures.lines import label_of, numbers, split, title_of
 from analysis.figures.style import drawing
 from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
 from analysis.words import words
@@ -38,7 +38,7 @@ def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
         NothingToShow: as for `analysis.statistics.theories.rademacher_table`.
     """
     cells = rademacher_table(table)
-    sizes = _numbers(cells, "parameters_per_sample")
+    sizes = numbers(cells, "parameters_per_sample")
     with drawing():
         from matplotlib.figure import Figure
 
@@ -46,8 +46,8 @@ def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
         left, right = figure.subplots(1, 2)
         for name, label, look in (("complexity", "random signs: correlation", "o"), ("generalization_gap", "true classes: gap", "s")):
             colour = "#D55E00" if name == "complexity" else "#0072B2"
-            left.fill_between(sizes, _numbers(cells, f"{name}.low"), _numbers(cells, f"{name}.high"), color=colour, alpha=0.16, linewidth=0)
-            left.plot(sizes, _numbers(cells, name), look, linestyle="-", color=colour, label=label)
+            left.fill_between(sizes, numbers(cells, f"{name}.low"), numbers(cells, f"{name}.high"), color=colour, alpha=0.16, linewidth=0)
+            left.plot(sizes, numbers(cells, name), look, linestyle="-", color=colour, label=label)
         left.set_ylim(-0.06, 1.06)
         left.set_title("correlation reached, and gap")
         for name, label, colour in (
@@ -55,7 +55,7 @@ def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
             ("rademacher_bound", "Rademacher bound", "#D55E00"),
             ("generalization_gap", "measured gap", "#0072B2"),
         ):
-            values = _numbers(cells, name)
+            values = numbers(cells, name)
             shown = values > 0
             if shown.any():
                 right.plot(sizes[shown], values[shown], marker="o", color=colour, label=label)
@@ -85,12 +85,12 @@ def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -
         panels = figure.subplots(1, 3)
         lines, _ = split(cells, by)
         titles = (("largest", "largest change"), ("at_replaced", "mean at the samples taken away"), ("mean", "mean over all places"))
-        for panel, (name, said) in zip(panels, titles, strict=True):
+        for panel, (name, text) in zip(panels, titles, strict=True):
             for line in lines:
                 panel.plot(line.numbers("data.train_size"), line.numbers(name), line.marker, linestyle="-", color=line.colour)
-            log_axis(panel, _numbers(cells, "data.train_size"))
-            error_axis(panel, _numbers(cells, name))
-            panel.set_title(said)
+            log_axis(panel, numbers(cells, "data.train_size"))
+            error_axis(panel, numbers(cells, name))
+            panel.set_title(text)
             panel.set_xlabel(words("data.train_size"))
         explain(figure, lines, title_of(by, table), title, STABILITY_NOTE)
     return figure
@@ -102,7 +102,7 @@ def memorised_images(table: pa.Table, samples: pa.Table, *, title: str | None = 
     Args:
         table: records of one data set, as for `analysis.statistics.theories.memorisation_table`; so are the samples.
         samples: of these points.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: there are no scores, or the data set is not to be had here.
@@ -163,7 +163,7 @@ def memorisation_note(groups: Sequence[Group]) -> str:
         f"{groups[0][3]['models'][0].as_py():,} networks a setting.",
     ]
     for label, _, _, rows in groups:
-        high = int((_numbers(rows, "score") > 0.5).sum())
+        high = int((numbers(rows, "score") > 0.5).sum())
         parts.append(f"{label + ': ' if label else ''}{high:,} of {rows.num_rows:,} training images have a score above 0.5.")
     return " ".join(parts)
 
@@ -172,9 +172,9 @@ def _named(by: Sequence[str], values: Sequence[Any]) -> str:
     return "" if not by else ", ".join(f"{words(name)} {label_of([name], [value])}" for name, value in zip(by, values, strict=True))
 
 
-def _image(panel: Axes, image: NDArray[np.uint8], said: str) -> None:
+def _image(panel: Axes, image: NDArray[np.uint8], text: str) -> None:
     panel.imshow(image, interpolation="nearest")
-    panel.set_title(said, fontsize=8, loc="center")
+    panel.set_title(text, fontsize=8, loc="center")
 
 
 def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -185,7 +185,3 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
     if images.shape[1] != 3:
         images = np.repeat(images[:, :1], 3, axis=1)
     return np.moveaxis(images, 1, 3)
-
-
-def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
-    return table[column].cast(pa.float64()).to_numpy()

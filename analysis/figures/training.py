@@ -1,8 +1,9 @@
-"""Pictures of training: learning curves by corruption, memorisation of wrong labels, early stopping, epoch-wise double descent."""
+"""Figures of training: learning curves by corruption, memorisation of wrong labels, early stopping, epoch-wise double descent."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from analysis.errors import NothingToShow
 from analysis.figures.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note
 from analysis.figures.lines import Line, split, title_of
 from analysis.figures.style import drawing
-from analysis.statistics.aggregate import Interval, averaged_over, completed_lines, over_seeds
+from analysis.statistics.aggregate import Interval, over_seeds
+from analysis.statistics.selection import averaged_over, completed_lines
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def learning_curves(
         value: a column of the curves.
         by: what tells lines apart; corruption by default.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has such a curve.
@@ -79,13 +81,13 @@ def learning_curves(
     cells = over_training(table, curves, [value], by=by, interval=interval)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
-        lines, of, by = _lines(table, cells, by)
-        for line in lines:
+        drawn = _drawn(table, cells, by)
+        for line in drawn.lines:
             draw_line(panel, line, "epoch", value, fit=False, marker="")
             mark_end(panel, line, "epoch", value)
-        error_axis(panel, lines[0].numbers(value, cells))
+        error_axis(panel, drawn.lines[0].numbers(value, cells))
         _name(panel, "epoch", value)
-        _explain(figure, table, cells, lines, of, by, interval, title, [_ENDS])
+        drawn.explain(figure, title, interval, [_ENDS])
     return figure
 
 
@@ -103,7 +105,7 @@ def memorisation(
         curves: their curves.
         by: what tells lines apart; corruption by default.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has both curves.
@@ -121,16 +123,16 @@ def memorisation(
         rows = len(values) // 2
         figure = Figure(figsize=(9.2, 0.8 + 3.6 * rows), layout="constrained")
         panels = figure.subplots(rows, 2, sharey="row", squeeze=False)
-        lines, of, by = _lines(table, cells, by)
+        drawn = _drawn(table, cells, by)
         for value, panel in zip(values, panels.flat, strict=True):
-            for line in lines:
+            for line in drawn.lines:
                 draw_line(panel, line, "epoch", value, fit=False, marker="")
                 mark_end(panel, line, "epoch", value)
             panel.set_title(words(value))
             panel.set_xlabel(words("epoch"))
             if value.endswith("error"):
                 panel.set_ylim(-0.03, 1.03)
-        _explain(figure, table, cells, lines, of, by, interval, title, ["Wrong labels count as learned when they are predicted.", _ENDS])
+        drawn.explain(figure, title, interval, ["Wrong labels count as learned when they are predicted.", _ENDS])
     return figure
 
 
@@ -144,7 +146,7 @@ def early_stopping(
         curves: their curves.
         by: what tells lines apart; corruption by default.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has a curve of the test error.
@@ -152,18 +154,18 @@ def early_stopping(
     cells = over_training(table, curves, ["test_error"], by=by, interval=interval)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
-        lines, of, by = _lines(table, cells, by)
-        for line in lines:
+        drawn = _drawn(table, cells, by)
+        for line in drawn.lines:
             epochs, errors = line.numbers("epoch"), line.numbers("test_error")
             best = np.fmin.accumulate(errors)
             panel.fill_between(epochs, best, errors, color=line.colour, alpha=0.22, linewidth=0, gid="lost")
             panel.plot(epochs, errors, color=line.colour, gid="means")
             panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
             mark_end(panel, line, "epoch", "test_error")
-        error_axis(panel, lines[0].numbers("test_error", cells))
+        error_axis(panel, drawn.lines[0].numbers("test_error", cells))
         _name(panel, "epoch", "test_error")
         also = ["Shaded: above the best mean so far (dotted), chosen with knowledge of the test error: a bound, not a method.", _ENDS]
-        _explain(figure, table, cells, lines, of, by, None, title, also)
+        drawn.explain(figure, title, None, also)
     return figure
 
 
@@ -177,7 +179,7 @@ def epoch_double_descent(
         curves: their curves.
         by: what tells lines apart.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has such curves.
@@ -190,48 +192,49 @@ def epoch_double_descent(
 
         figure = Figure(figsize=(7.4, 6.2), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
-        lines, of, by = _lines(table, cells, by)
+        drawn = _drawn(table, cells, by)
         for value, panel in zip(values, panels, strict=True):
-            for line in lines:
+            for line in drawn.lines:
                 draw_line(panel, line, "epoch", value, fit=False, marker="")
                 mark_end(panel, line, "epoch", value)
-            error_axis(panel, lines[0].numbers(value, cells))
-            log_axis(panel, lines[0].numbers("epoch", cells))
+            error_axis(panel, drawn.lines[0].numbers(value, cells))
+            log_axis(panel, drawn.lines[0].numbers("epoch", cells))
             panel.set_title(words(value))
         panels[1].set_xlabel(words("epoch"))
-        _explain(figure, table, cells, lines, of, by, interval, title, [_ENDS])
+        drawn.explain(figure, title, interval, [_ENDS])
     return figure
 
 
 def _match(cells: pa.Table, counts: pa.Table, by: Sequence[str]) -> pa.Table:
     """The cells with the column ``runs``; unlike a join, nulls match nulls."""
     groups = {tuple(row[name] for name in by): row["runs"] for row in counts.to_pylist()}
-    places = zip(*(cells[name].to_pylist() for name in by), strict=True) if by else iter([()] * cells.num_rows)
-    return cells.append_column("runs", pa.array([groups[place] for place in places], pa.int64()))
+    of_cells = zip(*(cells[name].to_pylist() for name in by), strict=True) if by else iter([()] * cells.num_rows)
+    return cells.append_column("runs", pa.array([groups[group] for group in of_cells], pa.int64()))
 
 
-def _lines(table: pa.Table, cells: pa.Table, by: Sequence[str] | None) -> tuple[list[Line], int, list[str]]:
+@dataclass(frozen=True)
+class _Drawn:
+    """What a figure of training shows: the means ``cells`` of the records ``table``, as ``lines``, of how many there are."""
+
+    table: pa.Table
+    cells: pa.Table
+    by: list[str]
+    lines: list[Line]
+    of: int
+
+    def explain(self, figure: Figure, title: str | None, interval: Interval | None, also: Sequence[str]) -> None:
+        """Put the title, the legend and the note on the figure."""
+        runs = completed_lines(self.table, self.by)[0]
+        averaged = averaged_over(runs, self.by)
+        text = note(self.table, self.cells, interval=interval, lines=(len(self.lines), self.of), averaged=averaged, also=also)
+        explain(figure, self.lines, title_of(self.by, runs), title, text)
+
+
+def _drawn(table: pa.Table, cells: pa.Table, by: Sequence[str] | None) -> _Drawn:
     by = completed_lines(table, by)[1]
-    lines, of = split(cells, by)
-    return lines, of, by
+    return _Drawn(table, cells, by, *split(cells, by))
 
 
 def _name(panel: Axes, x: str, y: str) -> None:
     panel.set_xlabel(words(x))
     panel.set_title(words(y))
-
-
-def _explain(
-    figure: Figure,
-    table: pa.Table,
-    cells: pa.Table,
-    lines: Sequence[Line],
-    of: int,
-    by: Sequence[str],
-    interval: Interval | None,
-    title: str | None,
-    also: Sequence[str],
-) -> None:
-    runs = completed_lines(table, by)[0]
-    said = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged_over(runs, by), also=also)
-    explain(figure, lines, title_of(by, runs), title, said)

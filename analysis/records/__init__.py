@@ -1,1 +1,38 @@
-"""Records: the one schema, where they lie, which points are recorded, and how they are loaded from Arrow and from MLflow."""
+"""Records of a study: the one place that knows what is stored and how it is read.
+
+`schema` has every column. `store` opens the folder or bucket in which results lie. `fragments` says which points are recorded there.
+`reader` is the front door, `analysis.load`: it reads Parquet (`parquet_source` and `samples`, over the files that `dataset` joins) or
+MLflow (`mlflow_api` or `mlflow_sql`, both with the layout of `mlflow_layout`). `rows` keeps one row a key; `export_file` writes tables
+for other tools.
+"""
+
+from typing import TYPE_CHECKING
+
+from analysis.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from analysis.records.export_file import export
+    from analysis.records.fragments import statuses
+    from analysis.records.reader import load, load_curves
+    from analysis.records.samples import load_samples
+    from analysis.records.schema import CURVES, FINAL, MEASURE, OUTCOMES, RECORDS, SAMPLES, STATUSES
+    from analysis.records.store import open_store, study_root
+
+__all__ = [
+    "CURVES",
+    "FINAL",
+    "MEASURE",
+    "OUTCOMES",
+    "RECORDS",
+    "SAMPLES",
+    "STATUSES",
+    "export",
+    "load",
+    "load_curves",
+    "load_samples",
+    "open_store",
+    "statuses",
+    "study_root",
+]
+
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
-from analysis.records.parquet import wanted_columns
+from analysis.records.rows import wanted_columns
 from analysis.records.schema import CURVES
 from trainables.point.gc_paused import gc_paused
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from analysis.records.load import Progress
+    from analysis.records.reader import RunsRead
 
 _PAGE = 5000
 
@@ -30,7 +30,7 @@ def records(
     columns: Sequence[str] | None,
     filter: pc.Expression | None,
     mapping: Mapping[str, str] | None,
-    progress: Progress,
+    progress: RunsRead,
 ) -> pa.Table:
     """The records that the runs of an experiment hold: see `analysis.load`."""
     _, runs = _open(experiment, tracking_uri, progress)
@@ -44,7 +44,7 @@ def curves(
     keys: pa.StringArray | None,
     filter: pc.Expression | None,
     mapping: Mapping[str, str] | None,
-    progress: Progress,
+    progress: RunsRead,
 ) -> pa.Table:
     """The curves that the runs of an experiment hold: see `analysis.load_curves`."""
     names = wanted_columns(columns, CURVES)
@@ -52,18 +52,18 @@ def curves(
     by_run, metrics = curve_runs(runs, mapping, keys)
     if filter is None:
         metrics = {name: source for name, source in metrics.items() if name in names}
-    places = {identifier: place for place, identifier in enumerate(runs.ids)}
+    index_of = {identifier: index for index, identifier in enumerate(runs.ids)}
     rows: list[dict[str, Any]] = []
     for done, (identifier, key) in enumerate(by_run.items(), start=1):
-        has = {name: source for name, source in metrics.items() if _has(runs, places[identifier], metric_name(source))}
+        has = {name: source for name, source in metrics.items() if _has(runs, index_of[identifier], metric_name(source))}
         rows += _curve(client, identifier, key, has)
         progress(done)
     table = pa.Table.from_pylist(rows, CURVES)
     return (table if filter is None else table.filter(filter)).select(names)
 
 
-def _has(runs: Runs, place: int, metric: str) -> bool:
-    return metric in runs.metrics and runs.metrics[metric][place] is not None
+def _has(runs: Runs, index: int, metric: str) -> bool:
+    return metric in runs.metrics and runs.metrics[metric][index] is not None
 
 
 def _curve(client: MlflowClient, identifier: str, key: str, metrics: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def _curve(client: MlflowClient, identifier: str, key: str, metrics: Mapping[str
     return list(rows.values())
 
 
-def _open(experiment: str, tracking_uri: str | None, progress: Progress) -> tuple[MlflowClient, Runs]:
+def _open(experiment: str, tracking_uri: str | None, progress: RunsRead) -> tuple[MlflowClient, Runs]:
     """A client, and all runs of the experiment."""
     from mlflow import MlflowClient
 
@@ -93,7 +93,7 @@ def _open(experiment: str, tracking_uri: str | None, progress: Progress) -> tupl
     return client, Runs(experiment, [run.info.run_id for run in runs], [run.info.status for run in runs], *columns)
 
 
-def _pages(client: MlflowClient, experiment_id: str, progress: Progress) -> Iterator[Run]:
+def _pages(client: MlflowClient, experiment_id: str, progress: RunsRead) -> Iterator[Run]:
     token, done = None, 0
     while True:
         page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
-from analysis.records.parquet import one_row_a_key, wanted_columns
-from analysis.records.parquet_files import MEASURE
-from analysis.records.schema import CURVES, RECORDS
+from analysis.records.rows import one_row_a_key, wanted_columns
+from analysis.records.schema import CURVES, MEASURE, RECORDS
 
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 _TAG = "gaplab."
@@ -39,12 +38,12 @@ class Runs:
     metrics: dict[str, list[float | None]] = field(default_factory=dict)
 
     def among(self, chosen: Sequence[int]) -> Runs:
-        """The runs at these places."""
+        """The runs at these indices."""
 
         def part(named: dict[str, list[Any]]) -> dict[str, list[Any]]:
-            return {name: [column[place] for place in chosen] for name, column in named.items()}
+            return {name: [column[index] for index in chosen] for name, column in named.items()}
 
-        ids, status = ([column[place] for place in chosen] for column in (self.ids, self.status))
+        ids, status = ([column[index] for index in chosen] for column in (self.ids, self.status))
         return Runs(self.experiment, ids, status, part(self.tags), part(self.params), part(self.metrics))
 
 
@@ -56,7 +55,7 @@ def own_runs(runs: Runs) -> Runs:
     if foreign:
         were = "runs of experiment {!r} were" if foreign > 1 else "run of experiment {!r} was"
         warnings.warn(f"{foreign:,} {were.format(runs.experiment)} not written by gaplab and skipped", stacklevel=2)
-    return runs.among([place for place, kind in enumerate(kinds) if kind == "point" and keys[place] and runs.status[place] != "RUNNING"])
+    return runs.among([index for index, kind in enumerate(kinds) if kind == "point" and keys[index] and runs.status[index] != "RUNNING"])
 
 
 def records_of(runs: Runs, columns: Sequence[str] | None, mapping: Mapping[str, str] | None, filter: pc.Expression | None) -> pa.Table:
@@ -75,8 +74,8 @@ def curve_runs(runs: Runs, mapping: Mapping[str, str] | None, keys: pa.StringArr
     if mapping is None:
         some = own_runs(runs)
         table = _own_records(some).select(["key", "status", "finished"])
-        places = one_row_a_key(table).to_pylist()
-        found = {some.ids[place]: str(some.tags[_TAG + "key"][place]) for place in places}
+        indices = one_row_a_key(table).to_pylist()
+        found = {some.ids[index]: str(some.tags[_TAG + "key"][index]) for index in indices}
         metrics = {name: name for name in CURVE_METRICS}
     else:
         found = {identifier: identifier for identifier in runs.ids}
@@ -122,7 +121,7 @@ def _without(numbers: Sequence[float | None], absent: Sequence[set[str]], name: 
 
 def _mapped_records(runs: Runs, mapping: Mapping[str, str]) -> pa.Table:
     """Foreign runs as records: what the mapping names, and what follows from it. Unfinished runs are counted in a warning."""
-    done = runs.among([place for place, status in enumerate(runs.status) if status in _STATUSES])
+    done = runs.among([index for index, status in enumerate(runs.status) if status in _STATUSES])
     if len(done.ids) < len(runs.ids):
         warnings.warn(f"{len(runs.ids) - len(done.ids):,} unfinished runs of experiment {runs.experiment!r} were skipped", stacklevel=2)
     if not done.ids:
@@ -187,11 +186,11 @@ def parsed(texts: Sequence[str | None], column: pa.Field, runs: Runs) -> pa.Arra
     """
     parse = _parser(column.type)
     values = []
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         try:
             values.append(None if text is None else parse(text))
         except ValueError:
-            where = f"run {runs.ids[place]} of experiment {runs.experiment!r}"
+            where = f"run {runs.ids[index]} of experiment {runs.experiment!r}"
             raise AnalysisError(f"{where} has {text!r} where {column.name} must be a {column.type}") from None
     return pa.array(values, column.type)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
-from analysis.records.parquet import wanted_columns
+from analysis.records.rows import wanted_columns
 from analysis.records.schema import CURVES
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def curves(
         by_run, metrics = curve_runs(runs, mapping, keys)
         if filter is None:
             metrics = {name: source for name, source in metrics.items() if name in names}
-        places = {identifier: place for place, identifier in enumerate(by_run)}
-        series = {name: _history(connection, source, places, here) for name, source in metrics.items()}
+        index_of = {identifier: index for index, identifier in enumerate(by_run)}
+        series = {name: _history(connection, source, index_of, here) for name, source in metrics.items()}
     table = _aligned(series, list(by_run.values()))
     return (table if filter is None else table.filter(filter)).select(names)
 
@@ -142,13 +142,13 @@ def _runs(connection: Connection, experiment: str, here: Sequence[Any]) -> Runs:
         for identifier, status in batch:
             found.ids.append(identifier)
             found.status.append(status)
-    places = {identifier: place for place, identifier in enumerate(found.ids)}
+    index_of = {identifier: index for index, identifier in enumerate(found.ids)}
     for name, columns in (("tags", found.tags), ("params", found.params), ("latest_metrics", found.metrics)):
-        _fill(connection, name, columns, places, here)
+        _fill(connection, name, columns, index_of, here)
     return found
 
 
-def _fill(connection: Connection, name: str, columns: dict[str, list[Any]], places: Mapping[str, int], here: Sequence[Any]) -> None:
+def _fill(connection: Connection, name: str, columns: dict[str, list[Any]], index_of: Mapping[str, int], here: Sequence[Any]) -> None:
     """Put what a table says of each run into columns, a column a key."""
     from sqlalchemy import literal, select
 
@@ -158,28 +158,28 @@ def _fill(connection: Connection, name: str, columns: dict[str, list[Any]], plac
     for batch in _rows(connection, query.join_from(table, runs, table.c.run_uuid == runs.c.run_uuid).where(*here)):
         for identifier, key, value, nan in batch:
             if key not in columns:
-                columns[key] = [None] * len(places)
-            columns[key][places[identifier]] = math.nan if nan else value
+                columns[key] = [None] * len(index_of)
+            columns[key][index_of[identifier]] = math.nan if nan else value
 
 
-def _history(connection: Connection, source: str, places: Mapping[str, int], here: Sequence[Any]) -> Series:
-    """All that was logged of a metric, the latest last: place of the run and step as one number, and the value."""
+def _history(connection: Connection, source: str, index_of: Mapping[str, int], here: Sequence[Any]) -> Series:
+    """All that was logged of a metric, the latest last: index of the run and step as one number, and the value."""
     from sqlalchemy import select
 
     metrics, runs = _table("metrics"), _table("runs")
     query = select(metrics.c.run_uuid, metrics.c.step, metrics.c.value, metrics.c.is_nan, metrics.c.timestamp)
     query = query.where(metrics.c.key == metric_name(source))
-    if len(places) <= _FEW:
-        query = query.where(metrics.c.run_uuid.in_(list(places)))
+    if len(index_of) <= _FEW:
+        query = query.where(metrics.c.run_uuid.in_(list(index_of)))
     else:
         query = query.where(metrics.c.run_uuid.in_(select(runs.c.run_uuid).where(*here)))
     parts: list[Series] = []
     times = []
     for batch in _rows(connection, query):
         identifiers, steps, values, nans, moments = zip(*batch, strict=True)
-        place = np.fromiter((places.get(identifier, -1) for identifier in identifiers), np.int64, len(batch))
+        index = np.fromiter((index_of.get(identifier, -1) for identifier in identifiers), np.int64, len(batch))
         value = np.where(np.array(nans, bool), np.nan, np.array(values, float))
-        parts.append((place * _STEPS + np.array(steps, np.int64), value))
+        parts.append((index * _STEPS + np.array(steps, np.int64), value))
         times.append(np.array(moments, np.int64))
     if not parts:
         return np.array([], np.int64), np.array([])

@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.records.load import MLFLOW
-from analysis.records.parquet import wanted_columns
-from analysis.records.parquet_files import read_dataset
+from analysis.records.dataset import read_dataset
+from analysis.records.reader import MLFLOW
+from analysis.records.rows import wanted_columns
 from analysis.records.schema import SAMPLES
 
 
@@ -62,4 +62,5 @@ def matrix(samples: pa.Table, column: str) -> NDArray[np.generic]:
     lengths = pc.list_value_length(lists).unique()
     if len(lengths) != 1:
         raise NothingToShow(f"the points have {column} of unequal numbers of samples: they cannot be set beside each other")
-    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+    values: NDArray[np.generic] = lists.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(lists), -1)

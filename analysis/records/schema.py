@@ -13,6 +13,8 @@ from trainables.point.config import field_types
 STATUSES = ("completed", "diverged", "pruned", "failed")
 FINAL = ("completed", "diverged", "pruned")
 """Outcomes of the point itself: it is not run again. A failed point (a bug, no memory) is run again on the next start."""
+MEASURE = "measure."
+"""What the names of the float64 columns begin with that a study's measures add to `RECORDS`."""
 
 _DOCS: dict[str, tuple[pa.DataType, str]] = {
     "parameters": (pa.int64(), "trainable parameters p: the capacity"),
@@ -38,6 +40,10 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
     "git_commit": (pa.string(), "commit of the checkout the study was started from, if any"),
     "device": (pa.string(), "what it was trained on"),
     "host": (pa.string(), "on which machine"),
+    "bits": (
+        pa.string(),
+        "mode of MKL, and vector instructions, that its bits come from (docs/engines.md); null where no bits are promised",
+    ),
 }
 _CURVE: dict[str, tuple[pa.DataType, str]] = {
     "key": (pa.string(), "the point"),

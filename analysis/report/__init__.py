@@ -1,1 +1,18 @@
-"""The report: one offline HTML file with everything in it."""
+"""The report of a study: one HTML file that holds everything and works without a network.
+
+`page` puts it together from the template `report.html.j2`. Its parts are `figures` and `measures` (interactive figures, made of the
+`traces` that plotly.js draws), `tables`, and `search` for a study that is one.
+"""
+
+from typing import TYPE_CHECKING
+
+from analysis.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from analysis.report.page import write_report
+
+__all__ = [
+    "write_report",
+]
+
+__getattr__, __dir__ = lazy_exports(__name__)

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from analysis.errors import NothingToShow
 from analysis.figures.lines import Line, split, title_of
-from analysis.figures.measures import counted_runs, measured_runs, relative_lines, tau_of, told, wide
+from analysis.figures.measures import architecture_note, counted_runs, measured_runs, relative_lines, tau_of, wide
 from analysis.figures.runs import evenly
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised
-from analysis.report.figures import Picture
-from analysis.statistics.ranking import GAP, PREFIX, rank_measures
+from analysis.records.schema import MEASURE
+from analysis.report.traces import InteractiveFigure, plot
+from analysis.statistics.ranking import GAP, rank_measures
 from analysis.statistics.theories import SIGNS, rademacher_table, stability_table
 from analysis.words import words
 
@@ -26,8 +27,8 @@ _ROWS = 4
 _LEGEND = "measure"
 
 
-def measure_pictures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterator[Picture]:
-    """The pictures that these records have something for.
+def measure_figures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterator[InteractiveFigure]:
+    """The figures that these records have something for.
 
     Args:
         table: records with all their columns.
@@ -38,7 +39,7 @@ def measure_pictures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterat
             yield draw(table)
         except NothingToShow:
             continue
-    if f"{PREFIX}forgetting_events" in table.column_names:
+    if f"{MEASURE}forgetting_events" in table.column_names:
         for draw_samples in (_stability, _memorised):
             try:
                 yield draw_samples(table, samples())
@@ -48,7 +49,7 @@ def measure_pictures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterat
 
 def ranked_rows(table: pa.Table) -> list[list[Any]]:
     """The ranked table: measure, runs, tau, psi and mean sign-error, each with half its interval; none where little was measured."""
-    if sum(name.startswith(PREFIX) for name in table.column_names) < FEW:
+    if sum(name.startswith(MEASURE) for name in table.column_names) < FEW:
         return []
     try:
         ranked = rank_measures(table).to_pylist()
@@ -63,7 +64,7 @@ def ranked_rows(table: pa.Table) -> list[list[Any]]:
     return rows
 
 
-def _counts(table: pa.Table) -> Picture:
+def _counts(table: pa.Table) -> InteractiveFigure:
     runs, cells, columns = counted_runs(table)
     gap = _trace(split(cells, [])[0][0], "corruption.level", GAP, role="mean")
     low, high = (cells[f"{GAP}.{end}"].to_pylist() for end in ("low", "high"))
@@ -76,14 +77,14 @@ def _counts(table: pa.Table) -> Picture:
     level = title_of(["corruption.level"], runs)
     values = np.concatenate([line.numbers("relative") for line in lines])
     plots = [
-        _plot(gap, level, words(GAP)),
-        _plot(counted, level, "measures, relative to the cleanest labels", up={"type": "log"} if wide(values) else {"rangemode": "tozero"}),
+        plot(gap, level, words(GAP)),
+        plot(counted, level, "measures, relative to the cleanest labels", up={"type": "log"} if wide(values) else {"rangemode": "tozero"}),
     ]
-    note = f"{told(runs)} Counts of capacity are the same whatever the labels: they cannot be what explains the gap."
-    return Picture("counts", "Capacity alone does not explain the gap", note, _LEGEND, [line.values for line in lines], plots)
+    note = f"{architecture_note(runs)} Counts of capacity are the same whatever the labels: they cannot be what explains the gap."
+    return InteractiveFigure("counts", "Capacity alone does not explain the gap", note, _LEGEND, [line.values for line in lines], plots)
 
 
-def _measures(table: pa.Table) -> Picture:
+def _measures(table: pa.Table) -> InteractiveFigure:
     runs, names = measured_runs(table)
     if len(names) < FEW:
         raise NothingToShow("few measures were computed")
@@ -91,18 +92,18 @@ def _measures(table: pa.Table) -> Picture:
     lines, _ = split(drawn, ["corruption.level"])
     plots = []
     for name in names:
-        traces = [trace for line in lines for trace in _trace(line, PREFIX + name, GAP, role="run")]
-        logarithmic = wide(runs[PREFIX + name].cast(pa.float64()).to_numpy())
-        title = f"{words(GAP)}; Kendall's tau {tau_of(runs, PREFIX + name):.2f}"
-        plots.append(_plot(traces, name, title, across={"type": "log"} if logarithmic else {}))
+        traces = [trace for line in lines for trace in _trace(line, MEASURE + name, GAP, role="run")]
+        logarithmic = wide(runs[MEASURE + name].cast(pa.float64()).to_numpy())
+        title = f"{words(GAP)}; Kendall's tau {tau_of(runs, MEASURE + name):.2f}"
+        plots.append(plot(traces, name, title, across={"type": "log"} if logarithmic else {}))
     note = (
         f"One mark a run: {drawn.num_rows:,} of {runs.num_rows:,} that reached their train target. The best and the worst measures by tau."
     )
     title = title_of(["corruption.level"], runs)
-    return Picture("measures", "Complexity measures against the gap", note, title, [line.values for line in lines], plots)
+    return InteractiveFigure("measures", "Complexity measures against the gap", note, title, [line.values for line in lines], plots)
 
 
-def _rademacher(table: pa.Table) -> Picture:
+def _rademacher(table: pa.Table) -> InteractiveFigure:
     cells = rademacher_table(table)
     sizes = cells["parameters_per_sample"].to_pylist()
     names = {"complexity": "correlation with random signs", GAP: "gap on the true classes"}
@@ -117,13 +118,13 @@ def _rademacher(table: pa.Table) -> Picture:
 
     vacuous = {"x": [sizes[0], sizes[-1]], "y": [1, 1], "mode": "lines", "line": {"dash": "dot"}, "meta": {"role": "reference"}}
     across, size = {"type": "log", "dtick": 1}, words("parameters_per_sample")
-    reached = _plot([trace("complexity"), trace(GAP)], size, "correlation reached, and gap", across=across)
+    reached = plot([trace("complexity"), trace(GAP)], size, "correlation reached, and gap", across=across)
     bounds = [trace("vc_bound"), trace("rademacher_bound"), trace(GAP, positive=True), vacuous | {"name": "vacuous above"}]
-    plots = [reached, _plot(bounds, size, "bounds of the gap", across=across, up={"type": "log"})]
-    return Picture(SIGNS, "Rademacher complexity and what it bounds", RADEMACHER_NOTE, "", lines, plots)
+    plots = [reached, plot(bounds, size, "bounds of the gap", across=across, up={"type": "log"})]
+    return InteractiveFigure(SIGNS, "Rademacher complexity and what it bounds", RADEMACHER_NOTE, "", lines, plots)
 
 
-def _stability(table: pa.Table, samples: pa.Table) -> Picture:
+def _stability(table: pa.Table, samples: pa.Table) -> InteractiveFigure:
     cells = stability_table(table, samples).sort_by("data.train_size")
     by = [name for name in cells.column_names[: cells.column_names.index("largest")] if name != "data.train_size"]
     lines, _ = split(cells, by)
@@ -131,37 +132,37 @@ def _stability(table: pa.Table, samples: pa.Table) -> Picture:
     plots = []
     for name, title in titles.items():
         traces = [trace for line in lines for trace in _trace(line, "data.train_size", name, role="mean")]
-        plots.append(_plot(traces, words("data.train_size"), title, across={"type": "log"}, up={"rangemode": "tozero"}))
-    return Picture("stability", "Uniform stability", STABILITY_NOTE, title_of(by, table), [line.values for line in lines], plots)
+        plots.append(plot(traces, words("data.train_size"), title, across={"type": "log"}, up={"rangemode": "tozero"}))
+    return InteractiveFigure("stability", "Uniform stability", STABILITY_NOTE, title_of(by, table), [line.values for line in lines], plots)
 
 
-def _memorised(table: pa.Table, samples: pa.Table) -> Picture:
+def _memorised(table: pa.Table, samples: pa.Table) -> InteractiveFigure:
     groups = most_memorised(table, samples)
     plots = [_tiles(group) for group in groups]
-    return Picture("memorised", "The most memorised images", memorisation_note(groups), "", [], plots)
+    return InteractiveFigure("memorised", "The most memorised images", memorisation_note(groups), "", [], plots)
 
 
 def _tiles(group: Group) -> dict[str, Any]:
     """The images side by side, white between them, and below each its label and score."""
     title, rows, images, _ = group
     height, width = images.shape[1:3]
-    room = max(2, height // 2)
+    margin = max(2, height // 2)
     columns = MOST_IMAGES // _ROWS
-    sheet = np.full((_ROWS * (height + room), columns * (width + room), 3), 255, dtype=np.uint8)
+    sheet = np.full((_ROWS * (height + margin), columns * (width + margin), 3), 255, dtype=np.uint8)
     xs, ys = [], []
-    for place, image in enumerate(images):
-        top, left = place // columns * (height + room), place % columns * (width + room)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + margin), index % columns * (width + margin)
         sheet[top : top + height, left : left + width] = image
         xs.append(left + (width - 1) / 2)
-        ys.append(top + height - 1 + (room + 1) / 2)
+        ys.append(top + height - 1 + (margin + 1) / 2)
     hidden = {"visible": False}
-    picture = {"type": "image", "z": sheet.tolist(), "hoverinfo": "skip"}
-    said = [caption(row).replace(": ", "<br>") for row in rows]
-    captions = {"x": xs, "y": ys, "text": said, "mode": "text", "textfont": {"size": 10, "color": "#222222"}}
+    tiled = {"type": "image", "z": sheet.tolist(), "hoverinfo": "skip"}
+    text = [caption(row).replace(": ", "<br>") for row in rows]
+    captions = {"x": xs, "y": ys, "text": text, "mode": "text", "textfont": {"size": 10, "color": "#222222"}}
     hover = [f"training image {row['index']}, forgotten {row['forgotten']:.2g} times on average" for row in rows]
     captions |= {"hovertext": hover, "hoverinfo": "text"}
     return {
-        "data": [picture, captions],
+        "data": [tiled, captions],
         "layout": {"xaxis": hidden | {"title": {"text": ""}}, "yaxis": hidden | {"title": {"text": title}}},
     }
 
@@ -181,10 +182,3 @@ def _trace(line: Line, x: str, y: str, *, role: str) -> list[dict[str, Any]]:
     if role == "run":
         trace |= {"text": line.rows["key"].to_pylist(), "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>"}
     return [trace]
-
-
-def _plot(
-    traces: list[dict[str, Any]], x: str, y: str, *, across: dict[str, Any] | None = None, up: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    titles = ({"title": {"text": escape(text.replace("$", ""))}} for text in (x, y))
-    return {"data": traces, "layout": {"xaxis": next(titles) | (across or {}), "yaxis": next(titles) | (up or {})}}

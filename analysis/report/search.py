@@ -1,4 +1,4 @@
-"""The report's part about a search: what it found in each cell, and Optuna's pictures of how."""
+"""The report's part about a search: what it found in each cell, and Optuna's figures of how."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from analysis.errors import NothingToShow
 from analysis.figures.search import search_figures
-from analysis.records.load import MLFLOW
+from analysis.records.reader import MLFLOW
 from analysis.statistics.tuning import ablation_table, compared_runs, optuna_studies
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ _SLICE, _COORDINATE = 220, 90
 
 
 @dataclass(frozen=True)
-class SearchPicture:
-    """One of Optuna's pictures: what plotly.js takes, and the pixels that it needs at least."""
+class OptunaFigure:
+    """One of Optuna's figures: what plotly.js takes, and the pixels that it needs at least."""
 
     title: str
     figure: dict[str, Any]
@@ -38,13 +39,13 @@ class SearchedCell:
     Attributes:
         title: its fields, or the study's name for a search without a grid.
         best: rows of objective values and chosen parameters: the best suggestion, or those of the Pareto front.
-        pictures: in the order of `analysis.search_figures`.
+        figures: in the order of `analysis.search_figures`.
     """
 
     title: str
     objectives: list[str]
     best: list[list[Any]]
-    pictures: list[SearchPicture]
+    figures: list[OptunaFigure]
 
 
 def searched_cells(source: str, spec: str | None) -> list[SearchedCell]:
@@ -90,16 +91,14 @@ def _storage(spec: str | None) -> str:
 
 
 def _cell(study: optuna.Study) -> SearchedCell:
-
-    figures = search_figures(study)
     fields = study.user_attrs.get("cell") or {}
     title = ", ".join(f"{name} = {value}" for name, value in fields.items()) or study.study_name
     objectives = study.user_attrs.get("objectives") or ["objective"]
-    pictures = [_picture(study, name, figure) for name, figure in figures.items()]
+    drawn = [_optuna_figure(study, name, figure) for name, figure in search_figures(study).items()]
     with suppress(ValueError):  # no trial keeps to the constraints
         front = sorted(study.best_trials, key=lambda trial: trial.values)
-        return SearchedCell(title, objectives, [_chosen(trial) for trial in front], pictures)
-    return SearchedCell(title, objectives, [], pictures)
+        return SearchedCell(title, objectives, [_chosen(trial) for trial in front], drawn)
+    return SearchedCell(title, objectives, [], drawn)
 
 
 def _chosen(trial: optuna.trial.FrozenTrial) -> list[Any]:
@@ -107,7 +106,7 @@ def _chosen(trial: optuna.trial.FrozenTrial) -> list[Any]:
     return [trial.number, *trial.values, ", ".join(chosen)]
 
 
-def _picture(study: optuna.Study, title: str, figure: Any) -> SearchPicture:
+def _optuna_figure(study: optuna.Study, title: str, figure: Any) -> OptunaFigure:
     """Without the template and the size that are for a page of its own; parameters by their last name."""
     plain = json.loads(figure.to_json())
     own = ("template", "title", "width", "height")
@@ -123,7 +122,7 @@ def _picture(study: optuna.Study, title: str, figure: Any) -> SearchPicture:
         if trace.get("type") == "bar":
             trace["y"] = [_short(text, names) for text in trace["y"]]
     slices, coordinates = sum(name.startswith("xaxis") for name in layout), len(layout["xaxis"].get("ticktext", ()))
-    return SearchPicture(
+    return OptunaFigure(
         title, {"data": plain["data"], "layout": layout}, figure.layout.height or 380, max(_SLICE * slices, _COORDINATE * coordinates)
     )
 

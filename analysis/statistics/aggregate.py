@@ -12,17 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.errors import NothingToShow, unknown_column
-from analysis.records.schema import RECORDS
+from analysis.errors import unknown_column
 from analysis.statistics.bootstrap import bootstrap_intervals
+from analysis.statistics.selection import completed_lines, sorted_by
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
 Interval = Literal["t", "bootstrap"]
 LEVEL = 0.95
 """Confidence of every interval, unless it says otherwise."""
-_AIMS = ("seed", "data.seed", "corruption.seed", "model.parameters_per_sample", "model.hold")
-SETTINGS = tuple(name for name in RECORDS.names[RECORDS.names.index("data.name") : RECORDS.names.index("seed")] if name not in _AIMS)
-"""The config fields, without the seeds and the ratio aimed at."""
 
 
 def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Interval = "t", level: float = LEVEL) -> pa.Table:
@@ -59,11 +56,6 @@ def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, int
         low, high = (_student if interval == "t" else _bootstrap)(groups, f"of.{name}", level)
         columns |= {name: groups[f"of.{name}_mean"], f"{name}.low": low, f"{name}.high": high}
     return pa.table(columns | {"seeds": groups["count_all"]})
-
-
-def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The rows in ascending order of these columns, nulls last; as they are for none."""
-    return table.sort_by([(name, "ascending") for name in names]) if names else table
 
 
 def _student(groups: pa.Table, column: str, level: float) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -109,68 +101,5 @@ def gap_table(
     return over_seeds(runs, list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)
 
 
-def completed_lines(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str]]:
-    """The completed records, and the columns that tell lines apart: ``by``, or else the corruption.
-
-    That is ``corruption.level``, preceded by ``corruption.kind`` if corrupted records are of several kinds; then level 0
-    is of no kind (null).
-
-    Raises:
-        NothingToShow: no completed record.
-    """
-    runs = completed(table)
-    if by is not None:
-        return runs, list(by)
-    corrupted = pc.fill_null(pc.greater(runs["corruption.level"], 0), True)
-    kinds = pc.if_else(corrupted, runs["corruption.kind"], None)
-    if pc.count_distinct(kinds).as_py() < 2:
-        return runs, ["corruption.level"]
-    return runs.set_column(runs.column_names.index("corruption.kind"), "corruption.kind", kinds), ["corruption.kind", "corruption.level"]
-
-
-def completed(table: pa.Table) -> pa.Table:
-    """The completed records.
-
-    Raises:
-        NothingToShow: there are none; the message says what became of the others.
-    """
-    done = table.filter(pc.equal(table["status"], "completed"))
-    if done.num_rows:
-        return done
-    if not table.num_rows:
-        raise NothingToShow("there are no records yet: nothing can be shown")
-    raise NothingToShow(f"no record is completed ({outcomes(table)}): nothing can be shown")
-
-
-def outcomes(table: pa.Table) -> str:
-    """How many records have which status, in words.
-
-    >>> outcomes(pa.table({"status": ["diverged", "completed", "diverged"]}))
-    '2 diverged, 1 completed'
-    """
-    counts = table["status"].value_counts().to_pylist()
-    return ", ".join(f"{one['counts']:,} {one['values']}" for one in sorted(counts, key=lambda one: -one["counts"]))
-
-
 def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_nan(column), None, column)
-
-
-def averaged_over(runs: pa.Table, told_apart: Sequence[str]) -> list[str]:
-    """The config fields that differ between runs which agree in ``told_apart``: what a mean over such runs averages over.
-
-    Seeds are not counted, nor the ratio aimed at.
-    """
-    apart = [name for name in dict.fromkeys(told_apart) if name in runs.column_names]
-    cells = runs.group_by(apart).aggregate([]).num_rows
-    return [name for name in varying_fields(runs) if name not in apart and runs.group_by([*apart, name]).aggregate([]).num_rows > cells]
-
-
-def varying_fields(runs: pa.Table) -> list[str]:
-    """The config fields, seeds and the ratio aimed at apart, that have more than one value."""
-    return [name for name in runs.column_names if name in SETTINGS and _varies(runs[name])]
-
-
-def _varies(column: pa.ChunkedArray) -> bool:
-    ends = pc.min_max(column).as_py()
-    return ends["min"] != ends["max"] or 0 < column.null_count < len(column)

@@ -54,7 +54,8 @@ def _expanded_percentile(samples: Floats, level: float) -> tuple[Floats, Floats]
     step = max(1, _AT_ONCE // RESAMPLES)
 
     def ends(start: int) -> Floats:
-        return np.quantile(samples[start : start + step] @ weights, [tail, 1 - tail], axis=1, overwrite_input=True)
+        found: Floats = np.quantile(samples[start : start + step] @ weights, [tail, 1 - tail], axis=1, overwrite_input=True)
+        return found
 
     with ThreadPoolExecutor(2) as pool:
         low, high = np.concatenate([*pool.map(ends, range(0, count, step))], axis=1)
@@ -65,7 +66,8 @@ def _expanded_percentile(samples: Floats, level: float) -> tuple[Floats, Floats]
 def _resampling_weights(size: int) -> Floats:
     """Shape (size, RESAMPLES): how often each of ``size`` values is drawn, over ``size``. The same draws serve every group of that size."""
     drawn = np.random.default_rng(size).integers(0, size, (RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
-    return np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size).T / size
+    weights: Floats = np.bincount(drawn.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size).T / size
+    return weights
 
 
 def _normal(samples: Floats, level: float) -> tuple[Floats, Floats]:

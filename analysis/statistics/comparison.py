@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
-from analysis.statistics.aggregate import LEVEL, completed, varying_fields
+from analysis.statistics.aggregate import LEVEL
+from analysis.statistics.selection import SEEDS, completed, varying_fields
 from analysis.words import words
-
-_SEEDS = ("seed", "data.seed", "corruption.seed")
 
 
 def compare(table: pa.Table, setting: str, *, value: str = "test_error", against: Any = None, level: float = LEVEL) -> pa.Table:
@@ -89,22 +88,22 @@ def _compared(
     runs: pa.Table, setting: str, value: str, a: Any, b: Any, cell_fields: Sequence[str], level: float
 ) -> Iterator[dict[str, Any]]:
     """One row a cell."""
-    seeds = [name for name in _SEEDS if name in runs.column_names and name != setting]
-    sides = [_by_place(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value) for one in (a, b)]
+    seeds = [name for name in SEEDS if name in runs.column_names and name != setting]
+    sides = [_by_pairing(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value) for one in (a, b)]
     cells: dict[tuple[Any, ...], list[tuple[float, float, bool]]] = {}
-    for place, (number, fit) in sides[0].items():
-        if place in sides[1]:
-            other, other_fit = sides[1][place]
-            cells.setdefault(place[: len(cell_fields)], []).append((number, other, fit and other_fit))
+    for pairing, (number, fit) in sides[0].items():
+        if pairing in sides[1]:
+            other, other_fit = sides[1][pairing]
+            cells.setdefault(pairing[: len(cell_fields)], []).append((number, other, fit and other_fit))
     for cell, pairs in cells.items():
         first, second, both = (np.array(column) for column in zip(*pairs, strict=True))
         row = dict(zip(cell_fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "pairs": len(pairs), "fit": int(both.sum())}
         yield row | {"mean.a": float(first.mean()), "mean.b": float(second.mean())} | _tested(second - first, level)
 
 
-def _by_place(runs: pa.Table, place: Sequence[str], value: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
+def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
     """Value and fit of each run, by the fields that pair it."""
-    columns = (runs[name].to_pylist() for name in (*place, value, "interpolated"))
+    columns = (runs[name].to_pylist() for name in (*pairing, value, "interpolated"))
     return {tuple(where): (number, bool(fit)) for *where, number, fit in zip(*columns, strict=True)}
 
 

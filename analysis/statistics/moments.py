@@ -19,7 +19,7 @@ _FROM_CURVE = ("train_error", "train_loss", "validation_error", "test_error", "t
 
 
 def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
-    """The records with errors, losses and the gap taken from their curves at another moment; pictures name it.
+    """The records with errors, losses and the gap taken from their curves at another moment; figures name it.
 
     Args:
         table: records.
@@ -56,7 +56,8 @@ def needed_of_curves(table: pa.Table, moment: Moment) -> list[str]:
 
 def moment_of(table: pa.Table) -> str:
     """When the values of these records were taken, in words; empty for the end of the run."""
-    return (table.schema.metadata or {}).get(_METADATA, b"").decode()
+    taken: bytes = (table.schema.metadata or {}).get(_METADATA, b"")
+    return taken.decode()
 
 
 def _fit_epochs(table: pa.Table) -> pa.Table:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.records.samples import matrix
-from analysis.statistics.aggregate import LEVEL, completed, over_seeds, varying_fields
+from analysis.statistics.aggregate import LEVEL, over_seeds
+from analysis.statistics.selection import SEEDS, completed, varying_fields
 
 SIGNS = "random_signs"
 _VC_BOUND = "measure.vc_bound"
@@ -79,8 +80,8 @@ def stability_table(table: pa.Table, samples: pa.Table) -> pa.Table:
         samples: of these points, as `analysis.records.samples.load_samples` returns them.
 
     Returns:
-        The settings that vary, ``data.train_size``; ``largest``, the greatest change seen at any place (a lower estimate of the
-        stability beta); ``at_replaced``, its mean at the samples that were taken away; ``mean`` over all places; ``bound`` of the gap by
+        The settings that vary, ``data.train_size``; ``largest``, the greatest change seen at any sample (a lower estimate of the
+        stability beta); ``at_replaced``, its mean at the samples that were taken away; ``mean`` over all samples; ``bound`` of the gap by
         ``largest`` at confidence 95 %, vacuous above 1; ``generalization_gap``, the mean over points; ``replacements``, over all seeds.
 
     Raises:
@@ -90,16 +91,16 @@ def stability_table(table: pa.Table, samples: pa.Table) -> pa.Table:
 
     runs = completed(table)
     by = list(dict.fromkeys([*(name for name in varying_fields(runs) if name != "data.replaced"), "data.train_size"]))
-    places = {key: place for place, key in enumerate(samples["key"].to_pylist())}
+    index_of = {key: index for index, key in enumerate(samples["key"].to_pylist())}
     losses = 1 - np.exp(-np.concatenate([matrix(samples, "loss"), matrix(samples, "test_loss")], axis=1))
     trained = matrix(samples, "trained").astype(bool)
     rows = []
     for setting, group in _groups(runs, by):
         found, own, gaps, count = [], [], [], 0
-        for _, pairs in _groups(pa.Table.from_pylist(group), ["seed", "data.seed", "corruption.seed"]):
-            known = [row for row in pairs if row["key"] in places]
-            whole = [places[row["key"]] for row in known if row["data.replaced"] is None]
-            others = [places[row["key"]] for row in known if row["data.replaced"] is not None]
+        for _, pairs in _groups(pa.Table.from_pylist(group), SEEDS):
+            known = [row for row in pairs if row["key"] in index_of]
+            whole = [index_of[row["key"]] for row in known if row["data.replaced"] is None]
+            others = [index_of[row["key"]] for row in known if row["data.replaced"] is not None]
             if whole and others:
                 found.append(uniform_stability(losses[whole[0]], losses[others]))
                 taken = [int((trained[whole[0]] & ~trained[other]).argmax()) for other in others]
@@ -135,11 +136,11 @@ def memorisation_table(table: pa.Table, samples: pa.Table) -> pa.Table:
     from trainables.measures.memorisation import memorisation_scores
 
     runs = completed(table)
-    places = {key: place for place, key in enumerate(samples["key"].to_pylist())}
+    index_of = {key: index for index, key in enumerate(samples["key"].to_pylist())}
     by = [name for name in varying_fields(runs) if name != "data.replaced"]
     parts = []
     for setting, group in _groups(runs, by):
-        rows = samples.take([places[row["key"]] for row in group if row["key"] in places])
+        rows = samples.take([index_of[row["key"]] for row in group if row["key"] in index_of])
         if (
             rows.num_rows < 2
             or len({row["corruption.seed"] for row in group}) > 1

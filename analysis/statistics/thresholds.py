@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.statistics.aggregate import LEVEL, completed_lines, over_seeds, sorted_by
+from analysis.statistics.aggregate import LEVEL, over_seeds
+from analysis.statistics.selection import SEEDS, completed_lines, sorted_by
 
 
 def interpolation_thresholds(
@@ -55,7 +56,8 @@ def threshold_location(
         table: records; only completed ones count.
         capacity: the column that says how large a model is; positive.
         by: what tells lines apart; corruption by default.
-        train_error: the level, in [0, 1]. At 0 the interpolation ends on the first capacity that fits, for it has no slope beyond.
+        train_error: the level, in [0, 1]. At 0 the interpolation ends on the first capacity that fits, for the train error is flat
+            beyond it.
         level: confidence, in (0, 1).
 
     Returns:
@@ -64,7 +66,7 @@ def threshold_location(
         already was). Sorted by ``by``.
     """
     runs, lines = completed_lines(table, by)
-    seeds = [name for name in ("seed", "data.seed", "corruption.seed") if name in runs.column_names and name not in lines]
+    seeds = [name for name in SEEDS if name in runs.column_names and name not in lines]
     cells = over_seeds(runs, list(dict.fromkeys([*lines, *seeds, capacity])), ["train_error"])
     found: dict[tuple[Any, ...], list[float]] = {}
     for line, curve in _curves(cells, lines, seeds, capacity).items():
@@ -88,7 +90,7 @@ def _curves(cells: pa.Table, lines: Sequence[str], seeds: Sequence[str], capacit
 
 def _crossing(curve: Sequence[tuple[float, float]], target: float) -> float:
     """The log capacity at which the train error falls to the target; infinite if it never does, or did before."""
-    first = next((place for place, (_, error) in enumerate(curve) if error <= target), None)
+    first = next((index for index, (_, error) in enumerate(curve) if error <= target), None)
     if first is None:
         return inf
     if first == 0:

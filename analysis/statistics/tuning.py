@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.records.load import load
+from analysis.records.reader import load
 from analysis.records.store import open_store
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.comparison import compare
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TUNED, UNTUNED = "tuned", "untuned"
 Evaluator = Literal["ped_anova", "fanova"]
-_PLACE = "place in tuning.json"
+_ORDER = "order in tuning.json"
 BASELINE = "a random number"
 """The parameter that cannot matter, beside those of a search."""
 
@@ -58,8 +58,8 @@ def compared_runs(source: str) -> pa.Table:
         for key in keys
     ]
     wanted = pa.Table.from_pylist(rows, pa.schema([("key", pa.string()), ("variant", pa.string()), ("cell", pa.string())]))
-    placed = wanted.append_column(_PLACE, pa.array(range(len(rows)), pa.int64()))
-    runs = placed.join(load(source), "key", join_type="inner").sort_by(_PLACE).drop_columns([_PLACE])
+    placed = wanted.append_column(_ORDER, pa.array(range(len(rows)), pa.int64()))
+    runs = placed.join(load(source), "key", join_type="inner").sort_by(_ORDER).drop_columns([_ORDER])
     if not runs.num_rows:
         raise NothingToShow(f"{source} has no record of its comparison yet")
     return runs
@@ -81,12 +81,12 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
     for cell in pc.unique(runs["cell"]).to_pylist():
         mine = runs.filter(pc.field("cell") == cell)
         order = pa.table({"variant": pc.unique(mine["variant"])})
-        order = order.append_column(_PLACE, pa.array(range(order.num_rows), pa.int64()))
+        order = order.append_column(_ORDER, pa.array(range(order.num_rows), pa.int64()))
         means = over_seeds(mine.filter(pc.field("status") == "completed"), ["cell", "variant"], [value])
         against = compare(mine, "variant", value=value, against=TUNED)
         wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
         differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
-        tables.append(means.join(differences, "variant", join_type="left outer").join(order, "variant").sort_by(_PLACE))
+        tables.append(means.join(differences, "variant", join_type="left outer").join(order, "variant").sort_by(_ORDER))
     ends = ["difference", "difference.low", "difference.high", "p.holm"]
     return pa.concat_tables(tables).select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
 
@@ -126,7 +126,7 @@ def importance_table(
         study: one of `optuna_studies`.
         evaluator: ``"ped_anova"`` (Watanabe et al. 2023: how the best tenth is distributed; knows conditional parameters), or
             ``"fanova"`` (Hutter et al. 2014: shares of variance, by a random forest; parameters of every trial only).
-        objective: its place.
+        objective: the index of the one that is explained.
         repeats: random baselines, at least 2.
         seed: of these and of the forest.
 

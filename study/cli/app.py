@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ import typer
 
 from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
+from study.cli import interrupts
 from study.cli import simulate as cli_simulate
+from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,25 +41,18 @@ Tracking = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database
 def main() -> None:
     """The entry point: runs `app` and turns the user's mistakes into sentences."""
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-    sys.unraisablehook = _interrupt_again
+    keep_bits()
     try:
-        app()
+        with interrupts.delivered():
+            app()
     except KeyboardInterrupt:
         print("\nInterrupted: what is recorded stays, and the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupts.CODE)
     except ValueError as error:
         if not _is_mistake(error):
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2)
-
-
-def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
-    """Deliver a Ctrl-C once more that Python dropped, because it came inside a destructor or a callback."""
-    if dropped.exc_type is KeyboardInterrupt:
-        _thread.interrupt_main()
-    else:
-        sys.__unraisablehook__(dropped)
 
 
 def _is_mistake(error: ValueError) -> bool:

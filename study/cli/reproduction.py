@@ -1,4 +1,4 @@
-"""What a preset's study measured beside what was published: for the terminal, and as a page of a report."""
+"""Presets with published numbers: their comparison printed, and their pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.point.config import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analysis.reproduction.published import Comparison
+    from analysis.reproduction import Claims
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,24 @@ def compared(root: str, spec: Spec) -> Compared:
     """Compare the records under `root` with what the spec says was published; what has no record is "not run"."""
     from rich.table import Table
 
-    from analysis.reproduction.published import as_markdown
+    from analysis.reproduction import HEADS, check_claims, records_of, study_page
 
-    published = spec.published
-    if published is None:
+    if spec.published is None:
         raise ConfigError(f"{spec.study} has no published numbers")
-    records = _records(root)
-    found = comparisons(records, published)
-    drawn = Table("", "published", "measured", "difference", "tolerance", "seeds", "verdict", title=f"{spec.study}: {published.source}")
-    for one in found:
-        drawn.add_row(one.name, one.published, one.measured, one.difference, one.tolerance, str(one.seeds or ""), one.verdict)
-    charts = [f"chart    {path}" for path in _chart(root, records, published)]
+    claims, records = _claims(spec.published), records_of(root)
+    checked = check_claims(records, claims)
+    drawn = Table(*HEADS, title=f"{spec.study}: {claims.source}")
+    for one in checked:
+        drawn.add_row(*one.cells())
+    charts = [f"chart    {path}" for path in _chart(root, records, spec.published)]
     title = spec.source.stem if spec.source else spec.study
-    page = as_markdown(title, found, published.source, records, published.ours, published.differs)
-    return Compared([drawn, *charts], page)
-
-
-def comparisons(records: pa.Table, published: Published) -> list[Comparison]:
-    """Every published number and order."""
-    from analysis.reproduction.published import compare_number, compare_order
-
-    found = [compare_number(records, row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
-    return found + [compare_order(records, order.name, order.column, order.rising) for order in published.orders]
+    return Compared([drawn, *charts], study_page(title, claims, checked, records))
 
 
 def report(pages: Sequence[str], scale: str | None, storage: str) -> str:
     """The pages of several studies under one head."""
-    if len(pages) == 1:
-        return pages[0]
+    from analysis.reproduction import combined_page
+
     command = f"gaplab reproduce --all --scale {scale or 'cpu'}"
     head = f"""# Published and measured
 
@@ -68,22 +58,20 @@ Made by `{command} --recorded` from the records in `{storage}`, which the same c
 `--recorded` makes, or `gaplab reproduce TARGET` for one heading below. What has no record is shown as not run. Errors are
 fractions in [0, 1].
 """
-    return "\n".join([head, *(page.replace("# ", "## ", 1) for page in pages)])
+    return combined_page(pages, head)
 
 
-def _records(root: str) -> pa.Table:
-    """The study's records; an empty table if there are none."""
-    import analysis
-    from analysis.records.schema import RECORDS
+def _claims(published: Published) -> Claims:
+    """The spec's section as the analysis takes it."""
+    from analysis.reproduction import Claims, NumberClaim, OrderClaim
 
-    try:
-        return analysis.load(root)
-    except analysis.NothingToShow:
-        return RECORDS.empty_table()
+    numbers = [NumberClaim(row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
+    orders = [OrderClaim(order.name, order.column, order.rising) for order in published.orders]
+    return Claims(published.source, numbers, orders, published.ours, published.differs)
 
 
 def _chart(root: str, records: pa.Table, published: Published) -> list[Path]:
-    """The preset's picture, drawn if there is something to show, beside a local study."""
+    """The preset's figure, drawn if there is something to show, beside a local study."""
     import analysis
     from study.cli.analysis import Picture, drawn
 

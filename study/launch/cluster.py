@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from trainables.engines.speed import Speed, measure
 from trainables.point.config import ConfigError
+from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
     from study.spec.reading import Resources
@@ -118,7 +119,8 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
         start(resources)
     here = _processes_as_they_are() if ours and address is None else nullcontext()
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
+        stop = signal.getsignal(signal.SIGINT)  # SIGTERM comes from Slurm, Kubernetes, `ray job stop`: stop as for Ctrl-C
+        signal.signal(signal.SIGTERM, stop if callable(stop) else signal.default_int_handler)
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -144,6 +146,7 @@ def worker_speed(resources: Resources) -> Speed:
 
 
 def _set_environment() -> None:
+    keep_bits()  # for the workers that Ray starts on this machine
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no five files a trial: records are the results
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C reaches us as KeyboardInterrupt

@@ -13,6 +13,7 @@ from pathlib import Path
 from analysis.records.store import open_store
 from study.launch.node_checks import gpus, write_and_remove
 from trainables.point.config import Data
+from trainables.reproducibility import MODE, VARIABLE, bits_mode, keep_bits
 
 LEAST_PYTHON = (3, 11)
 LEAST_FREE_GIB = 1.0
@@ -53,6 +54,7 @@ def checks(storage: str = "results", tracking_uri: str | None = None, address: s
         ("python", _python, "install Python 3.11 or newer"),
         ("packages", _packages, "pip install --upgrade gaplab; in a checkout, make study"),
         ("gpu", gpus, "install the torch that fits the driver of the GPU"),
+        ("bits", _bits, f"unset {VARIABLE}, or set it to {MODE} before Python starts"),
         *(_looks_at_nodes(address, storage) if address else [("ray", _ray, _RAY_REMEDY)]),
         ("storage", lambda: _storage(storage), "give another --storage"),
         ("disk", lambda: _disk(storage), f"free {LEAST_FREE_GIB:g} GiB, or give another --storage"),
@@ -88,6 +90,17 @@ def _packages() -> Finding:
         if not one.specifier.contains(found, prereleases=True):
             bad.append(f"{one.name} is {found}, not {one.specifier}")
     return not bad, ", ".join(bad) or f"{len(needed)} packages, of them torch {version('torch')}, ray {version('ray')}"
+
+
+def _bits() -> Finding:
+    """Whether results on this CPU are promised to the bit (see `trainables.reproducibility`)."""
+    import torch
+
+    keep_bits()
+    if not torch.backends.mkl.is_available():
+        return True, "promised to rounding only: this PyTorch has no MKL"
+    mode = bits_mode()
+    return mode is not None, f"a point has the same ones in every pack: {mode}" if mode else "they depend on where in memory numbers stand"
 
 
 def _ray() -> Finding:

@@ -26,6 +26,7 @@ from analysis.records.fragments import fragments, statuses_in
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
 from trainables.point.config import KEY_VERSION, flatten
+from trainables.reproducibility import bits_mode
 
 if TYPE_CHECKING:
     from trainables.training.members import Result
@@ -55,6 +56,7 @@ class Provenance:
             "git_commit": self.git_commit,
             "device": device,
             "host": platform.node(),
+            "bits": bits_mode() if device == "cpu" else None,
         }
 
 

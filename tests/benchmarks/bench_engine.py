@@ -71,9 +71,11 @@ def time_gaplab() -> dict[str, float]:
     import torch
 
     from trainables.point.config import Budget, Data, Model, Optimizer, TrialConfig
+    from trainables.reproducibility import keep_bits
     from trainables.resolution import resolve
     from trainables.training.loop import Training
 
+    keep_bits()
     torch.set_num_threads(1)
     times = {}
     for width in WIDTHS:

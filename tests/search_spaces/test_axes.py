@@ -1,4 +1,4 @@
-"""Axes: listed values against NumPy's grids, random ones against SciPy's quantile functions, mistakes as sentences."""
+"""Axes: listed values against NumPy's grids, random ones against SciPy's quantile functions, errors as sentences."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_choices_share_evenly(choices):
         ({"choice": []}, "at least one value"),
     ],
 )
-def test_mistakes_are_sentences_that_name_the_axis(written: Any, sentence: str):
+def test_errors_are_sentences_that_name_the_axis(written: Any, sentence: str):
     with pytest.raises(ConfigError, match=sentence) as caught:
         parse_axis("model.width", written)
     assert str(caught.value).startswith("space.model.width")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,9 +61,15 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     def run(*arguments: str) -> Answer:
         monkeypatch.setattr("sys.argv", ["gaplab", *arguments])
         monkeypatch.setattr("warnings.showwarning", warnings.showwarning)  # main replaces it for its process
+        monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)}
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         return Answer(int(ended.value.code or 0), out, err)
 

@@ -1,13 +1,24 @@
 """Engines: how K points of equal shapes go through the network at once.
 
-An engine holds the parameters of K members stacked along the first axis and offers the gradient of the mean loss on a batch, and the
-loss of samples. `base` is the protocol; `stacked` multiplies all members in one batched product, with a hand-written backward pass;
-`compiled` does the same as machine code on a CPU (`kernels`); `modules` runs any ``nn.Module`` member by member; `choice` says which
-family gets which. `optimizers` steps the stacked parameters, and `speed` measures a device.
+`base` is the protocol that training speaks; `choice` picks, by what measured fastest, one of its implementations: `stacked` multiplies
+all members in batched products, `compiled` runs them as machine code on a CPU (`kernels`, which needs Numba), and `modules`
+runs any ``nn.Module`` member by member. `losses` scores logits, `optimizers` steps stacked parameters (an engine may bring a
+faster one, so they stand here and not in the training loop), and `speed` measures a device for estimates of cost.
 """
 
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.choice import make_engine, members_at_once
-from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.optimizers import StackedOptimizer, rate_at
+from trainables.engines.speed import CORE, Speed
 
-__all__ = ["Engine", "StackedOptimizer", "State", "Stream", "make_engine", "members_at_once"]
+__all__ = [
+    "CORE",
+    "Engine",
+    "Speed",
+    "StackedOptimizer",
+    "State",
+    "Stream",
+    "make_engine",
+    "members_at_once",
+    "rate_at",
+]

@@ -13,13 +13,12 @@ from trainables.point.config import Optimizer
 State = dict[str, Tensor]
 """One member's parameters and buffers, as in ``nn.Module.state_dict``."""
 
-
 Stream = tuple[int, str, int, int]
 """A random stream: seed, name, epoch, step (see `trainables.point.streams`)."""
 
 
 class Engine(Protocol):
-    """K members with equal shapes. Tensors live on one device; parameters and gradients are float32."""
+    """K members with equal shapes. All tensors are on one device; parameters and gradients are float32."""
 
     parameters: list[Tensor]
     """Trainable parameters, each (K, *shape)."""
@@ -27,50 +26,60 @@ class Engine(Protocol):
     """Gradients of the last `gradient` call, shaped like `parameters`."""
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        """Fill `gradients` with those of each member's mean loss.
+        """Fill `gradients` with the gradients of each member's mean loss on a batch.
 
         Args:
             inputs: (K, B, D) float32, an image flattened to D = C*H*W.
             targets: (K, classes, B) float32, a distribution over classes for each sample.
-            streams: of each member's dropout in this step.
+            streams: the random stream of each member's dropout in this step.
         """
         ...
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
-        """(len(members), classes, B) of those members in evaluation mode, for inputs (len(members), B, D)."""
+        """Compute the logits (M, classes, B) of M `members` in evaluation mode, for inputs (M, B, D)."""
         ...
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        """Loss (float32) and mistakes (bool) of those members in evaluation mode, (len(members), n) each.
+        """Compute each sample's loss (float32) and whether it is misclassified (bool), (M, n) each, for M `members` in evaluation mode.
 
-        A tie for the largest logit is a mistake: a constant network has learnt nothing.
+        A tie for the largest logit counts as an error: a constant network has learnt nothing.
 
         Args:
-            index: the samples of `inputs`, (len(members), n), or (1, n) if all have the same.
-            labels: (len(members), n) int64.
+            inputs: the data of all K members.
+            index: the rows of `inputs` that are the samples, (M, n), or (1, n) if all members have the same.
+            labels: (M, n) int64.
+            members: indices of the members, in [0, K).
         """
         ...
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
-        """What steps `parameters` by `gradients`."""
+        """Make an optimizer for `parameters` that fits this engine."""
         return StackedOptimizer(rule)
 
     def descend(
         self, optimizer: StackedOptimizer, inputs: Source, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
     ) -> bool:
-        """Take the steps of several batches at once, where that is faster; False if not, and nothing has been done.
+        """Take the steps of several batches at once where that is faster; return False where it is not, with nothing done.
 
         Args:
-            optimizer: the engine's own, with its learning rates set.
-            inputs: of which `index` (K, m) takes the samples, `size` a batch, with `labels` (K, m).
+            optimizer: made by `optimizer`, with its learning rates set.
+            inputs: the data of all members.
+            index: the rows of `inputs` that are the samples, (K, m), in the order in which they are trained on.
+            labels: (K, m) int64.
+            size: number of samples in a batch; the last batch may have fewer.
             smoothing: (K,), the share of a target's weight that is spread over all classes; None for none.
         """
         return False
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
-        """Go on with the members `keep` (their places now), followed by new ones, each with its own module's dropout rate."""
+        """Go on with the members `keep` (indices so far) in the first slots, and new ones after them.
+
+        Args:
+            keep: indices of the members that stay, in their new order.
+            modules: one for each new member, with its initial parameters and its own dropout rate.
+        """
         ...
 
     def state(self, member: int) -> State:
-        """A copy of one member's parameters and buffers."""
+        """Copy one member's parameters and buffers."""
         ...

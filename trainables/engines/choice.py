@@ -1,4 +1,4 @@
-"""Which engine runs a family, and how many members train side by side: what measured fastest (`docs/engines.md`)."""
+"""The choice of an engine and of how many members train side by side: what measured fastest (`docs/engines.md`)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from trainables.point.config import ImageShape
 
 
 def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
-    """The engine that measures fastest for the template's family, without members yet.
+    """Make the engine that measured fastest for the template's family, without members yet.
 
     Args:
-        template: a module of the members' architecture.
+        template: a module of the members' architecture, on their device.
         loss: "cross_entropy" or "squared".
         precision: "float32" or "bfloat16".
+        image_shape: channels, height and width of an input.
     """
     if stackable(template):
         device = next(template.parameters()).device
@@ -30,7 +31,7 @@ def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: 
 
 @lru_cache(maxsize=2)
 def _dense_engine(compiled: bool) -> type[StackedDense]:
-    """`CompiledDense` if it may be and can; it is a `StackedDense`."""
+    """Return `CompiledDense`, which is a `StackedDense`, where `compiled` allows it and Numba and `sgemm` are there."""
     if compiled:
         try:
             from trainables.engines.compiled import CompiledDense
@@ -41,5 +42,5 @@ def _dense_engine(compiled: bool) -> type[StackedDense]:
 
 
 def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
-    """How many members train side by side: as many as the fast cache (CPU) or a share of the memory (GPU) holds."""
+    """Number of members that train side by side: as many as the cache (CPU) or a share of the memory (GPU) holds."""
     return stack_size(template, batch_size, inputs, device) if stackable(template) else 1

@@ -1,7 +1,7 @@
 """`StackedDense` on a CPU in single precision: the steps of a member as machine code, one member after another.
 
 Batched products stream the activations of all members through the cache, once for each of some twenty operations. Here a
-member takes a step, and with plain SGD many, while what it needs stays in the second-level cache. `make bench` has the figures.
+member takes a step, and with plain SGD many, while what it needs stays in the second-level cache. `make bench` measures both.
 
 Bit-equality (design promise 3): members do not meet, and a step has the same bits whether it is taken alone (`gradient`, then
 the optimizer) or as one of many (`descend`).
@@ -24,47 +24,48 @@ from trainables.engines.stacked import StackedDense
 from trainables.point.config import Optimizer, TrialConfig
 
 _CACHE_LINE = 16
-"""Floats; every parameter of every member begins one."""
+"""Numbers in a cache line; every parameter of every member begins one."""
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class CompiledDense(StackedDense):
-    """See `trainables.engines.Engine`."""
+    """Fully connected members, one after another through machine code (see `trainables.engines.Engine`)."""
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         if inputs.shared is not None and not self._features:
             return self._losses(inputs.shared, index, labels, members)
         parts = []
-        for rows, own in zip(index.split(ROWS, 1), labels.split(ROWS, 1), strict=True):
-            batch = inputs.gather(rows)
+        for batch_index, batch_labels in zip(torch.split(index, ROWS, 1), torch.split(labels, ROWS, 1), strict=True):
+            batch = inputs.gather(batch_index)
             if self._features:
                 batch = batch.expand(len(members), -1, -1)
                 batch = self._featured(batch, None, members, self._workspace_for(batch))
-            places = torch.arange(batch.shape[0] * batch.shape[1]).reshape(batch.shape[:2])
-            parts.append(self._losses(batch.flatten(0, 1), places, own, members))
-        losses, mistakes = zip(*parts, strict=True)
-        return torch.cat(losses, 1), torch.cat(mistakes, 1)
+            rows = torch.arange(batch.shape[0] * batch.shape[1]).reshape(batch.shape[:2])
+            parts.append(self._losses(batch.flatten(0, 1), rows, batch_labels, members))
+        losses, misclassified = zip(*parts, strict=True)
+        return torch.cat(losses, 1), torch.cat(misclassified, 1)
 
     def _losses(self, pixels: Tensor, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        room = self._workspace(ROWS)
-        losses, mistakes = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
+        workspace = self._member_workspace(ROWS)
+        losses, misclassified = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
         kernels.losses(
-            self.values.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(), labels.contiguous().numpy(),
-            ROWS, self._loss == "squared", room.hidden, room.logits.reshape(-1), room.rows.reshape(-1), room.batch, losses.numpy(),
-            mistakes.numpy(),
+            self.parameter_rows.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(),
+            labels.contiguous().numpy(), ROWS, self._loss == "squared", workspace.hidden, workspace.logits.reshape(-1),
+            workspace.scratch.reshape(-1), workspace.batch, losses.numpy(), misclassified.numpy(),
         )  # fmt: skip
-        return losses, mistakes
+        return losses, misclassified
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else []
         if self._features:
             inputs = self._featured(inputs, masks or None, None, self._workspace_for(inputs))
             masks = masks[len(self._features) :]
-        room = self._workspace(inputs.shape[1])
-        each = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
+        workspace = self._member_workspace(inputs.shape[1])
+        joined = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
         kernels.gradient(
-            self.values.numpy(), self.slopes.numpy(), *self._shapes, inputs.contiguous().numpy(), targets.contiguous().numpy(), each,
-            bool(masks), self._loss == "squared", room.hidden, room.inner, room.logits, room.rows,
+            self.parameter_rows.numpy(), self.gradient_rows.numpy(), *self._shapes, inputs.contiguous().numpy(),
+            targets.contiguous().numpy(), joined, bool(masks), self._loss == "squared", workspace.hidden, workspace.hidden_gradients,
+            workspace.logits, workspace.scratch,
         )  # fmt: skip
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
@@ -77,12 +78,12 @@ class CompiledDense(StackedDense):
         if self._drops or self._features or pixels is None or not isinstance(optimizer, CompiledSgd) or optimizer.clips:
             return False
         size = min(size, index.shape[1])
-        room = self._workspace(size)
+        workspace = self._member_workspace(size)
         smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
         kernels.steps(
-            self.values.numpy(), self.slopes.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(), index.contiguous().numpy(),
-            labels.contiguous().numpy(), size, smoothed.numpy(), self._loss == "squared", room.hidden, room.inner, room.logits.reshape(-1),
-            room.rows.reshape(-1), room.batch, room.targets,
+            self.parameter_rows.numpy(), self.gradient_rows.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(),
+            index.contiguous().numpy(), labels.contiguous().numpy(), size, smoothed.numpy(), self._loss == "squared", workspace.hidden,
+            workspace.hidden_gradients, workspace.logits.reshape(-1), workspace.scratch.reshape(-1), workspace.batch, workspace.targets,
         )  # fmt: skip
         return True
 
@@ -92,8 +93,8 @@ class CompiledDense(StackedDense):
             self._begins[name] = end
             end += -(-self._stacked[name][0].numel() // _CACHE_LINE) * _CACHE_LINE
         self.ends = np.array([*list(self._begins.values())[1:], end])
-        self.values, parameters = self._zeros()
-        self.slopes, gradients = self._zeros()
+        self.parameter_rows, parameters = self._zeros()
+        self.gradient_rows, gradients = self._zeros()
         for name, parameter in parameters.items():
             self._stacked[name] = parameter.copy_(self._stacked[name])
         *inner, last = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
@@ -103,27 +104,27 @@ class CompiledDense(StackedDense):
             np.array([self._begins[f"{name}.weight"] for name, _ in self._linear]),
             np.array([self._begins.get(f"{name}.bias", -1) for name, _ in self._linear]),
         )
-        self._rooms: dict[int, _Workspace] = {}
+        self._member_workspaces: dict[int, _MemberWorkspace] = {}
         return gradients
 
     def moments(self) -> tuple[Tensor, list[Tensor]]:
-        """Zeros, (K, P), and views of them that are shaped like `parameters`."""
+        """Make rows of zeros, (K, P), and views of them that are shaped like `parameters`."""
         rows, views = self._zeros()
         return rows, [self._transposed(name, view) for name, view in views.items()]
 
     def _zeros(self) -> tuple[Tensor, State]:
-        """(K, P), and views of them that are shaped like the stacked parameters."""
+        """Make rows of zeros, (K, P), and views of them that are shaped like the stacked parameters."""
         rows = torch.zeros(len(self._stacked[self._trainable[0]]), int(self.ends[-1]))
         views: State = {}
         for name, begins in self._begins.items():
-            own = self._stacked[name][0]
-            views[name] = rows[:, begins : begins + own.numel()].unflatten(1, own.shape)
+            shape = self._stacked[name][0].shape
+            views[name] = torch.unflatten(rows[:, begins : begins + shape.numel()], 1, shape)
         return rows, views
 
-    def _workspace(self, batch: int) -> _Workspace:
-        if batch not in self._rooms:
-            self._rooms[batch] = _Workspace(batch, self._shapes[0].tolist())
-        return self._rooms[batch]
+    def _member_workspace(self, batch: int) -> _MemberWorkspace:
+        if batch not in self._member_workspaces:
+            self._member_workspaces[batch] = _MemberWorkspace(batch, self._shapes[0].tolist())
+        return self._member_workspaces[batch]
 
 
 class CompiledSgd(StackedOptimizer):
@@ -140,7 +141,7 @@ class CompiledSgd(StackedOptimizer):
 
     @property
     def state_of_all(self) -> tuple[_Floats, _Floats, _Floats, _Floats, np.ndarray[Any, np.dtype[np.int64]], bool]:
-        """Moments, rates, momenta, weight decays of each parameter, where parameters end, and whether this is Nesterov's rule."""
+        """Arguments of the kernels: moments, rates, momenta, weight decays, where each parameter ends, whether Nesterov's rule holds."""
         return self._rows.numpy(), self._each_rate, self._each_momentum, self._each_decay, self._engine.ends, self._rule.nesterov
 
     def set_rates(self, rates: Tensor) -> None:
@@ -158,21 +159,21 @@ class CompiledSgd(StackedOptimizer):
         return views
 
     def _decay(self, gradients: list[Tensor]) -> None:
-        """With the step."""
+        """Do nothing: the step includes the weight decay."""
 
     def _sgd(self, gradients: list[Tensor]) -> None:
-        kernels.descent(self._engine.values.numpy(), self._engine.slopes.numpy(), *self.state_of_all)
+        kernels.descent(self._engine.parameter_rows.numpy(), self._engine.gradient_rows.numpy(), *self.state_of_all)
 
 
-class _Workspace:
-    """Working memory of one member's step on a batch."""
+class _MemberWorkspace:
+    """Workspace of one member's step on a batch."""
 
     def __init__(self, batch: int, sizes: list[int]) -> None:
         inputs, *hidden, classes = sizes
         self.hidden = _floats(batch * sum(hidden))
-        self.inner = _floats(2, batch * max(hidden, default=0))
+        self.hidden_gradients = _floats(2, batch * max(hidden, default=0))
         self.logits = _floats(classes, batch)
-        self.rows = _floats(5, batch)
+        self.scratch = _floats(5, batch)
         self.batch = _floats(batch * inputs)
         self.targets = _floats(classes * batch)
 

@@ -1,12 +1,15 @@
 """A fully connected member's training step, its evaluation and stochastic gradient descent as machine code, for a CPU.
 
-Everything between two matrix products is one or two loops, compiled by Numba and vectorized as they are written: no fast math,
-so a sum has one order and what comes out does not depend on where in memory it stands. The products are `sgemm` of the library
-that PyTorch carries (MKL on x86).
+Everything between two matrix products is one or two loops, compiled by Numba and vectorized as they are written. They have no
+fast math, so a sum has one order, and its result does not depend on where in memory the numbers stand. The products are `sgemm`
+of the library that PyTorch carries (MKL on x86).
 
-Members stand side by side as rows of (K, P): `sizes` (layers + 1,) int64 are those of the inputs, of the hidden layers, and
-of the classes; `weights_at` and `biases_at` (layers,) say where in a row a layer's begin, -1 for no bias. Weights are (in, out),
-those of the last layer (out, in). Arrays are C-ordered float32; an address is that of such an array.
+Members stand side by side as rows of (K, P). `sizes` (layers + 1,) int64 are the sizes of the inputs, of the hidden layers, and
+of the outputs (classes); `weights_at` and `biases_at` (layers,) say where in a row a layer's weights and biases begin, -1 where it
+has no biases. Weights are (in, out), those of the last layer (out, in). Arrays are C-ordered float32, and addresses point into such arrays.
+
+All of it stands in one file because Numba's cache of machine code notices changes of the file of a compiled function only, not
+of the files of the functions that it calls.
 
 Importing this module raises ImportError where there is no Numba, or a PyTorch without `sgemm_`.
 """
@@ -40,9 +43,9 @@ _sgemm: Any = types.ExternalFunction("gaplab_sgemm", types.void(*[types.voidptr]
 
 
 def _compiled(*arguments: types.Type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Machine code for arguments of these types, kept in a file where one can be written.
+    """Compile a function to machine code for arguments of these types, and keep the code in a file where one can be written.
 
-    It is there when the module is imported, so that no point's time goes into compiling.
+    It is compiled when the module is imported, so that no point's time goes into compiling.
     """
 
     def decorator(function: Callable[..., None]) -> Callable[..., None]:
@@ -63,40 +66,32 @@ _rule = (_vector, _vector, _matrix, _numbers, _flag)
 
 
 @njit(inline="always")
-def _address(floats: Any, place: int) -> Any:
-    """Of an array's float."""
-    return np.int64(floats.ctypes.data) + 4 * place
+def _address(array: Any, index: int) -> Any:
+    """Address of an array's element."""
+    return np.int64(array.ctypes.data) + 4 * index
 
 
 @njit(inline="always")
 def _product(
-    turn_left: int,
-    turn_right: int,
-    rows: int,
-    columns: int,
-    inner: int,
-    left: int,
-    left_step: int,
-    right: int,
-    right_step: int,
-    out: int,
-    call: Any,
-) -> None:
-    """out (rows, columns) = left (rows, inner) @ right (inner, columns), from the addresses of C-ordered matrices, each perhaps turned.
+    transpose_left: int, transpose_right: int, rows: int, columns: int, inner: int, left: int, left_step: int, right: int, right_step: int,
+    out: int, call: Any,
+) -> None:  # fmt: skip
+    """Multiply: out (rows, columns) = left (rows, inner) @ right (inner, columns).
 
-    Fortran's `sgemm` sees a C-ordered matrix turned; so it is asked for the turned product, right by left. Its numbers are
-    passed by address: `call` holds them, then 1.0, 0.0, "N", "T".
+    The matrices are given by their addresses, C-ordered, with the length of a row as it is stored (`left_step`, `right_step`);
+    `transpose_left` and `transpose_right` (0 or 1) say which of them are stored transposed. Fortran's `sgemm` sees a C-ordered
+    matrix transposed, so it is asked for the transposed product, right by left. It takes its arguments by address, from `call`.
     """
     call[0], call[1], call[2], call[3], call[4], call[5] = columns, rows, inner, right_step, left_step, columns
     at = np.int64(call.ctypes.data)
     letters = at + 32
-    _sgemm(
-        letters + 4 * turn_right, letters + 4 * turn_left, at, at + 4, at + 8, at + 24, right, at + 12, left, at + 16, at + 28, out, at + 20
-    )
+    left_letter, right_letter = letters + 4 * transpose_left, letters + 4 * transpose_right
+    _sgemm(right_letter, left_letter, at, at + 4, at + 8, at + 24, right, at + 12, left, at + 16, at + 28, out, at + 20)
 
 
 @njit(inline="always")
 def _call() -> Any:
+    """Memory for the arguments of `sgemm`: six sizes, then 1.0, 0.0, "N" and "T", which stay."""
     call = np.empty(10, np.int32)
     call[6], call[7], call[8], call[9] = 0x3F800000, 0, 78, 84
     return call
@@ -104,7 +99,7 @@ def _call() -> Any:
 
 @njit(inline="always")
 def _add_and_rectify(hidden: Any, biases: Any, biased: bool) -> None:
-    """max(hidden + biases, 0) in place, (B, size) and (size,). Not a number stays so."""
+    """Replace `hidden` (B, size) by max(hidden + biases, 0), with `biases` (size,). NaN stays NaN."""
     zero = np.float32(0)
     for row in range(hidden.shape[0]):
         for column in range(hidden.shape[1]):
@@ -113,30 +108,31 @@ def _add_and_rectify(hidden: Any, biases: Any, biased: bool) -> None:
 
 
 @njit(inline="always")
-def _through_rectifier(outer: Any, hidden: Any, bias_gradient: Any, biased: bool) -> None:
-    """The gradient `outer` (B, size) towards what `hidden` was made of, in place, and its sum over the batch."""
+def _through_rectifier(gradient: Any, hidden: Any, bias_gradient: Any, biased: bool) -> None:
+    """Turn the gradient of a rectifier's outputs `hidden` (B, size) into that of its inputs, in place, and sum it over the batch."""
     zero = np.float32(0)
     if biased:
         for column in range(hidden.shape[1]):
             bias_gradient[column] = zero
     for row in range(hidden.shape[0]):
-        active, errors = hidden[row], outer[row]
+        active, own = hidden[row], gradient[row]
         for column in range(hidden.shape[1]):
-            errors[column] = zero if active[column] <= zero else errors[column]
+            own[column] = zero if active[column] <= zero else own[column]
         if biased:
             for column in range(hidden.shape[1]):
-                bias_gradient[column] += errors[column]
+                bias_gradient[column] += own[column]
 
 
 @njit(inline="always")
-def _exponentials(logits: Any, space: Any) -> None:
-    """exp(logits - their largest) in place, (classes, B); the largest and the sum over classes in rows 0 and 2 of `space`, (3, B).
+def _exponentials(logits: Any, scratch: Any) -> None:
+    """Replace `logits` (classes, B) by exp(logits - the largest of the sample).
 
-    exp(x) = 2^n exp(r) with n = round(x / ln 2), exp(r) by the polynomial of Cephes' `expf` (2 units in the last place), and
-    2^n by adding n to the exponent's bits, in which n stands after 1.5 * 2^23 was added to it.
+    The largest logit and the sum over the classes stand in rows 0 and 2 of `scratch` (3, B) afterwards. exp(x) is 2^n exp(r) with
+    n = round(x / ln 2), exp(r) by the polynomial of Cephes' `expf` (2 units in the last place), and 2^n by adding n to the
+    exponent's bits, in which n stands after 1.5 * 2^23 was added to it.
     """
     classes, batch = logits.shape
-    top, shifted, total = space[0], space[1], space[2]
+    top, shifted, total = scratch[0], scratch[1], scratch[2]
     least, magic = np.float32(-87), np.float32(12582912)
     for column in range(batch):
         top[column] = logits[0, column]
@@ -167,10 +163,10 @@ def _exponentials(logits: Any, space: Any) -> None:
 
 
 @njit(inline="always")
-def _softmax(logits: Any, space: Any) -> None:
-    """Over the classes of `logits` (classes, B), in place; `space` is (3, B)."""
-    _exponentials(logits, space)
-    total = space[2]
+def _softmax(logits: Any, scratch: Any) -> None:
+    """Replace `logits` (classes, B) by their softmax over the classes; `scratch` is (3, B)."""
+    _exponentials(logits, scratch)
+    total = scratch[2]
     for column in range(logits.shape[1]):
         total[column] = np.float32(1) / total[column]
     for row in range(logits.shape[0]):
@@ -182,20 +178,20 @@ def _softmax(logits: Any, space: Any) -> None:
 def _forward(
     inputs: int, weights: Any, sizes: Any, weights_at: Any, biases_at: Any, masks: Any, drops: bool, hidden: Any, logits: Any, call: Any
 ) -> None:
-    """One member's logits (classes, B), and its activations one after another in `hidden`, from the address of its inputs."""
+    """Compute one member's `logits` (classes, B) from the address of its inputs, and in `hidden` all layers' activations in order."""
     batch = logits.shape[1]
     passed, begins = inputs, 0
     for layer in range(len(sizes) - 2):
         size = sizes[layer + 1]
-        place = _address(hidden, begins)
-        _product(0, 0, batch, size, sizes[layer], passed, sizes[layer], _address(weights, weights_at[layer]), size, place, call)
+        out = _address(hidden, begins)
+        _product(0, 0, batch, size, sizes[layer], passed, sizes[layer], _address(weights, weights_at[layer]), size, out, call)
         own = hidden[begins : begins + batch * size]
         bias = max(0, biases_at[layer])
         _add_and_rectify(own.reshape(batch, size), weights[bias : bias + size], biases_at[layer] >= 0)
         if drops:
-            for number in range(batch * size):
-                own[number] *= masks[begins + number]
-        passed, begins = place, begins + batch * size
+            for unit in range(batch * size):
+                own[unit] *= masks[begins + unit]
+        passed, begins = out, begins + batch * size
     classes, width, last = sizes[-1], sizes[-2], len(sizes) - 2
     _product(0, 1, classes, batch, width, _address(weights, weights_at[last]), width, passed, width, _address(logits, 0), call)
     if biases_at[last] >= 0:
@@ -207,7 +203,7 @@ def _forward(
 
 @njit(inline="always")
 def _gather(pixels: Any, index: Any, batch: Any) -> None:
-    """Rows `index` (B,) of `pixels` one after another into `batch`."""
+    """Copy the rows `index` (B,) of `pixels` one after another into `batch`."""
     width = pixels.shape[1]
     for row in range(len(index)):
         image, copied = pixels[index[row]], batch[row * width : (row + 1) * width]
@@ -216,10 +212,10 @@ def _gather(pixels: Any, index: Any, batch: Any) -> None:
 
 
 @njit(inline="always")
-def _judge(logits: Any, labels: Any, squared: bool, space: Any, lost: Any, mistakes: Any) -> None:
-    """Loss and mistakes (B,) of logits (classes, B), which are overwritten."""
+def _score(logits: Any, labels: Any, squared: bool, scratch: Any, loss: Any, misclassified: Any) -> None:
+    """Compute each sample's loss and whether it is misclassified, (B,) each, from `logits` (classes, B), which are overwritten."""
     classes, batch = logits.shape
-    right, others, least = space[3], space[4], np.float32(-np.inf)
+    right, others, least = scratch[3], scratch[4], np.float32(-np.inf)
     for column in range(batch):
         others[column] = least
     for row in range(classes):
@@ -228,19 +224,19 @@ def _judge(logits: Any, labels: Any, squared: bool, space: Any, lost: Any, mista
             right[column] = value if same else right[column]
             others[column] = max(others[column], least if same else value)
     for column in range(batch):
-        mistakes[column] = not right[column] > others[column]
+        misclassified[column] = not right[column] > others[column]
     if squared:
         for column in range(batch):
-            lost[column] = np.float32(0)
+            loss[column] = np.float32(0)
         for row in range(classes):
             for column in range(batch):
-                lost[column] += logits[row, column] * logits[row, column]
+                loss[column] += logits[row, column] * logits[row, column]
         for column in range(batch):
-            lost[column] = (lost[column] - np.float32(2) * right[column] + np.float32(1)) / np.float32(2)
+            loss[column] = (loss[column] - np.float32(2) * right[column] + np.float32(1)) / np.float32(2)
     else:
-        _exponentials(logits, space)
+        _exponentials(logits, scratch)
         for column in range(batch):
-            lost[column] = np.log(space[2, column]) + (space[0, column] - right[column])
+            loss[column] = np.log(scratch[2, column]) + (scratch[0, column] - right[column])
 
 
 @_compiled(
@@ -248,39 +244,43 @@ def _judge(logits: Any, labels: Any, squared: bool, space: Any, lost: Any, mista
 )  # fmt: skip
 def losses(
     weights: Any, members: Any, sizes: Any, weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int,
-    squared: bool, hidden: Any, logits: Any, space: Any, batch: Any, lost: Any, mistakes: Any,
+    squared: bool, hidden: Any, logits: Any, scratch: Any, batch: Any, loss: Any, misclassified: Any,
 ) -> None:  # fmt: skip
-    """Loss and mistakes, (M, n) each, of `members` (M,), which are places in `weights` (K, P).
+    """Compute the loss of each sample and whether it is misclassified, (M, n) each, for `members` (M,), which index `weights` (K, P).
 
     Args:
-        pixels: (N, sizes[0]); `index` (M, n), or (1, n) for all, says which of them, `labels` (M, n) of which class.
-        size: how many go through the network at once.
-        hidden, logits, space, batch: working memory, as in `steps`.
+        pixels: (N, sizes[0]); `index` (M, n), or (1, n) for all members, says which samples of it, `labels` (M, n) of which class.
+        size: the number of samples that go through the network at once.
+        hidden, logits, scratch, batch: workspace, as in `steps`.
     """
     call = _call()
     classes, many = sizes[-1], labels.shape[1]
-    for place in range(len(members)):
-        own_index, own_labels = index[place if len(index) > 1 else 0], labels[place]
+    for number in range(len(members)):
+        own_index, own_labels = index[number if len(index) > 1 else 0], labels[number]
         for start in range(0, many, size):
             stop = min(start + size, many)
             count = stop - start
             _gather(pixels, own_index[start:stop], batch)
-            own_logits, own_space = logits[: classes * count].reshape(classes, count), space[: 5 * count].reshape(5, count)
-            _forward(_address(batch, 0), weights[members[place]], sizes, weights_at, biases_at, hidden, False, hidden, own_logits, call)
-            _judge(own_logits, own_labels[start:stop], squared, own_space, lost[place, start:stop], mistakes[place, start:stop])
+            own_logits, own_scratch = logits[: classes * count].reshape(classes, count), scratch[: 5 * count].reshape(5, count)
+            _forward(_address(batch, 0), weights[members[number]], sizes, weights_at, biases_at, hidden, False, hidden, own_logits, call)
+            _score(own_logits, own_labels[start:stop], squared, own_scratch, loss[number, start:stop], misclassified[number, start:stop])
 
 
 @njit(inline="always")
 def _member_gradient(
     inputs: int, weights: Any, gradient: Any, sizes: Any, weights_at: Any, biases_at: Any, targets: Any, masks: Any, drops: bool,
-    squared: bool, hidden: Any, inner: Any, logits: Any, space: Any, call: Any,
+    squared: bool, hidden: Any, hidden_gradients: Any, logits: Any, scratch: Any, call: Any,
 ) -> None:  # fmt: skip
-    """Of one member's mean loss, into (P,); targets and logits are (classes, B), `inner` (2, B * the widest hidden layer)."""
+    """Compute the gradient of one member's mean loss, (P,).
+
+    `targets` and `logits` are (classes, B); the logits are overwritten by the logit gradients. `hidden_gradients`, (2, B * the
+    widest hidden layer), holds those of a layer and of the one below it.
+    """
     last, classes, batch = len(sizes) - 2, logits.shape[0], logits.shape[1]
     share = np.float32(1) / np.float32(batch)
     _forward(inputs, weights, sizes, weights_at, biases_at, masks, drops, hidden, logits, call)
     if not squared:
-        _softmax(logits, space)
+        _softmax(logits, scratch)
     for row in range(classes):
         total = np.float32(0)
         for column in range(batch):
@@ -293,45 +293,45 @@ def _member_gradient(
     for layer in range(last - 1):
         begins += batch * sizes[layer + 1]
     passed = _address(hidden, begins) if last else inputs
-    place = _address(gradient, weights_at[last])
-    _product(0, 0, classes, sizes[last], batch, _address(logits, 0), batch, passed, sizes[last], place, call)
+    out = _address(gradient, weights_at[last])
+    _product(0, 0, classes, sizes[last], batch, _address(logits, 0), batch, passed, sizes[last], out, call)
     if last:
-        there = _address(weights, weights_at[last])
-        _product(1, 0, batch, sizes[last], classes, _address(logits, 0), batch, there, sizes[last], _address(inner[0], 0), call)
+        out, own_weights = _address(hidden_gradients[0], 0), _address(weights, weights_at[last])
+        _product(1, 0, batch, sizes[last], classes, _address(logits, 0), batch, own_weights, sizes[last], out, call)
     for layer in range(last - 1, -1, -1):
         size, width, side = sizes[layer + 1], sizes[layer], (last - 1 - layer) % 2
-        errors = inner[side][: batch * size]
+        own = hidden_gradients[side][: batch * size]
         if drops:
-            for number in range(batch * size):
-                errors[number] *= masks[begins + number]
+            for unit in range(batch * size):
+                own[unit] *= masks[begins + unit]
         bias = max(0, biases_at[layer])
         activations = hidden[begins : begins + batch * size].reshape(batch, size)
-        _through_rectifier(errors.reshape(batch, size), activations, gradient[bias : bias + size], biases_at[layer] >= 0)
+        _through_rectifier(own.reshape(batch, size), activations, gradient[bias : bias + size], biases_at[layer] >= 0)
         begins -= batch * width
         passed = _address(hidden, begins) if layer else inputs
-        place = _address(gradient, weights_at[layer])
-        _product(1, 0, width, size, batch, passed, width, _address(errors, 0), size, place, call)
+        out = _address(gradient, weights_at[layer])
+        _product(1, 0, width, size, batch, passed, width, _address(own, 0), size, out, call)
         if layer:
-            there = _address(weights, weights_at[layer])
-            _product(0, 1, batch, width, size, _address(errors, 0), size, there, size, _address(inner[1 - side], 0), call)
+            out, own_weights = _address(hidden_gradients[1 - side], 0), _address(weights, weights_at[layer])
+            _product(0, 1, batch, width, size, _address(own, 0), size, own_weights, size, out, call)
 
 
 @njit(inline="always")
 def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentum: Any, decays: Any, ends: Any, nesterov: bool) -> None:
-    """One step of SGD as `torch.optim.SGD` has it, with the weight decay of each parameter; those of a row end at `ends`."""
+    """Take one step of SGD as `torch.optim.SGD` does, with a weight decay for each parameter; a row's parameters end at `ends`."""
     begins = 0
     for parameter in range(len(ends)):
         decay, end = decays[parameter], ends[parameter]
-        own, slopes, averages = weights[begins:end], gradient[begins:end], moment[begins:end]
+        own, gradients, averages = weights[begins:end], gradient[begins:end], moment[begins:end]
         if nesterov:
-            for place in range(len(own)):
-                slope = slopes[place] + own[place] * decay
-                averages[place] = slope + averages[place] * momentum
-                own[place] -= (slope + averages[place] * momentum) * rate
+            for index in range(len(own)):
+                decayed = gradients[index] + own[index] * decay
+                averages[index] = decayed + averages[index] * momentum
+                own[index] -= (decayed + averages[index] * momentum) * rate
         else:
-            for place in range(len(own)):
-                averages[place] = slopes[place] + own[place] * decay + averages[place] * momentum
-                own[place] -= averages[place] * rate
+            for index in range(len(own)):
+                averages[index] = gradients[index] + own[index] * decay + averages[index] * momentum
+                own[index] -= averages[index] * rate
         begins = end
 
 
@@ -340,27 +340,27 @@ def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentu
 )  # fmt: skip
 def gradient(
     weights: Any, gradients: Any, sizes: Any, weights_at: Any, biases_at: Any, inputs: Any, targets: Any, masks: Any,
-    drops: bool, squared: bool, hidden: Any, inner: Any, logits: Any, space: Any,
+    drops: bool, squared: bool, hidden: Any, hidden_gradients: Any, logits: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Of each member's mean loss, (K, P).
+    """Compute the `gradients` (K, P) of each member's mean loss.
 
     Args:
         inputs: (K, B, sizes[0]).
         targets: (K, classes, B).
-        masks: (K, activations), 0 or 1/(1 - rate), or (1, 0) if nothing `drops`.
-        hidden, inner, logits, space: working memory, (B * all hidden,), (2, B * widest hidden), (classes, B), (5, B).
+        masks: (K, activations), 0 or 1/(1 - rate), or (1, 0) where `drops` says that there is no dropout.
+        hidden, hidden_gradients, logits, scratch: workspace, (B * all hidden,), (2, B * widest hidden), (classes, B), (5, B).
     """
     call = _call()
     for member in range(len(weights)):
         _member_gradient(
             _address(inputs[member], 0), weights[member], gradients[member], sizes, weights_at, biases_at, targets[member],
-            masks[member if drops else 0], drops, squared, hidden, inner, logits, space, call,
+            masks[member if drops else 0], drops, squared, hidden, hidden_gradients, logits, scratch, call,
         )  # fmt: skip
 
 
 @_compiled(_matrix, _matrix, _matrix, *_rule)
 def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool) -> None:
-    """A step of each member: (K, P) of each, rates and momenta (K,), decays (K, parameters)."""
+    """Take a step of SGD with each member: weights, gradients and moments are (K, P), rates and momenta (K,), decays (K, parameters)."""
     for member in range(len(weights)):
         rate, momentum = rates[member], momenta[member]
         _member_descent(weights[member], gradients[member], moments[member], rate, momentum, decays[member], ends, nesterov)
@@ -373,14 +373,14 @@ def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any
 def steps(
     weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool, sizes: Any,
     weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int, smoothing: Any, squared: bool, hidden: Any,
-    inner: Any, logits: Any, space: Any, batch: Any, targets: Any,
+    hidden_gradients: Any, logits: Any, scratch: Any, batch: Any, targets: Any,
 ) -> None:  # fmt: skip
-    """What `gradient` and `descent` do for one batch of `size` after another: first all of one member, then all of the next.
+    """Do what `gradient` and `descent` do for one batch of `size` after another: first all of one member, then all of the next.
 
     Args:
-        pixels: (n, sizes[0]); `index` and `labels` (K, m) say which of them, in which order, and of which class.
+        pixels: (n, sizes[0]); `index` and `labels` (K, m) say which samples of it, in which order, and of which class.
         smoothing: (K,), the share of a target's weight that is spread over all classes.
-        batch, targets: working memory, (B * sizes[0],) and (B * classes,); `logits` and `space` are vectors here.
+        batch, targets: workspace, (B * sizes[0],) and (B * classes,); `logits` and `scratch` are vectors here.
     """
     call = _call()
     classes, many = sizes[-1], index.shape[1]
@@ -389,16 +389,16 @@ def steps(
         for start in range(0, many, size):
             count = min(size, many - start)
             _gather(pixels, index[member, start : start + count], batch)
-            aims = targets[: classes * count].reshape(classes, count)
+            own_targets = targets[: classes * count].reshape(classes, count)
             own_labels = labels[member, start : start + count]
             for row in range(classes):
-                aim = aims[row]
+                of_class = own_targets[row]
                 for column in range(count):
-                    aim[column] = (kept if own_labels[column] == row else np.float32(0)) + spread
-            own_logits, own_space = logits[: classes * count].reshape(classes, count), space[: 5 * count].reshape(5, count)
+                    of_class[column] = (kept if own_labels[column] == row else np.float32(0)) + spread
+            own_logits, own_scratch = logits[: classes * count].reshape(classes, count), scratch[: 5 * count].reshape(5, count)
             _member_gradient(
-                _address(batch, 0), weights[member], gradients[member], sizes, weights_at, biases_at, aims, hidden, False, squared, hidden,
-                inner, own_logits, own_space, call,
+                _address(batch, 0), weights[member], gradients[member], sizes, weights_at, biases_at, own_targets, hidden, False,
+                squared, hidden, hidden_gradients, own_logits, own_scratch, call,
             )  # fmt: skip
             _member_descent(
                 weights[member], gradients[member], moments[member], rates[member], momenta[member], decays[member], ends, nesterov

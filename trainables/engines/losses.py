@@ -1,4 +1,4 @@
-"""Loss and errors from logits, for engines that have nothing faster."""
+"""Loss and misclassification from logits, for engines that have nothing faster."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ ROWS = 256
 def losses_and_errors(
     logits_of: Callable[[Tensor, list[int]], Tensor], inputs: Source, index: Tensor, labels: Tensor, members: list[int], loss: str
 ) -> tuple[Tensor, Tensor]:
-    """See `trainables.engines.Engine.losses`; `logits_of` gives logits (M, classes, B) of the members, which are overwritten."""
+    """Compute what `trainables.engines.Engine.losses` does, with `loss` "cross_entropy" or "squared".
+
+    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten.
+    """
     losses, errors = [], []
-    for rows, own in zip(index.split(ROWS, 1), labels.split(ROWS, 1), strict=True):
-        logits = logits_of(inputs.gather(rows).expand(len(members), -1, -1), members)
-        places = own[:, None]
-        right = logits.gather(1, places)
+    for batch_index, batch_labels in zip(torch.split(index, ROWS, 1), torch.split(labels, ROWS, 1), strict=True):
+        logits = logits_of(inputs.gather(batch_index).expand(len(members), -1, -1), members)
+        true_class = batch_labels[:, None]
+        right = logits.gather(1, true_class)
         if loss == "squared":
             losses.append((logits.square().sum(1, keepdim=True) - 2 * right + 1) / 2)
         else:
-            losses.append(torch.log_softmax(logits, 1).gather(1, places).neg_())
-        errors.append(misclassified(logits, own, 1))
+            losses.append(torch.log_softmax(logits, 1).gather(1, true_class).neg_())
+        errors.append(misclassified(logits, batch_labels, 1))
     return torch.cat(losses, 2).squeeze(1), torch.cat(errors, 1)

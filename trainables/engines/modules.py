@@ -1,4 +1,4 @@
-"""Any ``nn.Module``, member by member through autograd: convolutional families, batch norm, your own models."""
+"""Any ``nn.Module``, member by member through autograd: convolutional families, batch norm, custom models."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trainables.point.streams import derive
 
 
 class ModuleEngine(Engine):
-    """See `trainables.engines.Engine`. Batch norm and dropout act as in PyTorch, dropout from the member's own seed."""
+    """Modules member by member (see `trainables.engines.Engine`). They act as in PyTorch; dropout is drawn from the member's seed."""
 
     def __init__(self, loss: str, precision: str, image_shape: ImageShape) -> None:
         self._modules: list[nn.Module] = []
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
-        self._modules = [self._modules[place] for place in keep] + modules
+        self._modules = [self._modules[member] for member in keep] + modules
         device = next(self._modules[0].parameters()).device.type
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
         trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in self._modules]
@@ -52,7 +52,7 @@ class ModuleEngine(Engine):
                 loss = (outputs - target.T).square().sum(1).mean() / 2
             else:
                 loss = nn.functional.cross_entropy(outputs, target.T)
-            loss.backward()
+            torch.autograd.backward(loss)
 
     def state(self, member: int) -> State:
         return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}

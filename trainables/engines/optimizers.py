@@ -19,7 +19,7 @@ _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 class StackedOptimizer:
-    """Steps K members at once. They share the optimizer's name and nesterov."""
+    """An optimizer that steps K members at once. They share the rule's name and `nesterov`."""
 
     def __init__(self, rule: Optimizer) -> None:
         self._rule = rule
@@ -29,23 +29,25 @@ class StackedOptimizer:
     def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
     ) -> None:
-        """Go on with the members `keep` (their places now), followed by new ones.
+        """Go on with the members `keep` in the first slots, and new ones after them.
 
         Args:
-            points: of all members, resolved; parameters likewise, each (K, *shape).
-            moments: of each new member, as `state` gave them; None to start from zero.
-            steps: already taken by each new member.
+            keep: indices so far of the members that stay, in their new order.
+            points: the resolved points of all members.
+            parameters: the parameters of all members, each (K, *shape).
+            moments: the moments of each new member, as `state` gave them; None to start from zero.
+            steps: number of steps that each new member has already taken.
         """
         device = parameters[0].device
         kept = self._moments if keep else []
         self._moments = self._zeros(parameters)
-        for place, moment in enumerate(self._moments):
+        for index, moment in enumerate(self._moments):
             if keep:
-                moment[: len(keep)] = kept[place][keep]
+                moment[: len(keep)] = kept[index][keep]
             for member, own in enumerate(moments, start=len(keep)):
                 if own is not None:
-                    moment[member] = own[place]
-        self._steps = [self._steps[place] for place in keep] + steps
+                    moment[member] = own[index]
+        self._steps = [self._steps[member] for member in keep] + steps
         self._parameters = parameters
 
         def column(values: list[float]) -> Tensor:
@@ -61,7 +63,7 @@ class StackedOptimizer:
         self._any_clip = any(point.regularizers.gradient_clip for point in points)
 
     def set_rates(self, rates: Tensor) -> None:
-        """The learning rate of each member from now on, (K,) float32."""
+        """Set the learning rate of each member from now on, (K,) float32."""
         self._rates = [_shaped(rates, parameter) for parameter in self._parameters]
         self._down = [-rate for rate in self._rates]
 
@@ -78,11 +80,11 @@ class StackedOptimizer:
             self._adam(gradients)
 
     def state(self, member: int) -> list[Tensor]:
-        """A copy of one member's moments."""
+        """Copy one member's moments."""
         return [moment[member].clone() for moment in self._moments]
 
     def _zeros(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Moments to start from."""
+        """Make the moments that a member starts from."""
         return [torch.zeros_like(parameter) for parameter in parameters for _ in range(1 if self._rule.name == "sgd" else 2)]
 
     def _clip(self, gradients: list[Tensor]) -> None:
@@ -120,12 +122,12 @@ class StackedOptimizer:
 
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:
-    """(K,) to (K, 1, ...), to broadcast over a stacked parameter."""
+    """Reshape (K,) to (K, 1, ...), so that it broadcasts over a stacked parameter."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def rate_at(point: TrialConfig, epoch: int) -> float:
-    """Learning rate in epoch 0, 1, ...: initial value times the schedule's factor, which changes per epoch.
+    """Learning rate in epoch 0, 1, ...: the initial value times the schedule's factor, which changes from epoch to epoch.
 
     >>> rate_at(TrialConfig(optimizer=Optimizer(learning_rate=0.1, schedule="exponential", decay=0.5)), 2)
     0.025

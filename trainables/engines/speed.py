@@ -1,4 +1,4 @@
-"""How fast a device trains, measured in a moment: enough to size packs by, in order of magnitude."""
+"""How fast a device trains, measured in a moment: an order of magnitude, which is enough to size packs by."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 import torch
 
 _SIZE = {"cpu": 256, "cuda": 4096}
+"""Side of the square matrices that are multiplied."""
 _LAUNCHES_PER_STEP = 5
-"""Of a member: about 80 in a step of an MLP with one hidden layer (`trainables.engines.stacked`), which a stack of 16 shares."""
+"""Operations started for a member's step: a stack of 16 shares the about 80 of an MLP with one hidden layer."""
 _SHARE_OF_PEAK = 0.5
-"""Of a matrix product's rate that training reaches (tests/benchmarks/bench_engine.py: 0.26 to 0.66 on a CPU, the more the wider)."""
+"""Share of a matrix product's rate that training reaches: 0.26 to 0.66 on a CPU, the more the wider (tests/benchmarks/bench_engine.py)."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one worker.
+    """How fast one worker trains.
 
     Attributes:
-        multiply_adds_per_second: in training.
-        seconds_per_step: what a step takes however small it is.
+        multiply_adds_per_second: rate in training.
+        seconds_per_step: time that a step takes however small it is.
     """
 
     multiply_adds_per_second: float
@@ -29,11 +30,11 @@ class Speed:
 
 
 CORE = Speed(30e9, 10e-6)
-"""Of one core, where nothing was measured: for estimates."""
+"""Speed of one core, assumed where nothing was measured."""
 
 
 def measure(device: str | None = None) -> Speed:
-    """The speed of a device, by default of the one that a worker here has: a GPU, or else a thread. On a CPU it takes 20 ms."""
+    """Measure the speed of a device: by default the one that a worker here has, a GPU or else one thread. On a CPU it takes 20 ms."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = _SIZE[device]
     square, small = torch.ones(size, size, device=device), torch.ones(8, device=device)
@@ -48,7 +49,7 @@ def measure(device: str | None = None) -> Speed:
 
 
 def _seconds(device: str, operation: Callable[[], object]) -> float:
-    """Of one operation, as fast as it was in three trials after a first that starts libraries."""
+    """Seconds of one operation, the fastest of three trials after a first that starts libraries."""
     taken = []
     for _ in range(4):
         begun = time.perf_counter()

@@ -1,9 +1,9 @@
 """Fully connected members stacked in batched products, with a hand-written backward pass.
 
 Why by hand: a step is some twenty operations on small tensors, and the layouts decide. Logits are kept as (K, classes, B), so
-that softmax runs along the batch (27 times faster on a CPU than over a last axis of 10), and their gradient meets both
+that softmax runs along the batch (27 times faster on a CPU than over a last axis of 10), and the logit gradients enter both
 products of the last layer in the order that measures fastest. Weights of all layers but the last are kept transposed,
-(K, in, out), which both products of a layer like better (8 % of a step). Buffers are reused (`make bench` has the figures).
+(K, in, out), which makes both products of a layer faster (8 % of a step). Buffers are reused (`make bench` measures it).
 
 Bit-equality (design promise 3): batched products give each member the bits that it gets alone, on one thread, except
 that a batch of one with a side of length one takes another kernel; `_product` avoids that case.
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from trainables.data.source import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
-from trainables.least_squares.fourier import FourierFeatures
 from trainables.models.chains import layers_of
+from trainables.models.fourier import FourierFeatures
 from trainables.point.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
@@ -26,11 +26,12 @@ _CACHE_BYTES = 3 * 2**20
 _GPU_SHARE = 0.2
 """Share of a GPU's memory that a stack may take."""
 _MOST_MEMBERS = 64
+"""Members of a stack on a CPU at most; a GPU takes 16 times as many."""
 _through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 def _rates_of(module: nn.Module) -> list[float]:
-    """The dropout rate of each hidden layer of a stackable module: that of the dropout layers after it, 0 without."""
+    """Dropout rate of each hidden layer of a stackable module: the rate of the dropout layer after it, 0 where there is none."""
     rates: list[float] = []
     for layer in list(module.children())[1:-1]:
         if isinstance(layer, nn.Linear | FourierFeatures):
@@ -41,18 +42,18 @@ def _rates_of(module: nn.Module) -> list[float]:
 
 
 def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
-    """Members whose batch, activations, parameters, gradients and momentum fit the cache (CPU) or memory (GPU) together."""
+    """Number of members whose batch, activations, parameters, gradients and momentum together fit the cache (CPU) or memory (GPU)."""
     layers = [layer for _, layer in layers_of(module) or []]
     sizes = [layer.out_features for layer in layers if isinstance(layer, nn.Linear)]
     sizes += [len(layer.phases) for layer in layers if isinstance(layer, FourierFeatures)]
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
-    each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
-    room = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(room / each)))
+    bytes_each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
+    available = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(available / bytes_each)))
 
 
 class StackedDense(Engine):
-    """See `trainables.engines.Engine`."""
+    """Fully connected members in batched products (see `trainables.engines.Engine`)."""
 
     def __init__(self, template: nn.Module, loss: str, precision: str) -> None:
         layers = layers_of(template)
@@ -77,18 +78,18 @@ class StackedDense(Engine):
         self.parameters = [self._transposed(name, self._stacked[name]) for name in self._trainable]
         self.gradients = [self._transposed(name, gradients[name]) for name in self._trainable]
         self._weights = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
-        self._turned_weights = [weight.transpose(1, 2) for weight in self._weights]
+        self._transposed_weights = [weight.transpose(1, 2) for weight in self._weights]
         *inner, last = [self._stacked.get(f"{name}.bias") for name, _ in self._linear]
         self._row_biases = [bias if bias is None else bias[:, None, :] for bias in inner]
         self._row_biases.append(last if last is None else last[:, :, None])
         self._weight_gradients = [gradients[f"{name}.weight"] for name, _ in self._linear]
         self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
-        self._rates = [self._rates[place] for place in keep] + [_rates_of(module) for module in modules]
+        self._rates = [self._rates[member] for member in keep] + [_rates_of(module) for module in modules]
         self._drops = any(map(any, self._rates))
-        self._memory: dict[tuple[int, int], _Workspace] = {}
+        self._workspaces: dict[tuple[int, int], _Workspace] = {}
 
     def _lay_out(self) -> State:
-        """Settle where the stacked parameters lie; memory for their gradients."""
+        """Settle where the stacked parameters lie, and return memory for their gradients."""
         return {name: torch.empty_like(self._stacked[name]) for name in self._trainable}
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
@@ -100,26 +101,26 @@ class StackedDense(Engine):
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else None
-        memory = self._workspace_for(inputs)
-        activations, outer = self._forward(inputs, masks, None, memory)
+        workspace = self._workspace_for(inputs)
+        activations, gradient = self._forward(inputs, masks, None, workspace)
         if self._loss == "cross_entropy":
-            torch.softmax(outer, 1, out=outer)
-        outer.sub_(targets).mul_(1 / inputs.shape[1])
-        self._product(outer, activations[-1], self._weight_gradients[-1])
+            torch.softmax(gradient, 1, out=gradient)
+        gradient.sub_(targets).mul_(1 / inputs.shape[1])  # of the logits from here on
+        self._product(gradient, activations[-1], self._weight_gradients[-1])
         bias_gradient = self._bias_gradients[-1]
         if bias_gradient is not None:
-            torch.sum(outer, 2, out=bias_gradient)
-        outer, weight = memory.turned_logits, self._weights[-1]
+            torch.sum(gradient, 2, out=bias_gradient)
+        gradient, weight = workspace.transposed_logits, self._weights[-1]
         for layer in range(len(self._weights) - 2, -1, -1):
-            inner = self._product(outer, weight, memory.inner[layer])
+            gradient = self._product(gradient, weight, workspace.hidden_gradients[layer])
             if masks is not None:
-                inner.mul_(masks[layer])
-            _through_relu(inner, memory.hidden[layer], 0, grad_input=inner)
-            self._product(activations[layer].transpose(1, 2), inner, self._weight_gradients[layer])
+                gradient.mul_(masks[layer])
+            _through_relu(gradient, workspace.hidden[layer], 0, grad_input=gradient)
+            self._product(activations[layer].transpose(1, 2), gradient, self._weight_gradients[layer])
             bias_gradient = self._bias_gradients[layer]
             if bias_gradient is not None:
-                torch.sum(inner, 1, out=bias_gradient)
-            outer, weight = inner, self._turned_weights[layer]
+                torch.sum(gradient, 1, out=bias_gradient)
+            weight = self._transposed_weights[layer]
 
     def state(self, member: int) -> State:
         return {
@@ -128,20 +129,20 @@ class StackedDense(Engine):
         }
 
     def _transposed(self, name: str, stacked: Tensor) -> Tensor:
-        """From the modules' layout to the engine's, and back: a view with the weights of all layers but the last transposed."""
+        """Convert from the modules' layout to the engine's or back: a view in which all layers' weights but the last's are transposed."""
         hidden_weights = [f"{layer}.weight" for layer, _ in self._linear[:-1]]
         return stacked.transpose(1, 2) if name in hidden_weights else stacked
 
     def _forward(
-        self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Workspace
+        self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, workspace: _Workspace
     ) -> tuple[list[Tensor], Tensor]:
-        """Inputs of each linear layer, (K, B, size), and the logits, (K, classes, B), of some members or of all (None)."""
+        """Compute the inputs of each linear layer, (K, B, size), and the logits, (K, classes, B), of some members or of all (None)."""
 
         def of_members(stacked: Tensor) -> Tensor:
             return stacked if members is None else stacked[members]
 
-        passed = [self._featured(inputs, masks, members, memory)]
-        for layer, hidden in enumerate(memory.hidden):
+        passed = [self._featured(inputs, masks, members, workspace)]
+        for layer, hidden in enumerate(workspace.hidden):
             self._product(passed[-1], of_members(self._weights[layer]), hidden)
             bias = self._row_biases[layer]
             if bias is not None:
@@ -150,24 +151,24 @@ class StackedDense(Engine):
             if masks is not None:
                 hidden.mul_(masks[layer])
             passed.append(hidden)
-        last = passed[-1].transpose(1, 2) if not memory.hidden else memory.turned_hidden
-        logits = self._product(of_members(self._weights[-1]), last, memory.logits)
+        last = passed[-1].transpose(1, 2) if not workspace.hidden else workspace.transposed_hidden
+        logits = self._product(of_members(self._weights[-1]), last, workspace.logits)
         bias = self._row_biases[-1]
         return passed, logits if bias is None else logits.add_(of_members(bias))
 
-    def _featured(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, memory: _Workspace) -> Tensor:
-        """The inputs, or the fixed features of them that the first linear layer has for inputs."""
+    def _featured(self, inputs: Tensor, masks: list[Tensor] | None, members: list[int] | None, workspace: _Workspace) -> Tensor:
+        """Return the inputs of the first linear layer: the members' inputs, or fixed features of them."""
         for name, amplitude in self._features:
             stacked = (self._stacked[f"{name}.{part}"] for part in ("frequencies", "phases"))
             frequencies, phases = stacked if members is None else (part[members] for part in stacked)
-            features = self._product(inputs, frequencies.transpose(1, 2), memory.features)
+            features = self._product(inputs, frequencies.transpose(1, 2), workspace.features)
             inputs = features.add_(phases[:, None, :]).cos_().mul_(amplitude)
             if masks is not None:
                 inputs = inputs.mul_(masks[0])
         return inputs
 
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-        """Batched ``left @ right`` into `out`, the same bits for a member alone as in any stack."""
+        """Write the batched product ``left @ right`` into `out`: a member's bits are the same alone as in any stack."""
         if self._type != torch.float32:
             return out.copy_(torch.bmm(left.to(self._type), right.to(self._type)))
         if len(left) == 1 and 1 in (left.shape[1], left.shape[2], right.shape[2]):
@@ -175,7 +176,7 @@ class StackedDense(Engine):
         return torch.bmm(left, right, out=out)
 
     def _dropout_masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor]:
-        """For each hidden layer 0 or 1/(1 - rate), (K, B, size)."""
+        """Draw the dropout masks of each hidden layer: 0 or 1/(1 - rate), (K, B, size)."""
         sizes = [frequencies.shape[1] for frequencies in (self._stacked[f"{name}.frequencies"] for name, _ in self._features)]
         sizes += [weight.shape[2] for weight in self._weights[:-1]]
         masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
@@ -188,28 +189,28 @@ class StackedDense(Engine):
 
     def _workspace_for(self, inputs: Tensor) -> _Workspace:
         shape = (inputs.shape[0], inputs.shape[1])
-        if shape not in self._memory:
+        if shape not in self._workspaces:
             features = [self._stacked[f"{name}.frequencies"].shape[1] for name, _ in self._features]
             hidden = [weight.shape[2] for weight in self._weights[:-1]]
-            self._memory[shape] = _Workspace(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
-        return self._memory[shape]
+            self._workspaces[shape] = _Workspace(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
+        return self._workspaces[shape]
 
 
 class _Workspace:
-    """Working memory for batches of one shape (K, B), kept from step to step: fresh pages cost as much as the arithmetic."""
+    """Workspace for batches of one shape (K, B), kept from step to step: fresh pages cost as much as the arithmetic."""
 
     def __init__(self, shape: tuple[int, int], features: list[int], hidden: list[int], classes: int, device: torch.device) -> None:
         count, batch = shape
         for size in features:
             self.features = torch.empty(count, batch, size, device=device)
         self.hidden = [torch.empty(count, batch, size, device=device) for size in hidden]
-        self.inner = [torch.empty_like(one) for one in self.hidden]
+        self.hidden_gradients = [torch.empty_like(one) for one in self.hidden]
         self.logits = torch.empty(count, classes, batch, device=device)
-        self.turned_logits = self.logits.transpose(1, 2)
+        self.transposed_logits = self.logits.transpose(1, 2)
         if hidden:
-            self.turned_hidden = self.hidden[-1].transpose(1, 2)
+            self.transposed_hidden = self.hidden[-1].transpose(1, 2)
 
 
 def _twice(one: Tensor) -> Tensor:
-    """(1, rows, columns) to (2, rows, columns) with the same strides inside, for they choose the kernel."""
+    """Repeat (1, rows, columns) as (2, rows, columns), with the same strides inside, because they choose the kernel."""
     return torch.empty_strided((2, *one.shape[1:]), (one[0].numel(), *one.stride()[1:]), dtype=one.dtype, device=one.device).copy_(one)

@@ -20,23 +20,16 @@ O(n (d + log n)) time and O(n + d) memory, without A, and sound in float64 for a
 Measured, one thread of a 2-core CPU, standard normal points and targets: n = 1,000,000 in R^20, built in 0.8 s, evaluated in 0.7 s, largest
 error 1.0e-9 (where the least gap is 5e-14 of the span):
 
-    python -c "import torch; from trainables.least_squares.expressivity import memorize; torch.set_num_threads(1); torch.manual_seed(0)
-    print(memorize(torch.randn(1_000_000, 20), torch.randn(1_000_000)))"
+    python -c "import torch; from trainables.least_squares import interpolant; torch.set_num_threads(1); torch.manual_seed(0)
+    x, y = torch.randn(1_000_000, 20), torch.randn(1_000_000); print((interpolant(x, y)(x) - y).abs().max())"
 
 and on the 50,000 images of CIFAR-10 as bytes (d = 3,072), largest errors 2.7e-11 with standard normal targets and 8.3e-11 with random
-labels at depth 2 (103,072 weights), 3.6e-11 and 6.7e-11 at depth 11 (148,117 weights, at most 5,003 units a layer), built in 2 to 6 s:
-
-    python -c "import torch; from trainables.point.config import Data; from trainables.data import load
-    from trainables.least_squares.expressivity import memorize
-    torch.set_num_threads(1); torch.manual_seed(0); images = load(Data(name='cifar10')).train_images
-    for targets in (torch.randn(50_000), torch.randint(0, 10, (50_000,))): print([memorize(images, targets, depth=k) for k in (2, 11)])"
+labels at depth 2 (103,072 weights), 3.6e-11 and 6.7e-11 at depth 11 (148,117 weights, at most 5,003 units a layer), built in 2 to 6 s.
 
 The corollary's depth-k network (our construction) has the same units, dealt out over k - 1 hidden layers.
 """
 
 from __future__ import annotations
-
-import time
 
 import torch
 from torch import Tensor, nn
@@ -74,15 +67,8 @@ class ReluInterpolant(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Layers of weights: 2 for Theorem 1."""
+        """Number of layers of weights: 2 for Theorem 1."""
         return len(self.offsets) + 1
-
-    @property
-    def width(self) -> int:
-        """Units of the widest hidden layer: its group, the input handed on (itself a unit of the first group), the sum handed on."""
-        last = self.depth - 2
-        handed_on = [0 if layer == 0 else 1 if layer == last else 2 for layer in range(last + 1)]
-        return max(len(group) + extra for group, extra in zip(self.offsets, handed_on, strict=True))
 
     def forward(self, inputs: Tensor) -> Tensor:
         projected = project(inputs, self.direction)
@@ -98,13 +84,13 @@ class ReluInterpolant(nn.Module):
 
 @torch.no_grad()
 def interpolant(inputs: Tensor, targets: Tensor, *, depth: int = 2, seed: int = 0) -> ReluInterpolant:
-    """The network that takes the values `targets` at `inputs`.
+    """Build the network that takes the values `targets` at `inputs`.
 
     Args:
         inputs: (n, ...) distinct points, flattened to (n, d); any real dtype.
         targets: (n,) finite numbers; class labels are numbers too, to be read off by rounding.
         depth: layers of weights, from 2 (Theorem 1, 2n + d weights) to n + 1; see `weight_count` for more than 2.
-        seed: of the random direction.
+        seed: seed of the random direction.
 
     Returns:
         a float64 module on the device of `inputs`.
@@ -126,7 +112,7 @@ def interpolant(inputs: Tensor, targets: Tensor, *, depth: int = 2, seed: int = 
 
 
 def weight_count(n: int, d: int, depth: int = 2) -> int:
-    """Non-zero weights and biases of the network, the direction counted once (as the theorem does): 2n + d at depth 2.
+    """Number of non-zero weights and biases of the network, the direction counted once (as the theorem does): 2n + d at depth 2.
 
     At depth k > 2, with h = k - 1 hidden layers and m = ceil(n/h) units in the first group, it is 3n - m + d + 5(h - 1): an offset and an
     output weight for each of the n units and the h - 1 that end a group; a weight 1 into each unit beyond the first layer; what hands the
@@ -141,43 +127,14 @@ def weight_count(n: int, d: int, depth: int = 2) -> int:
     return 3 * n - -(-n // hidden) + d + 5 * (hidden - 1)
 
 
-@torch.no_grad()
-def memorize(inputs: Tensor, targets: Tensor, *, depth: int = 2, seed: int = 0) -> dict[str, float]:
-    """Builds the network and evaluates it on its own sample.
-
-    Returns:
-        n, d, depth, width, weights; `smallest_gap`, lambda_min(A) as a fraction of the span of the projections; `max_error`, the
-        largest |c(x_i) - y_i|; `build_seconds`, `evaluation_seconds`. Arguments and errors as for `interpolant`.
-    """
-    started = time.perf_counter()
-    network = interpolant(inputs, targets, depth=depth, seed=seed)
-    built = time.perf_counter()
-    outputs = network(inputs)
-    evaluated = time.perf_counter()
-    projected = project(inputs, network.direction).sort().values
-    gaps = torch.diff(projected, prepend=network.offsets[0][:1])
-    n, d = inputs.flatten(1).shape
-    return {
-        "n": n,
-        "d": d,
-        "depth": depth,
-        "width": network.width,
-        "weights": weight_count(n, d, depth),
-        "smallest_gap": float(gaps.min() / gaps.sum()),
-        "max_error": float((outputs - targets.to(outputs)).abs().max()),
-        "build_seconds": built - started,
-        "evaluation_seconds": evaluated - built,
-    }
-
-
 def project(inputs: Tensor, direction: Tensor) -> Tensor:
-    """<direction, x> of each row, (samples, ...) -> (samples,), its additions in an order that d alone fixes.
+    """Compute <direction, x> of each row, (samples, ...) -> (samples,), with its additions in an order that d alone fixes.
 
     The second half of the products is added to the first, and so on; an odd last one waits for the next round.
     """
     points = inputs.flatten(1)
     rows = max(1, _BLOCK // max(1, points.shape[1]))
-    blocks = [_fold(block.to(direction) * direction) for block in points.split(rows)]
+    blocks = [_fold(block.to(direction) * direction) for block in torch.split(points, rows)]
     return torch.cat(blocks)
 
 
@@ -203,7 +160,7 @@ def _check(inputs: Tensor, values: Tensor, depth: int) -> None:
 
 
 def _distinct_projections(points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """A random unit direction on which no two points coincide, and their projections."""
+    """Draw a random unit direction on which no two points coincide; return it with their projections."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(_ATTEMPTS):
         direction = torch.randn(points.shape[1], generator=generator, dtype=torch.float64)
@@ -228,12 +185,12 @@ def _distinct_projections(points: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _lowest_offset(ordered: Tensor) -> Tensor:
-    """b_1: below the first of the sorted projections by their mean gap."""
+    """Offset b_1, below the first of the sorted projections by their mean gap."""
     return ordered[0] - ((ordered[-1] - ordered[0]) / (len(ordered) - 1) if len(ordered) > 1 else 1.0)
 
 
 def _assemble(direction: Tensor, projected: Tensor, values: Tensor, hidden: int) -> ReluInterpolant:
-    """The network from sorted projections and their values; each hidden layer takes a stretch of them.
+    """Assemble the network from sorted projections and their values; each hidden layer takes a stretch of them.
 
     A group is zero up to the last point of the stretch before, and constant after its own: the sum of the groups joins the points.
     """
@@ -258,7 +215,7 @@ def _assemble(direction: Tensor, projected: Tensor, values: Tensor, hidden: int)
 
 
 def _differences(slopes: Tensor) -> Tensor:
-    """Weights whose exact prefix sums are the slopes, each rounded to a place that its neighbours' differences can hold.
+    """Compute weights whose exact prefix sums are the slopes, each rounded to a place that its neighbours' differences can hold.
 
     Multiples of q below 2^53 q are float64s. With q two units in the last place of the larger of two neighbours, both
     rounded to multiples of it, their difference is one.
@@ -273,7 +230,7 @@ def _differences(slopes: Tensor) -> Tensor:
 
 
 def _sum_of_ramps(at: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    """sum_j weights_j max(at - offsets_j, 0) for each number of `at`, by sorted prefix sums."""
+    """Compute sum_j weights_j max(at - offsets_j, 0) for each number of `at`, by sorted prefix sums."""
     knots, order = offsets.sort()
     slopes = _prefix_sums(weights[order])
     rises = slopes[:-1] * knots.diff()
@@ -284,7 +241,7 @@ def _sum_of_ramps(at: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _prefix_sums(terms: Tensor) -> Tensor:
-    """`cumsum`, each sum corrected by what the additions before it lost (compensated; any order of addition underneath)."""
+    """Sum as `cumsum` does, each sum corrected by what the additions before it lost (compensated; any order of addition underneath)."""
     sums = terms.cumsum(0)
     with torch.no_grad():
         before = torch.cat([sums.new_zeros(1), sums[:-1]])

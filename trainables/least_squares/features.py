@@ -20,15 +20,15 @@ _SAMPLE = 100_000
 
 
 class PatchFeatures(nn.Module):
-    """(batch, channels, height, width) in [0, 1] -> (batch, 8 * filters), fixed.
+    """Fixed features by random patches: (batch, channels, height, width) in [0, 1] -> (batch, 8 * filters).
 
     Every patch is brought to mean 0 and deviation 1, whitened, and multiplied with each filter, itself a whitened patch of length 1;
     max(r - t, 0) and max(-r - t, 0) of the result r are averaged over the 2 x 2 quarters of the image (14 x 14 of 27 x 27 patches).
 
     Args:
-        filters: of the normalised patch, whitening folded in, (filters, channels * patch * patch).
+        filters: filters of a normalised patch, whitening folded in, (filters, channels * patch * patch).
         shift: product of each filter with the mean patch, (filters,).
-        threshold: t.
+        threshold: t, of the rectifier.
         patch: height and width of a patch.
     """
 
@@ -43,12 +43,12 @@ class PatchFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         deviation = _patch_deviation(images, self.patch)
-        places = deviation.shape[-2:]
+        positions = deviation.shape[-2:]
         # A patch's own mean is taken off by the filters, which sum to zero.
         patches = functional.unfold(images, self.patch) / deviation.flatten(2)
-        quarters = functional.adaptive_avg_pool2d(torch.eye(patches.shape[2]).to(patches).view(-1, 1, *places), 2).flatten(1)
+        quarters = functional.adaptive_avg_pool2d(torch.eye(patches.shape[2]).to(patches).view(-1, 1, *positions), 2).flatten(1)
         pooled = []
-        for filters, shift in zip(self.filters.split(_FILTERS), self.shift.split(_FILTERS), strict=True):
+        for filters, shift in zip(torch.split(self.filters, _FILTERS), torch.split(self.shift, _FILTERS), strict=True):
             response = torch.baddbmm(-shift[:, None], filters.expand(len(images), -1, -1), patches)
             pooled.append(((response - self.threshold).relu_() @ quarters).flatten(1))
             pooled.append((response.neg_().sub_(self.threshold).relu_() @ quarters).flatten(1))
@@ -58,13 +58,15 @@ class PatchFeatures(nn.Module):
 def patch_features(
     images: Tensor, filters: int, *, patch: int = 6, threshold: float = 0.25, whitening: float = 0.1, seed: int = 0
 ) -> PatchFeatures:
-    """Features whose filters are random patches of the given (training) images, (n, channels, height, width) in [0, 1].
+    """Make features whose filters are random patches of the given (training) images, (n, channels, height, width) in [0, 1].
 
     Args:
-        patch: its height and width in pixels.
-        threshold: of the rectifier.
-        whitening: added to the eigenvalues of the patches' covariance.
-        seed: of the 100,000 patches drawn; the whitening is estimated from all of them, and the filters are the first.
+        images: the training images.
+        filters: number of filters.
+        patch: height and width of a patch in pixels.
+        threshold: threshold of the rectifier.
+        whitening: number added to the eigenvalues of the patches' covariance.
+        seed: seed of the 100,000 patches drawn; the whitening is estimated from all of them, and the filters are the first.
 
     Raises:
         ValueError: the images are smaller than a patch, or there are more filters than patches.
@@ -99,22 +101,22 @@ def _patch_deviation(images: Tensor, patch: int) -> Tensor:
 
 
 class GaborFeatures(nn.Module):
-    """(batch, 1, height, width) -> (batch, wavelengths * orientations * cells), fixed: local energy of edges by size and direction.
+    """Fixed features (batch, 1, height, width) -> (batch, wavelengths * orientations * cells): local energy of edges by size and direction.
 
-    The modulus of the image's convolution with complex Gabor wavelets (a plane wave under a round Gaussian of deviation half a
+    They are the modulus of the image's convolution with complex Gabor wavelets (a plane wave under a round Gaussian of deviation half a
     wavelength, mean removed), averaged over squares two cells wide, one every cell.
 
     Args:
-        wavelengths: in pixels.
-        orientations: directions of the wave, evenly over half a turn.
-        cell: pixels.
+        wavelengths: wavelengths in pixels.
+        orientations: number of directions of the wave, evenly over half a circle.
+        cell: side of a cell in pixels.
     """
 
     wavelets: Tensor
 
     def __init__(self, wavelengths: tuple[float, ...] = (4.0, 8.0), orientations: int = 8, cell: int = 4) -> None:
         super().__init__()
-        angles = [pi * turn / orientations for turn in range(orientations)]
+        angles = [pi * step / orientations for step in range(orientations)]
         radius = int(max(wavelengths)) + 1
         waves = [_gabor(wavelength, angle, radius) for wavelength in wavelengths for angle in angles]
         self.register_buffer("wavelets", torch.stack([part for wave in waves for part in (wave.real, wave.imag)])[:, None].float())
@@ -122,12 +124,12 @@ class GaborFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         parts = functional.conv2d(images, self.wavelets, padding=self.wavelets.shape[-1] // 2)
-        modulus = parts.unflatten(1, (-1, 2)).square().sum(2).sqrt()
+        modulus = torch.unflatten(parts, 1, (-1, 2)).square().sum(2).sqrt()
         return functional.avg_pool2d(modulus, 2 * self.cell, stride=self.cell, padding=self.cell // 2).flatten(1)
 
 
 def _gabor(wavelength: float, angle: float, radius: int) -> Tensor:
-    """(2 radius + 1, 2 radius + 1), complex: columns are x, rows y."""
+    """Complex wavelet, (2 radius + 1, 2 radius + 1): columns are x, rows y."""
     steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     phase = 2 * pi / wavelength * (cos(angle) * steps + sin(angle) * steps[:, None])
     envelope = torch.exp(-(steps.square() + steps[:, None].square()) / (wavelength**2 / 2))
@@ -138,8 +140,8 @@ def _gabor(wavelength: float, angle: float, radius: int) -> Tensor:
 
 @torch.no_grad()
 def extract(features: nn.Module, images: Tensor, *, batch: int = 10) -> Tensor:
-    """The features of all images, (n, features), a batch at a time."""
-    first = features(images[:batch])
+    """Compute the features of all images, (n, features), a batch at a time."""
+    first: Tensor = features(images[:batch])
     rows = first.new_empty(len(images), first.shape[1])
     for start in range(0, len(images), batch):
         rows[start : start + batch] = features(images[start : start + batch])

@@ -31,26 +31,25 @@ from torch import Tensor
 Factor = Literal["float64", "float32", "low_rank"]
 _ROWS = 1024
 """Rows of K computed at a time."""
-
 _SHARE = 0.75
-"""Of a machine's memory, that a factor may have which single precision cannot replace."""
+"""Share of a machine's memory that a factor may take where single precision cannot replace it."""
 
 
 class Kernel(Protocol):
-    """k(x, x'), positive semidefinite."""
+    """A positive semidefinite kernel k(x, x')."""
 
     def __call__(self, left: Tensor, right: Tensor) -> Tensor:
-        """(a, d), (b, d) -> (a, b), in their dtype."""
+        """Compute k of all pairs, (a, d) and (b, d) -> (a, b), in their dtype."""
         ...
 
     def diagonal(self, points: Tensor) -> Tensor:
-        """(a, d) -> (a,): k(x, x)."""
+        """Compute k(x, x) of each point, (a, d) -> (a,)."""
         ...
 
 
 @dataclass(frozen=True)
 class GaussianKernel:
-    """exp(-gamma |x - x'|^2). Of width s: gamma = 1/(2 s^2).
+    """The kernel exp(-gamma |x - x'|^2); a width s is gamma = 1/(2 s^2).
 
     >>> GaussianKernel(0.02)(torch.zeros(1, 4), torch.tensor([[5.0, 0.0, 0.0, 0.0]])).item() == torch.exp(torch.tensor(-0.5)).item()
     True
@@ -69,7 +68,7 @@ class GaussianKernel:
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """<x, x'>."""
+    """The kernel <x, x'>."""
 
     def __call__(self, left: Tensor, right: Tensor) -> Tensor:
         return left @ right.T
@@ -110,18 +109,18 @@ def solve(
     max_iterations: int = 200,
     seed: int = 0,
 ) -> Solved:
-    """Solves (K + ridge I) a = y, K_ij = kernel(x_i, x_j).
+    """Solve (K + ridge I) a = y, K_ij = kernel(x_i, x_j).
 
     Args:
-        points: x, (n, d), float32 or float64; on its device everything is computed.
+        points: x, (n, d), float32 or float64; everything is computed on their device.
         targets: y, (n, outputs).
         ridge: at least 0.
         memory: largest factor that may be held, in bytes. It decides `factor` where that is left open: float64 if it fits (up to 44,000
-            points by default), else float32 (up to 62,000; float64 all the same where that fails and the machine has room), else low_rank.
-        rank: of the `low_rank` preconditioner.
+            points by default), else float32 (up to 62,000; float64 after all where that fails and fits the machine), else low_rank.
+        rank: number of columns of the `low_rank` preconditioner.
         tolerance: largest residual, as in `Solved`.
         max_iterations: most steps; a warning says so when they do not reach the tolerance.
-        seed: of the pivots of `low_rank`.
+        seed: seed of the pivots of `low_rank`.
 
     Raises:
         ValueError: shapes do not fit, a number is not finite, or K + ridge I is singular to working precision.
@@ -148,7 +147,7 @@ def solve(
 
 
 def _single_else_double(system: _System, targets: Tensor, tolerance: float, max_iterations: int) -> Solved:
-    """By the float32 factor while it is the cheaper way: there is one, and its iterations cost no more than the float64 factor."""
+    """Solve by the float32 factor if there is one and its iterations cost no more than the float64 factor, else by that one."""
     n, dimension = system.points.shape
     try:
         solved = _factored(system, targets, "float32", tolerance, min(max_iterations, 10 + n // (3 * dimension)))
@@ -187,12 +186,12 @@ def _factor_that_fits(n: int, memory: float) -> Factor:
 
 
 def _numbers(n: int) -> float:
-    """In the lower triangle of an (n, n) matrix, held as block rows."""
+    """Count of numbers in the lower triangle of an (n, n) matrix, held as block rows."""
     return n * (n + _ROWS) / 2
 
 
 def _memory_of(device: torch.device) -> float:
-    """All that the device has, in bytes."""
+    """Memory of the device, in bytes."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[1])
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -203,7 +202,7 @@ class _SingularError(ValueError):
 
 
 class _System:
-    """K + ridge I, by blocks."""
+    """The matrix K + ridge I, computed by blocks."""
 
     def __init__(self, kernel: Kernel, points: Tensor, ridge: float) -> None:
         self.kernel, self.points, self.ridge = kernel, points, ridge
@@ -211,7 +210,7 @@ class _System:
         self.blocks = [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
 
     def lower_row(self, block: slice, dtype: torch.dtype) -> Tensor:
-        """Rows `block` of K + ridge I, columns up to its end."""
+        """Compute the rows `block` of K + ridge I, with the columns up to its end."""
         own = self.points[block].to(dtype)
         rows = own.new_empty(len(own), block.stop)
         for columns in self.blocks[: block.start // _ROWS + 1]:
@@ -220,7 +219,7 @@ class _System:
         return rows
 
     def multiply(self, vectors: Tensor) -> Tensor:
-        """(K + ridge I) vectors, float64, from one triangle of K."""
+        """Multiply (K + ridge I) by vectors, in float64 and from one triangle of K."""
         if isinstance(self.kernel, LinearKernel):
             return self._multiply_linear(vectors)
         product = torch.zeros_like(vectors)
@@ -231,7 +230,7 @@ class _System:
         return product
 
     def _multiply_linear(self, vectors: Tensor) -> Tensor:
-        """X (X^T vectors), without K."""
+        """Multiply X (X^T vectors), without K."""
         weights = torch.zeros(self.points.shape[1], vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
         for block in self.blocks:
             weights += self.points[block].double().T @ vectors[block]
@@ -263,7 +262,7 @@ class _Cholesky:
             self.rows.append(row)
 
     def solve(self, targets: Tensor) -> Tensor:
-        """(L L^T)^-1 targets."""
+        """Multiply (L L^T)^-1 by targets."""
         answer = targets.to(self.dtype, copy=True)
         for block, row in zip(self.blocks, self.rows, strict=True):
             rest = answer[block] - row[:, : block.start] @ answer[: block.start]
@@ -275,7 +274,7 @@ class _Cholesky:
 
 
 class _LowRank:
-    """(F F^T + mu I)^-1, with F from randomly pivoted Cholesky."""
+    """The inverse (F F^T + mu I)^-1, with F from randomly pivoted Cholesky."""
 
     def __init__(self, system: _System, rank: int, seed: int) -> None:
         self.columns, left_over = _pivoted_columns(system, rank, seed)
@@ -290,7 +289,7 @@ class _LowRank:
 
 
 def _pivoted_columns(system: _System, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """F, (n, at most rank), with K ~ F F^T, and the diagonal of K - F F^T.
+    """Choose F, (n, at most rank), with K ~ F F^T; return it with the diagonal of K - F F^T.
 
     Pivots are drawn in proportion to that diagonal, in ten rounds; what is down to rounding counts as zero.
     """
@@ -318,7 +317,7 @@ def _pivoted_columns(system: _System, rank: int, seed: int) -> tuple[Tensor, Ten
 def _conjugate_gradients(
     multiply: Callable[[Tensor], Tensor], targets: Tensor, precondition: Callable[[Tensor], Tensor], tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, int]:
-    """The answer, what is left of the targets, and the steps taken from the preconditioner's answer. Columns are independent."""
+    """Solve column by column; return the answer, what is left of the targets, and the steps taken after the preconditioner's answer."""
     answer = precondition(targets)
     left_over = targets - multiply(answer)
     goal = tolerance * targets.norm()

@@ -31,7 +31,7 @@ def epochs_tenth_to_hundredth(subject: Subject) -> float:
 
 
 def epochs_to(subject: Subject, level: float) -> float:
-    """The epoch, a fraction, at which the training loss first reached the level; the first row's if it starts there; NaN if never."""
+    """Epoch, a fraction, at which the training loss first reached the level: the first row's if it starts there, NaN if never."""
     before: tuple[float, float] | None = None
     for row in sorted(subject.curve, key=lambda row: row["epoch"]):
         epoch, loss = float(row["epoch"]), row["train_loss"]

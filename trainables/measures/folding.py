@@ -20,7 +20,7 @@ from trainables.point.config import ConfigError
 
 
 class ChannelAffine(nn.Module):
-    """x * weight + bias for each channel: (batch, channels, ...) to the same shape. What evaluation makes of a batch norm."""
+    """An affine map a channel, x * weight + bias, (batch, channels, ...) to the same shape: what evaluation makes of a batch norm."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -57,13 +57,8 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     return folded
 
 
-def unfolded(folded: nn.Module) -> list[str]:
-    """Names of the batch norms that no layer could take up: what measures of single layers leave out."""
-    return [name for name, layer in folded.named_modules() if isinstance(layer, ChannelAffine)]
-
-
 def _what_feeds(module: nn.Module, norms: dict[str, _BatchNorm]) -> dict[str, str]:
-    """For each batch norm that alone follows a convolution or linear layer, the name of that layer."""
+    """Find, for each batch norm that alone follows a convolution or linear layer, the name of that layer."""
     try:
         graph = fx.symbolic_trace(module).graph
     except Exception as error:  # a traced forward may raise anything

@@ -29,10 +29,11 @@ def fisher_rao(subject: Subject) -> float:
     """
     theta = {name: value.clone().requires_grad_() for name, value in parameters(subject.folded).items()}
     total = 0.0
-    for inputs, labels in zip(subject.inputs.split(GRADIENT_BATCH), subject.labels.split(GRADIENT_BATCH), strict=True):
+    for inputs, labels in zip(torch.split(subject.inputs, GRADIENT_BATCH), torch.split(subject.labels, GRADIENT_BATCH), strict=True):
         losses = cross_entropy(functional_call(subject.folded, theta, (inputs,)), labels, reduction="none")
         total += _along(theta, losses).double().square().sum().item()
-    return (total / subject.samples) ** 0.5
+    norm: float = (total / subject.samples) ** 0.5
+    return norm
 
 
 @measure(
@@ -59,7 +60,7 @@ def gradient_noise(subject: Subject) -> float:
     ignores="that rescaled ReLU layers compute the same function",
 )
 def gradient_noise_first_epoch(subject: Subject) -> float:
-    """The same of the network after its first epoch, which is trained once more for that. Source: among Jiang et al. 2020's measures."""
+    """`gradient_noise` after the first epoch, for which the network is trained once more. Source: among Jiang et al. 2020's measures."""
     if subject.after_first_epoch is None:
         return float("nan")
     return gradient_variance(fold_batch_norm(subject.after_first_epoch()), subject)
@@ -75,7 +76,7 @@ def gradient_variance(folded: nn.Module, subject: Subject) -> float:
     per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
     at_once = min(GRADIENT_BATCH, max(1, _GRADIENT_NUMBERS // sum(tensor.numel() for tensor in theta.values())))
     squares, sums = 0.0, {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in theta.items()}
-    for images, labels in zip(subject.inputs.split(at_once), subject.labels.split(at_once), strict=True):
+    for images, labels in zip(torch.split(subject.inputs, at_once), torch.split(subject.labels, at_once), strict=True):
         for name, gradient in per_sample(theta, images, labels).items():
             flat = gradient.flatten(1)
             squares += torch.linalg.vector_norm(flat, dim=1).double().square().sum().item()

@@ -35,7 +35,7 @@ class Layer:
 
 
 def weight_layers(subject: Subject) -> list[Layer]:
-    """Convolutions and linear layers in the order in which they first run. Other modules with weights are left out."""
+    """List convolutions and linear layers in the order in which they first run. Other modules with weights are left out."""
     found: dict[str, Layer] = {}
 
     def note(name: str, initial: Tensor) -> Any:
@@ -61,19 +61,19 @@ def weight_layers(subject: Subject) -> list[Layer]:
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters by name, detached."""
+    """Collect all parameters by name, detached."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
 @torch.no_grad()
 def outputs(subject: Subject, replaced: Mapping[str, Tensor] | None = None) -> Tensor:
-    """(n, classes) outputs of the folded network on the training inputs, with some parameters replaced."""
+    """Compute the outputs (n, classes) of the folded network on the training inputs, with some parameters replaced."""
     values = dict(replaced or {})
-    return torch.cat([functional_call(subject.folded, values, (batch,)) for batch in subject.inputs.split(BATCH)])
+    return torch.cat([functional_call(subject.folded, values, (batch,)) for batch in torch.split(subject.inputs, BATCH)])
 
 
 def logits(subject: Subject) -> Tensor:
-    """(n, classes) outputs of the trained network; use as ``subject.once(logits)``."""
+    """Compute the outputs (n, classes) of the trained network; use it as ``subject.once(logits)``."""
     return outputs(subject)
 
 
@@ -83,5 +83,5 @@ def accuracy(subject: Subject, scores: Tensor) -> float:
 
 
 def root_per_sample(value: float, samples: int) -> float:
-    """sqrt(v/n): the form in which v enters a bound of the gap. NaN for negative v."""
+    """Compute sqrt(v/n), the form in which v enters a bound of the gap. NaN for negative v."""
     return (value / samples) ** 0.5 if value >= 0 else float("nan")

@@ -26,7 +26,7 @@ def output_entropy(subject: Subject) -> float:
 
 
 def margin(subject: Subject) -> float:
-    """gamma: the 10th percentile over training samples of (output at the label - largest other output).
+    """Compute gamma, the 10th percentile over training samples of (output at the label - largest other output).
 
     NaN when it is not positive, since a margin-normalised measure then has no meaning. The code of Dziugaite et al. 2020
     takes the absolute value; on networks that fit the two agree, up to interpolation between two samples.

@@ -28,7 +28,7 @@ def mean_forgetting_events(subject: Subject) -> float:
 
 
 def forgetting_events(correct: np.ndarray) -> np.ndarray:
-    """How often each sample was forgotten: right at one evaluation and wrong at the next.
+    """Count how often each sample was forgotten: right at one evaluation and wrong at the next.
 
     Source: Toneva et al. 2019, "An empirical study of example forgetting", who look at each presentation in a batch; here at each
     evaluated epoch, so that forgetting within an epoch is missed. A sample that was never right counts 0; `learning_epoch` tells it apart.
@@ -42,7 +42,8 @@ def forgetting_events(correct: np.ndarray) -> np.ndarray:
     >>> forgetting_events(np.array([[0, 1, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], dtype=bool)).tolist()
     [1, 1, 0]
     """
-    return (correct[:-1] & ~correct[1:]).sum(axis=0)
+    events: np.ndarray = (correct[:-1] & ~correct[1:]).sum(axis=0)
+    return events
 
 
 def learning_speed(correct: np.ndarray) -> np.ndarray:
@@ -50,7 +51,8 @@ def learning_speed(correct: np.ndarray) -> np.ndarray:
 
     Source: a proxy of the C-score, Jiang et al. 2021 ("Characterizing structural regularities of labeled data").
     """
-    return correct.mean(axis=0)
+    shares: np.ndarray = correct.mean(axis=0)
+    return shares
 
 
 def learning_epoch(correct: np.ndarray) -> np.ndarray:
@@ -64,7 +66,7 @@ def learning_epoch(correct: np.ndarray) -> np.ndarray:
 
 
 class MemorisationScores(NamedTuple):
-    """Each (n,) float64, NaN where a sample was in none or in all of the subsets.
+    """Scores and their standard errors, each (n,) float64, NaN where a sample was in none or in all of the subsets.
 
     `standard_error` is sqrt(p(1-p)/k + q(1-q)/m) of the two shares p of k and q of m: 0 where both are 0 or 1, which says
     that the models agree, not that the score is exact.

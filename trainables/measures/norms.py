@@ -37,12 +37,12 @@ class Norms:
 
 
 def reshaped(subject: Subject) -> Norms:
-    """With the spectral norm of the weight as a matrix."""
+    """Compute norms with the spectral norm of the weight as a matrix."""
     return _norms([_squares(layer, matrix_norm) for layer in subject.layers])
 
 
 def exact(subject: Subject) -> Norms:
-    """With the spectral norm of the convolution as a linear map; of a linear layer that is the matrix."""
+    """Compute norms with the spectral norm of the convolution as a linear map; for a linear layer that is the matrix."""
     known = subject.once(reshaped)
     matrices = np.stack([known.frobenius, known.spectral, known.frobenius_distance, known.spectral_distance], axis=1)
     linear = [isinstance(layer.module, nn.Linear) for layer in subject.layers]
@@ -55,7 +55,7 @@ def exact(subject: Subject) -> Norms:
 
 
 def _squares(layer: Layer, spectral: Callable[[Tensor], float]) -> list[float]:
-    """Squared Frobenius and spectral norm of a layer's weight, then of its distance from initialization."""
+    """Compute the squared Frobenius and spectral norm of a layer's weight, then of its distance from initialization."""
     both = layer.weight, layer.weight - layer.initial
     return [square for weight in both for square in (weight.double().square().sum().item(), spectral(weight) ** 2)]
 
@@ -229,22 +229,22 @@ def path_norm_over_margin(subject: Subject) -> float:
 
 
 def squared_norm(subject: Subject) -> float:
-    """|w|^2."""
+    """Compute |w|^2."""
     return float(_frobenius(subject).sum())
 
 
 def squared_distance(subject: Subject) -> float:
-    """|w - w0|^2."""
+    """Compute |w - w0|^2."""
     return sum((layer.weight - layer.initial).double().square().sum().item() for layer in subject.layers)
 
 
 @torch.no_grad()
 def squared_path_norm(subject: Subject) -> float:
-    """The v of `path_norm`, in double precision: products of squares over many layers soon leave single precision."""
+    """Compute the v of `path_norm`, in double precision: products of squares over many layers soon leave single precision."""
     squared = copy.deepcopy(subject.folded).double()
     for parameter in squared.parameters():
         parameter.square_()
-    return squared(torch.ones_like(subject.inputs[:1], dtype=torch.float64)).sum().item()
+    return float(squared(torch.ones_like(subject.inputs[:1], dtype=torch.float64)).sum().item())
 
 
 def _frobenius(subject: Subject) -> np.ndarray:

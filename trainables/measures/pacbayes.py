@@ -45,7 +45,7 @@ _MAGNITUDE: Common = {
 }
 
 Deviation = Callable[[Tensor, float], Tensor]
-"""(a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""
+"""A function (a parameter, sigma) -> the standard deviation of each of its entries, shaped to broadcast."""
 
 
 @measure("pacbayes_orig", **_PLAIN)
@@ -88,22 +88,22 @@ def pacbayes_mag_flatness(subject: Subject) -> float:
 
 
 def sigma(subject: Subject) -> float:
-    """The standard deviation of noise on each parameter that costs 0.1 of the training accuracy."""
+    """Search the standard deviation of noise on each parameter that costs 0.1 of the training accuracy."""
     return noise_level(subject, lambda parameter, level: parameter.new_tensor(level))
 
 
 def magnitude_aware_sigma(subject: Subject) -> float:
-    """sigma': as `sigma`, where a parameter w has noise of standard deviation sqrt(sigma'^2 w^2 + epsilon^2)."""
+    """Search sigma', as `sigma` does sigma, where a parameter w has noise of standard deviation sqrt(sigma'^2 w^2 + epsilon^2)."""
     return noise_level(subject, magnitude_aware)
 
 
 def magnitude_aware(parameter: Tensor, level: float) -> Tensor:
-    """sqrt(level^2 w^2 + epsilon^2), shaped as the parameter."""
+    """Compute the standard deviation sqrt(level^2 w^2 + epsilon^2), shaped as the parameter."""
     return (level**2 * parameter.square() + EPSILON**2).sqrt()
 
 
 def noise_level(subject: Subject, deviation: Deviation) -> float:
-    """The level of Gaussian noise, in [0, 2], at which the mean accuracy over 10 draws is 0.1 lower, to a tolerance of 0.01."""
+    """Search the level of Gaussian noise, in [0, 2], at which the mean accuracy over 10 draws is 0.1 lower, to a tolerance of 0.01."""
     reached = accuracy(subject, subject.once(logits))
     low, high = 0.0, _LARGEST
     level = high
@@ -117,7 +117,7 @@ def noise_level(subject: Subject, deviation: Deviation) -> float:
 
 
 def noisy(subject: Subject, deviation: Deviation, level: float, draw: int) -> dict[str, Tensor]:
-    """Parameters with one draw of Gaussian noise. The draw depends on the subject's seed and the draw's number alone."""
+    """Add one draw of Gaussian noise to the parameters. The draw depends on the subject's seed and the draw's number alone."""
     source = generator(subject.seed, "weight noise", draw)
     theta = parameters(subject.folded)
     return {name: value + deviation(value, level) * torch.randn(value.shape, generator=source).to(value) for name, value in theta.items()}

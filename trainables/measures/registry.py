@@ -1,4 +1,22 @@
-"""The registry of complexity measures: one decorated function a measure."""
+"""The registry of complexity measures: one decorated function a measure.
+
+A measure takes a `Subject`, the trained network with its data, and returns one number. A custom measure joins by the decorator:
+
+    from trainables.measures import Subject, measure
+
+    @measure("largest_weight", cost="a pass over the weights", cheap=True)
+    def largest_weight(subject: Subject) -> float:
+        return max(layer.weight.abs().max().item() for layer in subject.layers)
+
+Conventions, kept by all bundled measures:
+
+- Batch norm is folded first (`Subject.folded`); weights w are those of convolutions and linear layers, without biases.
+- n is the number of training samples given. A measure that enters a bound as sqrt(v/n) is returned in that form, and the
+  logarithm of such a v as (v - log n)/2, as in the code of Dziugaite et al. 2020, so that training sets of several sizes compare.
+  Each docstring says v and whether this form applies.
+- Equation numbers are those of Jiang et al. 2020, "Fantastic generalization measures and where to find them", as that code gives them.
+- NaN means that the measure is not defined for this network: a margin that is not positive, a curve that never came down.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +45,12 @@ class Common(TypedDict):
 class Measure:
     """One registered measure.
 
-    `cost` says in words what it takes: measures with one cost share it. `cheap` ones together cost less than a few epochs of training;
-    the others at most about `epochs` of them.
+    Attributes:
+        name: what a spec calls it.
+        function: computes it.
+        cost: what it takes, in words: measures with the same cost share it.
+        cheap: whether it costs little beside the training: all cheap ones together cost less than a few epochs.
+        epochs: most epochs of plain training that it costs.
     """
 
     name: str
@@ -88,7 +110,7 @@ def find_measure(name: str) -> Measure:
 
 
 def measure_all(names: Iterable[str], subject: Subject) -> dict[str, float]:
-    """The named measures of one subject, ``{name: value}``, in the order given. What they share is computed once.
+    """Compute the named measures of one subject, ``{name: value}``, in the order given. What they share is computed once.
 
     Raises:
         ConfigError: a name is no measure (nothing is computed then), or batch norm cannot be folded.

@@ -92,12 +92,12 @@ def sharpness_average(subject: Subject) -> float:
 
 
 def alpha(subject: Subject) -> float:
-    """Half side of the largest box that keeps the training accuracy."""
+    """Search half the side of the largest box that keeps the training accuracy."""
     return _largest_box(subject, lambda parameter, level: torch.full_like(parameter, level))
 
 
 def magnitude_aware_alpha(subject: Subject) -> float:
-    """alpha': as `alpha`, with sides in proportion to each parameter."""
+    """Search alpha', as `alpha` does alpha, with sides in proportion to each parameter."""
     return _largest_box(subject, _relative)
 
 
@@ -119,7 +119,7 @@ def _largest_box(subject: Subject, side: Deviation) -> float:
 
 
 def _worst_accuracy(subject: Subject, side: Deviation, level: float, enough: float) -> float:
-    """Lowest accuracy on the path of gradient ascent in the box; the path ends where it falls below `enough`."""
+    """Find the lowest accuracy on the path of gradient ascent in the box; the path ends where it falls below `enough`."""
     theta = parameters(subject.folded)
     limits = {name: side(value, level) for name, value in theta.items()}
     moved = dict(theta)
@@ -136,10 +136,10 @@ def _worst_accuracy(subject: Subject, side: Deviation, level: float, enough: flo
 
 
 def _gradient(subject: Subject, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the training loss, at these parameters."""
+    """Compute the gradient of the training loss at these parameters."""
     leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
-    for inputs, labels in zip(subject.inputs.split(GRADIENT_BATCH), subject.labels.split(GRADIENT_BATCH), strict=True):
-        cross_entropy(functional_call(subject.folded, leaves, (inputs,)), labels, reduction="sum").backward()
+    for inputs, labels in zip(torch.split(subject.inputs, GRADIENT_BATCH), torch.split(subject.labels, GRADIENT_BATCH), strict=True):
+        torch.autograd.backward(cross_entropy(functional_call(subject.folded, leaves, (inputs,)), labels, reduction="sum"))
     return {name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for name, leaf in leaves.items()}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 def matrix_norm(weight: Tensor) -> float:
     """Largest singular value of the weight reshaped to (outputs, all else).
 
-    For a convolution this is no bound of the map's norm: it leaves out that windows overlap.
+    For a convolution this does not bound the norm of the map, because windows overlap.
     Source: Yoshida and Miyato 2017, section on convolutions. Cost: one eigenvalue problem of the shorter side.
     """
     return _largest(weight.double().flatten(1)[None])
@@ -21,7 +21,7 @@ def convolution_norm(kernel: Tensor, size: Sequence[int], *, stride: Sequence[in
     """Largest singular value of a convolution on a torus: exact for circular padding.
 
     At stride 1, the Fourier transform of the kernel is at each frequency the (outputs, inputs) matrix by which the map acts there; the
-    largest singular value of all is the map's. A stride s keeps one place in s, by which s frequencies along the axis fall
+    largest singular value of all is the map's. A stride s keeps one position in s, by which s frequencies along the axis fall
     together: their matrices stand side by side, divided by sqrt(s).
 
     Source: Sedghi, Gupta and Long 2019, "The singular values of convolutional layers", for stride 1; the stride is our extension.
@@ -39,11 +39,12 @@ def convolution_norm(kernel: Tensor, size: Sequence[int], *, stride: Sequence[in
     aliases = transform.reshape(groups, outputs // groups, inputs, stride[0], rows, stride[1], columns)
     aliases = aliases[..., : columns // 2 + 1]  # a real kernel: the other half is its conjugate
     maps = aliases.permute(0, 4, 6, 1, 2, 3, 5).reshape(-1, outputs // groups, inputs * stride[0] * stride[1])
-    return _largest(maps) / (stride[0] * stride[1]) ** 0.5
+    norm: float = _largest(maps) / (stride[0] * stride[1]) ** 0.5
+    return norm
 
 
 def _largest(matrices: Tensor) -> float:
     """Largest singular value of a batch of matrices, by the eigenvalues of M M* or M* M, whichever is smaller."""
     if matrices.shape[1] > matrices.shape[2]:
         matrices = matrices.mH
-    return torch.linalg.eigvalsh(matrices @ matrices.mH).max().clamp_min(0).sqrt().item()
+    return float(torch.linalg.eigvalsh(matrices @ matrices.mH).max().clamp_min(0).sqrt().item())

@@ -1,4 +1,4 @@
-"""What a measure looks at: a trained network with its data."""
+"""The subject of a measure: a trained network with its data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What measures look at. All tensors and modules live on one device; neither module is changed.
+    """A trained network with its data. All tensors and modules live on one device; neither module is changed.
 
     Args:
         module: the trained network.
@@ -25,10 +25,10 @@ class Subject:
         inputs: (n, C, H, W) float32, the preprocessed training inputs.
         labels: (n,) int64 in [0, classes), the labels trained on.
         classes: number of classes.
-        seed: of Monte Carlo draws.
+        seed: seed of Monte Carlo draws.
         curve: rows with `epoch`, `train_loss` and `train_error`; empty if there is none.
         after_first_epoch: makes the network as it was after one epoch of training; None where nobody can.
-        right: whether each training sample was right, (n,) bool, at each evaluation; empty where that was not noted.
+        right: whether each training sample was classified as its label, (n,) bool, at each evaluation; empty where that was not noted.
     """
 
     module: nn.Module
@@ -65,11 +65,12 @@ class Subject:
 
     @property
     def samples(self) -> int:
-        """n."""
+        """Number of training samples, n."""
         return len(self.labels)
 
     def once(self, compute: Callable[[Subject], _T]) -> _T:
-        """What ``compute(self)`` returns, computed at the first call: measures share logits, spectral norms, noise levels."""
+        """Return ``compute(self)``, computed at the first call only: measures share logits, spectral norms, noise levels."""
         if compute not in self._found:
             self._found[compute] = compute(self)
-        return self._found[compute]
+        found: _T = self._found[compute]
+        return found

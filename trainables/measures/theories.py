@@ -28,7 +28,7 @@ def rademacher_complexity(train_errors: Sequence[float]) -> Estimate:
     Cost: a training for each draw. Ignores the data's own labels, so it is the same for true and for random ones.
 
     Args:
-        train_errors: in [0, 1], of runs with corruption kind `random_signs` on the same inputs, each with its own draw.
+        train_errors: train errors, in [0, 1], of runs with corruption kind `random_signs` on the same inputs, each with its own draw.
 
     >>> rademacher_complexity([0.0, 0.5]).mean
     0.5
@@ -47,23 +47,23 @@ def rademacher_gap_bound(complexity: float, samples: int, *, confidence: float =
 
 
 class Stability(NamedTuple):
-    """Change of the loss when one training sample is replaced: the largest seen, and the mean over replacements and places."""
+    """Change of the loss when one training sample is replaced: the largest seen, and the mean over replacements and test points."""
 
     largest: float
     mean: float
 
 
 def uniform_stability(losses: np.ndarray, losses_replaced: np.ndarray) -> Stability:
-    """How much one training sample matters: sup over samples i and places z of |loss(S, z) - loss(S with i replaced, z)|.
+    """Estimate how much one training sample matters: sup over samples i and test points z of |loss(S, z) - loss(S with i replaced, z)|.
 
     Source: Bousquet and Elisseeff 2002; Zhang et al. 2017, section 2.2. `largest` is a lower estimate of their beta: it knows
-    the replacements and places tried only. A property of the algorithm: it ignores how the labels were made, and takes the
+    the replacements and test points tried only. A property of the algorithm: it ignores how the labels were made, and takes the
     random numbers of training as given: all runs must draw the same ones, as points with one `seed` do.
     Cost: a training for each replaced sample and one more.
 
     Args:
-        losses: (places,) of the network trained on the whole set, any one bounded loss.
-        losses_replaced: (replacements, places), of networks trained with `data.replaced`.
+        losses: (points,), any bounded loss of the network trained on the whole set at each test point.
+        losses_replaced: (replacements, points), those of networks trained with `data.replaced`.
 
     >>> uniform_stability(np.array([0.0, 1.0]), np.array([[0.0, 1.0], [0.5, 1.0]]))
     Stability(largest=0.5, mean=0.125)

@@ -1,8 +1,8 @@
-"""Model families: a registry, one file a family, exact parameter counts.
+"""Model families: one file a family, a registry of their names and defaults, exact parameter counts.
 
-A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes.
-Its random initialization is part of the build (PyTorch's default, unless a family sets its own): gaplab seeds it. Your own
-family joins by one decorated function:
+A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes, decorated with
+`model_family`; its random initialization is part of the build (PyTorch's default, unless a family sets its own), and gaplab seeds it.
+A custom model joins from the user's file in the same way:
 
     from trainables.models import model_family
 

@@ -17,9 +17,9 @@ from trainables.point.config import ImageShape, Model
 
 @model_family("alexnet_small", default_width=64, smallest_image=8)
 def alexnet_small(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """`width` channels in both convolutions (64 as published), 6 and 3 times as many units in the fully connected layers.
+    """Build it with `width` channels in both convolutions (64 as published), 6 and 3 times as many units in the fully connected layers.
 
-    Dropout acts on both fully connected layers. Batch norm, which the published network has not, stands after each
+    Dropout acts on both fully connected layers. Batch norm, which the published network does not have, stands after each
     convolution and takes the place of local response normalization.
     """
     filters = model.width or 0

@@ -1,16 +1,16 @@
-"""Networks that are a chain: flatten, then linear layers with ReLU and dropout between them, fixed features before the first at most."""
+"""Chains: networks that flatten, then apply linear layers with ReLU and dropout between them, perhaps after one layer of fixed features."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from trainables.least_squares.fourier import FourierFeatures
+from trainables.models.fourier import FourierFeatures
 
 
 def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable.
+    """List the named linear (and leading fixed-feature) layers of a stackable module; None if it is not stackable.
 
-    Only these very classes, all trained: a subclass, a parametrization or a frozen layer computes something else.
+    The layers must be of exactly these classes and all trained: a subclass, a parametrization or a frozen layer computes something else.
     """
     if type(module) is not nn.Sequential or not all(parameter.requires_grad for parameter in module.parameters()):
         return None
@@ -36,5 +36,5 @@ def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
 
 
 def stackable(module: nn.Module) -> bool:
-    """Whether a module is such a chain, which `trainables.engines.stacked` can run."""
+    """Whether a module is such a chain, so that `trainables.engines.stacked` can run it."""
     return layers_of(module) is not None

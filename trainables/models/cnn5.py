@@ -10,7 +10,7 @@ from trainables.point.config import ImageShape, Model
 
 @model_family("cnn5", default_width=64, default_batch_norm=True, smallest_image=8)
 def cnn5(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """3x3 convolutions with k, 2k, 4k and 8k channels (k = `width`), each with bias, batch norm and ReLU, then a linear layer.
+    """Build 3x3 convolutions with k, 2k, 4k and 8k channels (k = `width`), each with bias, batch norm and ReLU, then a linear layer.
 
     Max pooling by 2 follows all but the first, and at the end max pooling over all that is left: 4x4 on the 32x32 images
     of the paper.

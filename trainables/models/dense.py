@@ -16,7 +16,7 @@ from trainables.point.config import ImageShape, Model
 
 
 def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
-    """Flatten, then linear layers of the given sizes with ReLU (and batch norm before, dropout after it) between them."""
+    """Build a flattening, then linear layers of the given sizes with ReLU (and batch norm before, dropout after it) between them."""
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes[:-1]):
         layers.append(nn.Linear(inputs, outputs))
@@ -29,11 +29,11 @@ def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequen
 
 @model_family("mlp", default_width=512, default_depth=1)
 def mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """`depth` hidden layers of `width` units each."""
+    """Build `depth` hidden layers of `width` units each."""
     return dense_stack([prod(image_shape), *[model.width or 0] * (model.depth or 0), classes], dropout, bool(model.batch_norm))
 
 
 @model_family("linear", default_width=1)
 def linear(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """Softmax (or least-squares) regression. Its capacity is the data's: the width knob has no effect."""
+    """Build softmax (or least-squares) regression. Data and classes fix its capacity: `width` has no effect."""
     return dense_stack([prod(image_shape), classes], dropout, False)

@@ -1,4 +1,4 @@
-"""Network in network (Lin et al. 2014) with knobs for width and depth, the family on which complexity measures are compared."""
+"""Network in network (Lin et al. 2014) of any width and depth, the family on which complexity measures are compared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from trainables.point.config import ImageShape, Model
 
 @model_family("nin", default_width=200, default_depth=2, default_batch_norm=True, smallest_image=4)
 def nin(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """`depth` blocks of a 3x3 convolution of stride 2 and two 1x1 convolutions, `width` channels each, then one of `classes` and a mean.
+    """Build `depth` blocks of a 3x3 convolution of stride 2 and two 1x1 convolutions, `width` channels each, then a readout.
 
-    Each convolution but the last has batch norm and ReLU, and a bias where it has no batch norm. After Dziugaite et al. 2020, whose
-    width 8 is 200 channels; dropout stands after each block, where Jiang et al. 2020 have it.
+    The readout is a 1x1 convolution to `classes` channels and their means. Each convolution but that one has batch norm and ReLU, and
+    a bias where it has no batch norm. After Dziugaite et al. 2020, whose width 8 is 200 channels; dropout stands after each block,
+    where Jiang et al. 2020 have it.
     """
     layers: list[nn.Module] = []
     channels = image_shape[0]

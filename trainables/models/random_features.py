@@ -11,14 +11,14 @@ from math import prod
 
 from torch import nn
 
-from trainables.least_squares.fourier import FourierFeatures
+from trainables.models.fourier import FourierFeatures
 from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model
 
 
 @model_family("random_features", default_width=1000)
 def random_features(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """`width` random features; only the readout is trained."""
+    """Build `width` random features with a readout; only the readout is trained."""
     features = model.width or 0
     fixed = FourierFeatures(prod(image_shape), features, model.kernel_scale)
     return nn.Sequential(nn.Flatten(), fixed, nn.Dropout(dropout), nn.Linear(features, classes, bias=False))

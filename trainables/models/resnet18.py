@@ -9,7 +9,7 @@ from trainables.point.config import ImageShape, Model
 
 
 class PreActivationBlock(nn.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))), with a 1x1 convolution of relu(norm(x)) for x where the shape changes.
+    """A block x + conv(relu(norm(conv(relu(norm(x)))))), with a 1x1 convolution of relu(norm(x)) for x where the shape changes.
 
     (batch, inputs, height, width) -> (batch, outputs, height / stride, width / stride), rounded up. Without batch norm the
     convolutions have biases.
@@ -28,14 +28,17 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         active = self.relu(self.first_norm(inputs))
-        straight = inputs if self.shortcut is None else self.shortcut(active)
-        return straight + self.second(self.relu(self.second_norm(self.first(active))))
+        straight: Tensor = inputs if self.shortcut is None else self.shortcut(active)
+        residual: Tensor = self.second(self.relu(self.second_norm(self.first(active))))
+        return straight + residual
 
 
 @model_family("resnet18", default_width=64, default_batch_norm=True, smallest_image=8)
 def resnet18(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
-    """Four stages of two blocks with k, 2k, 4k and 8k channels (k = `width`; the standard network has 64), then the mean over
-    all positions and a linear layer."""
+    """Build four stages of two blocks with k, 2k, 4k and 8k channels, then the mean over all positions and a linear layer.
+
+    k is `width`, 64 in the standard network.
+    """
     k, batch_norm = model.width or 0, bool(model.batch_norm)
     layers: list[nn.Module] = [nn.Conv2d(image_shape[0], k, 3, padding=1, bias=not batch_norm)]
     channels = k

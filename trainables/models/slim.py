@@ -23,12 +23,12 @@ def max_pool(height: int, width: int) -> nn.MaxPool2d:
 
 
 def zero_padding(height: int, width: int) -> nn.ZeroPad2d:
-    """What an unpadded 3x3 convolution with stride 2 needs before it to be TensorFlow's `SAME` convolution."""
+    """Padding that turns an unpadded 3x3 convolution with stride 2 into TensorFlow's `SAME` convolution."""
     return nn.ZeroPad2d((width % 2, 1, height % 2, 1))
 
 
 def convolution(inputs: int, outputs: int, kernel: int, *, batch_norm: bool, stride: int = 1, padding: int | None = None) -> nn.Sequential:
-    """Convolution, shift-only batch norm or else a bias, ReLU: outputs * (inputs * kernel**2 + 1) trainable parameters.
+    """Build a convolution, a shift-only batch norm or else a bias, and ReLU: outputs * (inputs * kernel**2 + 1) trainable parameters.
 
     The size is kept by default (`SAME` at stride 1, odd kernels). Weights start as slim's do, Xavier uniform, and biases at 0.
     The paper states no initialization; under PyTorch's, which is narrower, the outputs of Inception without batch norm

@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import kendalltau
 
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.statistics.ranking import _drawn_taus, granulated_psi, hoeffding_weight, kendall_tau, rank_measures, sign_errors, varied
+from analysis.statistics.rank_scores import drawn_taus, hoeffding_weight, kendall_tau
+from analysis.statistics.ranking import rank_measures, sign_errors, varied
 from tests.analysis.made_up_study import record, records
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -59,8 +60,6 @@ def test_scores_of_the_table_worked_by_hand() -> None:
     assert found["sign_error_mean"] == pytest.approx(0.25)
     assert found["sign_error_p90"] == pytest.approx(0.7)  # of 0, 0, 0, 1, interpolated
     assert (found["sign_error_max"], found["environments"], found["points"]) == (1.0, 4, 4)
-    granulated = {row["hyperparameter"]: row["psi"] for row in granulated_psi(by_hand()).to_pylist() if row["measure"] == "mine"}
-    assert granulated == {"model.width": 0.0, "model.depth": 1.0}
 
 
 def test_sign_error_weighs_pairs_by_hand() -> None:
@@ -95,10 +94,10 @@ def test_kendall_tau_is_scipys(levels: int) -> None:
     measure, gap = random.integers(0, levels, (2, 700)).astype(float)
     expected = kendalltau(measure, gap).statistic
     assert kendall_tau(measure, gap) == pytest.approx(expected)
-    assert _drawn_taus(measure, gap, np.ones((1, 700))) == pytest.approx([expected])
+    assert drawn_taus(measure, gap, np.ones((1, 700))) == pytest.approx([expected])
     drawn = random.multinomial(700, np.full(700, 1 / 700))
     repeated = kendalltau(np.repeat(measure, drawn), np.repeat(gap, drawn)).statistic
-    assert _drawn_taus(measure, gap, drawn[None].astype(float)) == pytest.approx([repeated])
+    assert drawn_taus(measure, gap, drawn[None].astype(float)) == pytest.approx([repeated])
 
 
 def test_kendall_tau_without_an_order() -> None:

@@ -25,7 +25,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_machine_is_good_and_nothing_is_left_behind(tmp_path, one_ray):
     found = findings(str(tmp_path / "new" / "results"))
     assert [check for check in found.values() if not check.good] == []
-    assert list(found) == ["python", "packages", "gpu", "ray", "storage", "disk", "tracking", "data"]
+    assert list(found) == ["python", "packages", "gpu", "bits", "ray", "storage", "disk", "tracking", "data"]
     assert f"torch {version('torch')}" in found["packages"].found
     assert "runs a task" in found["ray"].found
     assert "digits" in found["data"].found

@@ -154,12 +154,12 @@ def test_a_study_is_written_and_read_while_it_is_compacted(writer):
 
 
 def test_a_reader_whose_files_vanish_lists_them_anew(writer, monkeypatch):
-    from analysis.records import parquet_files
+    from analysis.records import dataset
 
     fill(writer)
     before = told(writer.root)
     for moment in ("_rows_of_small", "_footers"):  # before the small files are read, and after
-        own = getattr(parquet_files, moment)
+        own = getattr(dataset, moment)
 
         def late(*arguments, own=own):
             compact(writer.root, least=1)
@@ -168,7 +168,7 @@ def test_a_reader_whose_files_vanish_lists_them_anew(writer, monkeypatch):
         for load, table in ((analysis.load, before[0]), (analysis.load_curves, before[1])):
             writer([result(seed=0), result(seed=1, status="diverged")], "cpu")  # rows that are there already: a fragment more
             with monkeypatch.context() as patch:
-                patch.setattr(parquet_files, moment, late)
+                patch.setattr(dataset, moment, late)
                 assert in_order(load(writer.root).drop_columns("finished" if load is analysis.load else [])) == in_order(
                     table.drop_columns("finished" if load is analysis.load else [])
                 )

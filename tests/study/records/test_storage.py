@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 import analysis
 import study
-from analysis.records import parquet_files
+from analysis.records import dataset
 from analysis.records.fragments import statuses
 from analysis.records.store import open_store, study_root
 from study.records import lease
@@ -79,13 +79,13 @@ def test_fragments_on_s3_are_merged(endpoint: str, monkeypatch: pytest.MonkeyPat
     for seed in range(5):
         writer([result(seed=seed), result(seed=10 + seed)], "cpu")
     before = [load(writer.root).sort_by("key") for load in (analysis.load, analysis.load_curves)]
-    footers = parquet_files._footers
+    footers = dataset._footers
 
     def late(*arguments: Any) -> Any:
         compact(writer.root)
         return footers(*arguments)
 
-    monkeypatch.setattr(parquet_files, "_footers", late)
+    monkeypatch.setattr(dataset, "_footers", late)
     assert [load(writer.root).sort_by("key") for load in (analysis.load, analysis.load_curves)] == before
     assert [name.rpartition("/")[0] for name in objects(endpoint) if name.endswith(".parquet")] == [
         "results/far-away/curves/merged",

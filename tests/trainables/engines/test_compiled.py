@@ -18,7 +18,19 @@ from scipy.special import logsumexp
 from torch import Tensor, nn
 
 import trainables.engines
-from tests.trainables.engines.test_engines import ALL, CLASSES, EPSILON, ROUNDED, SHAPE, STACKED, batch, distance, modules, seated, streams
+from tests.trainables.engines.test_engines import (
+    ALL,
+    CLASSES,
+    EPSILON,
+    ROUNDED,
+    SHAPE,
+    STACKED,
+    batch,
+    distance,
+    engine_of,
+    modules,
+    streams,
+)
 from trainables.data.inputs import Inputs, StackedInputs
 from trainables.engines import Engine, choice, kernels
 from trainables.engines.compiled import CompiledDense
@@ -43,39 +55,39 @@ def drawn(rows: int, many: int, below: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
 @pytest.mark.parametrize("name", ALL)
-def test_losses_and_mistakes_are_those_of_double_precision(name: str, loss: str) -> None:
+def test_losses_and_errors_are_those_of_double_precision(name: str, loss: str) -> None:
     members = modules(ALL[name], 3)
-    engine = seated(members, loss=loss)
+    engine = engine_of(members, loss=loss)
     many = ROWS + 7 if name in STACKED else 9
     inputs = images(40)
     index, labels = drawn(3, many, 40), drawn(3, many, CLASSES, seed=1)
-    losses, mistakes = engine.losses(StackedInputs([inputs]), index, labels, [0, 1, 2])
-    assert losses.shape == mistakes.shape == (3, many)
-    for place, member in enumerate(copy.deepcopy(members)):
-        pixels = inputs.gather(index[place]).double().reshape(-1, *SHAPE)
+    losses, misclassified = engine.losses(StackedInputs([inputs]), index, labels, [0, 1, 2])
+    assert losses.shape == misclassified.shape == (3, many)
+    for number, member in enumerate(copy.deepcopy(members)):
+        pixels = inputs.gather(index[number]).double().reshape(-1, *SHAPE)
         outputs = member.double().eval()(pixels).detach().numpy()
-        right = np.take_along_axis(outputs, labels[place][:, None].numpy(), 1)[:, 0]
-        squared, entropies = ((outputs - np.eye(CLASSES)[labels[place]]) ** 2).sum(1) / 2, logsumexp(outputs, axis=1) - right
+        right = np.take_along_axis(outputs, labels[number][:, None].numpy(), 1)[:, 0]
+        squared, entropies = ((outputs - np.eye(CLASSES)[labels[number]]) ** 2).sum(1) / 2, logsumexp(outputs, axis=1) - right
         expected = squared if loss == "squared" else entropies
-        assert distance([losses[place]], [torch.from_numpy(expected)]) < ROUNDED
-        margin = right - np.where(np.eye(CLASSES)[labels[place]] == 1, -np.inf, outputs).max(1)
+        assert distance([losses[number]], [torch.from_numpy(expected)]) < ROUNDED
+        margin = right - np.where(np.eye(CLASSES)[labels[number]] == 1, -np.inf, outputs).max(1)
         sure = abs(margin) > ROUNDED * abs(outputs).max()
         assert sure.mean() > 0.9
-        assert np.array_equal(mistakes[place].numpy()[sure], margin[sure] <= 0)
+        assert np.array_equal(misclassified[number].numpy()[sure], margin[sure] <= 0)
 
 
 @pytest.mark.parametrize("name", STACKED)
 def test_a_member_is_evaluated_alike_alone_with_others_and_on_shared_images(name: str) -> None:
     members = modules(STACKED[name], 3)
-    engine = seated(members)
+    engine = engine_of(members)
     inputs, index, labels = images(50), drawn(1, ROWS + 3, 50), drawn(3, ROWS + 3, CLASSES, seed=1)
     together = engine.losses(StackedInputs([inputs]), index, labels, [0, 1, 2])
     apart = engine.losses(StackedInputs([inputs]), index.expand(3, -1), labels, [0, 1, 2])
     own_copies = engine.losses(StackedInputs([images(50) for _ in members]), index.expand(3, -1), labels, [0, 1, 2])
-    for place, member in enumerate(members):
-        own = slice(place, place + 1)
-        alone = seated([member]).losses(StackedInputs([inputs]), index, labels[own], [0])
-        some = engine.losses(StackedInputs([inputs]), index, labels[own], [place])
+    for number, member in enumerate(members):
+        own = slice(number, number + 1)
+        alone = engine_of([member]).losses(StackedInputs([inputs]), index, labels[own], [0])
+        some = engine.losses(StackedInputs([inputs]), index, labels[own], [number])
         for found in (together, apart, own_copies):
             assert all(torch.equal(a[own], b) for a, b in zip(found, alone, strict=True))
         assert all(map(torch.equal, some, alone))
@@ -87,8 +99,8 @@ def test_a_constant_network_has_learnt_nothing(name: str, loss: str) -> None:
     members = modules(ALL[name], 1)
     for parameter in members[0].parameters():
         nn.init.zeros_(parameter)
-    losses, mistakes = seated(members, loss=loss).losses(StackedInputs([images(5)]), drawn(1, 8, 5), drawn(1, 8, CLASSES), [0])
-    assert mistakes.all()
+    losses, misclassified = engine_of(members, loss=loss).losses(StackedInputs([images(5)]), drawn(1, 8, 5), drawn(1, 8, CLASSES), [0])
+    assert misclassified.all()
     assert torch.allclose(losses, torch.tensor(np.log(CLASSES) if loss == "cross_entropy" else 0.5, dtype=torch.float32), rtol=4 * EPSILON)
 
 
@@ -98,7 +110,7 @@ def test_what_is_not_finite_stays_so(name: str, bad: float) -> None:
     members = modules(STACKED[name], 2)
     with torch.no_grad():
         list(members[0].parameters())[-1][1] = bad  # a bias of the last layer
-    engine = seated(members)
+    engine = engine_of(members)
     losses, _ = engine.losses(StackedInputs([images(5)]), drawn(2, 8, 5), drawn(2, 8, 1), [0, 1])
     assert not losses[0].isfinite().any()
     assert losses[1].isfinite().all()
@@ -138,7 +150,7 @@ _compiled_softmax = kernels._softmax
 def test_batched_products_give_the_same_gradients(name: str, loss: str) -> None:
     """`StackedDense`, which serves GPUs, against the same by machine code, dropout included."""
     members, dropouts = modules(STACKED[name], 4, dropout=0.3), [0.3] * 4
-    compiled = seated(members, dropouts, loss=loss)
+    compiled = engine_of(members, dropouts, loss=loss)
     batched = StackedDense(copy.deepcopy(members[0]), loss, "float32")
     batched.refill([], copy.deepcopy(members))
     assert type(compiled) is CompiledDense
@@ -152,7 +164,7 @@ def descended(
     members: list[nn.Module], points: list[TrialConfig], *, at_once: bool, many: int = 37, size: int = 8, loss: str
 ) -> list[Tensor]:
     """Parameters after an epoch and a part of one, then moments; by `descend`, or step by step."""
-    engine = seated(members, loss=loss)
+    engine = engine_of(members, loss=loss)
     optimizer = engine.optimizer(points[0].optimizer)
     optimizer.refill([], points, engine.parameters, [None] * len(points), [0] * len(points))
     optimizer.set_rates(torch.tensor([point.optimizer.learning_rate for point in points]))
@@ -217,7 +229,7 @@ def test_steps_at_once_are_steps_one_by_one_and_alone(name: str, loss: str, data
 )
 def test_what_steps_at_once_cannot_do_is_left_undone(change: dict[str, Any], dropout: float) -> None:
     point = TrialConfig(**change)
-    engine = seated(modules(STACKED["mlp of depth 1"], 1, dropout=dropout), [dropout])
+    engine = engine_of(modules(STACKED["mlp of depth 1"], 1, dropout=dropout), [dropout])
     before = [parameter.clone() for parameter in engine.parameters]
     optimizer = engine.optimizer(point.optimizer)
     optimizer.refill([], [point], engine.parameters, [None], [0])
@@ -243,12 +255,12 @@ def test_without_numba_batched_products_serve(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(trainables.engines, "kernels")
     monkeypatch.delattr(trainables.engines, "compiled")
-    engine: Engine = seated(modules(STACKED["mlp of depth 1"], 1))
+    engine: Engine = engine_of(modules(STACKED["mlp of depth 1"], 1))
     assert type(engine) is StackedDense
 
 
 def test_other_precisions_and_devices_have_batched_products() -> None:
-    assert type(seated(modules(STACKED["linear"], 1), precision="bfloat16")) is StackedDense
+    assert type(engine_of(modules(STACKED["linear"], 1), precision="bfloat16")) is StackedDense
 
 
 def test_where_no_file_can_be_written_machine_code_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def modules(
     return [build(model, dropout, shape, classes, seed=seed) for seed in range(count)]
 
 
-def seated(
+def engine_of(
     members: list[nn.Module],
     dropouts: list[float] | None = None,
     *,
@@ -116,25 +116,25 @@ def test_gradients_and_logits_are_autograds_in_double_precision(name: str, loss:
     if name == "mlp with batch norm" and size == 1:
         return  # batch norm needs two samples
     members = modules(ALL[name], 3)
-    engine = seated(members, loss=loss)
+    engine = engine_of(members, loss=loss)
     inputs, targets = batch(3, size)
     logits = engine.logits(inputs, [0, 1, 2])
     assert logits.shape == (3, CLASSES, size)
-    for place, member in enumerate(copy.deepcopy(members)):
-        reference = member.double().eval()(inputs[place].double().reshape(-1, *SHAPE))
-        assert distance([logits[place].T], [reference]) < ROUNDED
+    for index, member in enumerate(copy.deepcopy(members)):
+        reference = member.double().eval()(inputs[index].double().reshape(-1, *SHAPE))
+        assert distance([logits[index].T], [reference]) < ROUNDED
     engine.gradient(inputs, targets, streams(3))
     assert len(engine.gradients) == len(engine.parameters) == len(trainable(members[0]))
-    for place, member in enumerate(copy.deepcopy(members)):
-        outputs = member.double().train()(inputs[place].double().reshape(-1, *SHAPE))
-        loss_of(outputs, targets[place].double().T, loss).backward()
-        assert distance([gradient[place] for gradient in engine.gradients], gradients_of(member)) < ROUNDED
-        assert [parameter[place].shape for parameter in engine.parameters] == [own.shape for own in trainable(member)]
+    for index, member in enumerate(copy.deepcopy(members)):
+        outputs = member.double().train()(inputs[index].double().reshape(-1, *SHAPE))
+        loss_of(outputs, targets[index].double().T, loss).backward()
+        assert distance([gradient[index] for gradient in engine.gradients], gradients_of(member)) < ROUNDED
+        assert [parameter[index].shape for parameter in engine.parameters] == [own.shape for own in trainable(member)]
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_second_gradient_is_not_added_to_the_first(name: str) -> None:
-    engine = seated(modules(ALL[name], 2))
+    engine = engine_of(modules(ALL[name], 2))
     inputs, targets = batch(2, 4)
     engine.gradient(inputs, targets, streams(2))
     first = [gradient.clone() for gradient in engine.gradients]
@@ -147,13 +147,13 @@ def test_a_second_gradient_is_not_added_to_the_first(name: str) -> None:
 
 
 def together_and_alone(members: list[nn.Module], dropouts: list[float], inputs: Tensor, targets: Tensor, **named: Any) -> None:
-    engine = seated(members, dropouts, **named)
+    engine = engine_of(members, dropouts, **named)
     count = len(members)
     engine.gradient(inputs, targets, streams(count))
     logits = engine.logits(inputs, list(range(count))).clone()
-    for place, member in enumerate(members):
-        own = slice(place, place + 1)
-        alone = seated([member], [dropouts[place]], **named)
+    for index, member in enumerate(members):
+        own = slice(index, index + 1)
+        alone = engine_of([member], [dropouts[index]], **named)
         alone.gradient(inputs[own], targets[own], streams(count)[own])
         for gradient, mine in zip(engine.gradients, alone.gradients, strict=True):
             assert torch.equal(gradient[own], mine)
@@ -209,11 +209,11 @@ def drops(fields: dict[str, Any], rate: float, width: int = 40, samples: int = 1
     nn.init.zeros_(last.weight)
     if last.bias is not None:
         nn.init.zeros_(last.bias)
-    engine = seated([member], [rate], loss="squared")
+    engine = engine_of([member], [rate], loss="squared")
     inputs, _ = batch(1, samples)
     engine.gradient(inputs, torch.eye(samples)[None], streams(1))
-    place = next(place for place, parameter in enumerate(engine.parameters) if parameter.shape == (1, samples, width))
-    found = -samples * engine.gradients[place][0]
+    index = next(index for index, parameter in enumerate(engine.parameters) if parameter.shape == (1, samples, width))
+    found = -samples * engine.gradients[index][0]
     layers = list(member.eval().children())
     before_last = nn.Sequential(*layers[: layers.index(last)])
     return before_last(inputs[0].reshape(-1, *SHAPE)).detach(), found, engine
@@ -244,15 +244,15 @@ def test_gradients_with_dropout_are_autograds_of_the_masks_drawn(depth: int) -> 
     """With one sample, a weight's gradient is outer(output gradient, input): its rows show what was dropped before it."""
     rate = 0.4
     (member,) = modules({"name": "mlp", "depth": depth}, 1, width=30, dropout=rate)
-    engine = seated([member], [rate])
+    engine = engine_of([member], [rate])
     inputs, targets = batch(1, 1)
     engine.gradient(inputs, targets, streams(1))
     linear = [layer for layer in copy.deepcopy(member).double().modules() if isinstance(layer, nn.Linear)]
     gradients = [gradient[0].double() for gradient in engine.gradients]
     hidden = inputs[0].double()
-    for place, layer in enumerate(linear):
-        if place:
-            weight_gradient, bias_gradient = gradients[2 * place], gradients[2 * place + 1]
+    for index, layer in enumerate(linear):
+        if index:
+            weight_gradient, bias_gradient = gradients[2 * index], gradients[2 * index + 1]
             row = int(bias_gradient.abs().argmax())
             seen = weight_gradient[row] / bias_gradient[row]
             mask = (seen != 0).double() / (1 - rate)
@@ -270,7 +270,7 @@ def test_dropout_follows_its_stream_and_rests_in_evaluation(name: str) -> None:
 
     def gradients(stream: Stream) -> list[Tensor]:
         torch.manual_seed(stream[3])  # whatever the global state is
-        engine = seated([member], [0.5])
+        engine = engine_of([member], [0.5])
         engine.gradient(inputs, targets, [stream])
         return [gradient.clone() for gradient in engine.gradients]
 
@@ -278,7 +278,7 @@ def test_dropout_follows_its_stream_and_rests_in_evaluation(name: str) -> None:
     assert all(torch.equal(*pair) for pair in zip(first, gradients((3, "dropout", 1, 0)), strict=True))
     for other in ((4, "dropout", 1, 0), (3, "dropout", 2, 0), (3, "dropout", 1, 1)):
         assert not torch.equal(first[-1], gradients(other)[-1])
-    engine = seated([member], [0.5])
+    engine = engine_of([member], [0.5])
     assert torch.equal(engine.logits(inputs, [0]), engine.logits(inputs, [0]))
     assert distance([engine.logits(inputs, [0])[0].T], [copy.deepcopy(member).eval()(inputs[0].reshape(-1, *SHAPE))]) < ROUNDED
 
@@ -296,7 +296,7 @@ def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(name: str) -> Non
     inputs, targets = batch(2, 16)
     found = {}
     for precision in ("float32", "bfloat16"):
-        engine = seated(members, precision=precision)
+        engine = engine_of(members, precision=precision)
         engine.gradient(inputs, targets, streams(2))
         found[precision] = [engine.logits(inputs, [0, 1]).clone(), *engine.gradients]
         assert all(tensor.dtype == torch.float32 for tensor in [*engine.parameters, *found[precision]])
@@ -304,26 +304,26 @@ def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(name: str) -> Non
     assert 0 < distance(found["bfloat16"][1:], found["float32"][1:]) < (8 if name in STACKED else 32) * 2.0**-8
 
 
-# Seats
+# Slots
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_members_go_on_where_they_were_when_others_leave_and_come(name: str) -> None:
     members = modules(ALL[name], 5)
-    engine = seated(members[:3])
+    engine = engine_of(members[:3])
     inputs, targets = batch(5, 6)
     engine.gradient(inputs[:3], targets[:3], streams(3))
     for parameter, gradient in zip(engine.parameters, engine.gradients, strict=True):
         parameter.sub_(gradient, alpha=0.1)  # in place, as the optimizer does
-    before = [engine.state(place) for place in range(3)]
+    before = [engine.state(index) for index in range(3)]
     logits = engine.logits(inputs[:3], [0, 1, 2]).clone()
     engine.refill([2, 0], copy.deepcopy(members[3:]))
-    for place, old in enumerate((2, 0)):
-        after = engine.state(place)
+    for index, old in enumerate((2, 0)):
+        after = engine.state(index)
         assert list(after) == list(before[old])
         assert all(torch.equal(after[part], before[old][part]) for part in after)
     assert torch.equal(engine.logits(inputs[[2, 0]], [0, 1]), logits[[2, 0]])
-    fresh = seated(members[3:])
+    fresh = engine_of(members[3:])
     assert torch.equal(engine.logits(inputs[3:], [2, 3]), fresh.logits(inputs[3:], [0, 1]))
     engine.refill([3], [])
     assert torch.equal(engine.logits(inputs[4:], [0]), fresh.logits(inputs[4:], [1]))
@@ -332,7 +332,7 @@ def test_members_go_on_where_they_were_when_others_leave_and_come(name: str) -> 
 @pytest.mark.parametrize("name", ALL)
 def test_a_state_is_a_copy_that_its_module_loads(name: str) -> None:
     members = modules(ALL[name], 2)
-    engine = seated(members)
+    engine = engine_of(members)
     inputs, targets = batch(2, 6)
     untouched = engine.state(1)
     assert all(torch.equal(untouched[part], value) for part, value in members[1].state_dict().items())
@@ -349,13 +349,13 @@ def test_a_state_is_a_copy_that_its_module_loads(name: str) -> None:
 
 def test_batch_norm_collects_its_statistics_as_in_pytorch() -> None:
     members = modules(ALL["mlp with batch norm"], 2)
-    engine = seated(members)
+    engine = engine_of(members)
     inputs, targets = batch(2, 6)
     engine.gradient(inputs, targets, streams(2))
-    for place, member in enumerate(copy.deepcopy(members)):
-        member.train()(inputs[place].reshape(-1, *SHAPE))
+    for index, member in enumerate(copy.deepcopy(members)):
+        member.train()(inputs[index].reshape(-1, *SHAPE))
         for part, value in member.state_dict().items():
-            assert torch.allclose(engine.state(place)[part].double(), value.double(), rtol=1e-5, atol=1e-6)
+            assert torch.allclose(engine.state(index)[part].double(), value.double(), rtol=1e-5, atol=1e-6)
 
 
 def test_which_families_are_stacked_and_how_many_at_once() -> None:
@@ -368,7 +368,7 @@ def test_which_families_are_stacked_and_how_many_at_once() -> None:
     assert members_at_once(large, 128, prod(SHAPE), torch.device("cpu")) == 1
 
 
-# Networks of one's own that look like stackable ones
+# Custom networks that look like stackable ones
 
 
 class Scaled(nn.Linear):
@@ -405,18 +405,18 @@ ALIKE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", ALIKE)
-def test_a_network_of_ones_own_computes_what_it_says(name: str) -> None:
+def test_a_custom_network_computes_what_it_says(name: str) -> None:
     torch.manual_seed(0)
     members = [ALIKE[name]() for _ in range(2)]
-    engine = seated(members)
+    engine = engine_of(members)
     inputs, targets = batch(2, 6)
     engine.gradient(inputs, targets, streams(2))
     assert len(engine.parameters) == len(trainable(members[0]))
-    for place, member in enumerate(members):
-        outputs = member.train()(inputs[place].reshape(-1, *SHAPE))
-        assert distance([engine.logits(inputs, [0, 1])[place].T], [outputs]) < ROUNDED
-        loss_of(outputs, targets[place].T, "cross_entropy").backward()
-        assert distance([gradient[place] for gradient in engine.gradients], gradients_of(member)) < ROUNDED
+    for index, member in enumerate(members):
+        outputs = member.train()(inputs[index].reshape(-1, *SHAPE))
+        assert distance([engine.logits(inputs, [0, 1])[index].T], [outputs]) < ROUNDED
+        loss_of(outputs, targets[index].T, "cross_entropy").backward()
+        assert distance([gradient[index] for gradient in engine.gradients], gradients_of(member)) < ROUNDED
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_dropout_is_the_networks_own(layers: Any, asked: float, drops: bool) -> 
     inputs, targets = batch(1, 6)
     found = []
     for step in (0, 1):
-        engine = seated([member], [asked])
+        engine = engine_of([member], [asked])
         engine.gradient(inputs, targets, streams(1, step))
         found.append([gradient.clone() for gradient in engine.gradients])
     assert torch.equal(found[0][-1], found[1][-1]) != drops

@@ -14,7 +14,7 @@ from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.point.config import TrialConfig, with_fields
 
 SHAPES = ((7, 5), (7,), (3, 7), (3,), (2, 3, 3, 3), (4,), (1, 1))
-"""Of one member: matrices, vectors, a convolution."""
+"""Shapes of one member's parameters: matrices, vectors, a convolution."""
 STEPS = 25
 TOLERANCE = 2.0**-23 * 8 * STEPS
 """float32: a step rounds each number some eight times, relative to values of about 1."""
@@ -29,7 +29,7 @@ def stacked(members: int, seed: int) -> list[Tensor]:
     return [torch.randn(members, *shape, generator=draw) for shape in SHAPES]
 
 
-def seated(points: list[TrialConfig], parameters: list[Tensor]) -> StackedOptimizer:
+def optimizer_of(points: list[TrialConfig], parameters: list[Tensor]) -> StackedOptimizer:
     optimizer = StackedOptimizer(points[0].optimizer)
     optimizer.refill([], points, parameters, [None] * len(points), [0] * len(points))
     return optimizer
@@ -38,7 +38,7 @@ def seated(points: list[TrialConfig], parameters: list[Tensor]) -> StackedOptimi
 def run(points: list[TrialConfig], start: list[Tensor], gradients: list[list[Tensor]]) -> list[Tensor]:
     """The parameters after a step for each of `gradients`."""
     parameters = [parameter.clone() for parameter in start]
-    optimizer = seated(points, parameters)
+    optimizer = optimizer_of(points, parameters)
     for step, gradient in enumerate(gradients):
         rates = torch.tensor([rate_at(point, step) for point in points])
         optimizer.set_rates(rates)
@@ -103,11 +103,11 @@ def test_every_member_goes_pytorchs_way(rule: str) -> None:
     points = RULES[rule]
     start, gradients = stacked(len(points), 0), [stacked(len(points), 1 + step) for step in range(STEPS)]
     found = run(points, start, gradients)
-    for place, point in enumerate(points):
-        own_gradients = [[each[place] for each in gradient] for gradient in gradients]
-        expected = run_in_pytorch(point, [each[place] for each in start], own_gradients)
+    for index, point in enumerate(points):
+        own_gradients = [[each[index] for each in gradient] for gradient in gradients]
+        expected = run_in_pytorch(point, [each[index] for each in start], own_gradients)
         for parameter, goal in zip(found, expected, strict=True):
-            torch.testing.assert_close(parameter[place], goal, rtol=TOLERANCE, atol=TOLERANCE)
+            torch.testing.assert_close(parameter[index], goal, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 1.0, 1e3])
@@ -145,8 +145,8 @@ def packs(draw: st.DrawFn) -> list[TrialConfig]:
 def test_a_members_bits_do_not_depend_on_its_neighbours(points: list[TrialConfig], seed: int) -> None:
     start, gradients = stacked(len(points), seed), [stacked(len(points), seed + 1 + step) for step in range(3)]
     together = run(points, start, gradients)
-    for place, point in enumerate(points):
-        own = slice(place, place + 1)
+    for index, point in enumerate(points):
+        own = slice(index, index + 1)
         alone = run([point], [each[own] for each in start], [[each[own] for each in gradient] for gradient in gradients])
         for parameter, mine in zip(together, alone, strict=True):
             assert torch.equal(parameter[own], mine)
@@ -161,32 +161,32 @@ def test_a_huge_gradient_of_a_member_leaves_no_mark_on_others_and_takes_none(oth
     for gradient in gradients:
         gradient[0] *= size
     together = run([wild, other], start, [gradients])
-    for place, point in enumerate((wild, other)):
-        own = slice(place, place + 1)
+    for index, point in enumerate((wild, other)):
+        own = slice(index, index + 1)
         alone = run([point], [each[own] for each in start], [[gradient[own] for gradient in gradients]])
         for parameter, mine in zip(together, alone, strict=True):
             assert torch.equal(parameter[own].nan_to_num(nan=7.0), mine.nan_to_num(nan=7.0))
-            assert bool(parameter[own].isfinite().all()) == (place == 1 or size == 1e25)
+            assert bool(parameter[own].isfinite().all()) == (index == 1 or size == 1e25)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_members_take_their_moments_to_other_seats(rule: str) -> None:
+def test_members_take_their_moments_to_other_slots(rule: str) -> None:
     """Three train, the second leaves, a fourth comes with moments from elsewhere: as if each had gone on alone."""
-    points = [RULES[rule][place % len(RULES[rule])] for place in range(4)]
+    points = [RULES[rule][index % len(RULES[rule])] for index in range(4)]
     start, gradients = stacked(4, 0), [stacked(4, 1 + step) for step in range(6)]
     alone = [
-        run([points[place]], [each[place : place + 1] for each in start], [[each[place : place + 1] for each in one] for one in gradients])
-        for place in range(4)
+        run([points[index]], [each[index : index + 1] for each in start], [[each[index : index + 1] for each in one] for one in gradients])
+        for index in range(4)
     ]
 
-    def rates(places: list[int], step: int) -> Tensor:
-        return torch.tensor([rate_at(points[place], step) for place in places])
+    def rates(indices: list[int], step: int) -> Tensor:
+        return torch.tensor([rate_at(points[index], step) for index in indices])
 
-    def some(tensors: list[Tensor], places: list[int]) -> list[Tensor]:
-        return [each[places].clone() for each in tensors]
+    def some(tensors: list[Tensor], indices: list[int]) -> list[Tensor]:
+        return [each[indices].clone() for each in tensors]
 
     first, elsewhere = some(start, [0, 1, 2]), some(start, [3])
-    optimizer, other = seated(points[:3], first), seated(points[3:], elsewhere)
+    optimizer, other = optimizer_of(points[:3], first), optimizer_of(points[3:], elsewhere)
     for step in range(3):
         optimizer.set_rates(rates([0, 1, 2], step))
         optimizer.step(some(gradients[step], [0, 1, 2]))
@@ -197,9 +197,9 @@ def test_members_take_their_moments_to_other_seats(rule: str) -> None:
     for step in range(3, 6):
         optimizer.set_rates(rates([0, 2, 3], step))
         optimizer.step(some(gradients[step], [0, 2, 3]))
-    for seat, place in enumerate([0, 2, 3]):
-        for parameter, mine in zip(second, alone[place], strict=True):
-            assert torch.equal(parameter[seat], mine[0])
+    for slot, index in enumerate([0, 2, 3]):
+        for parameter, mine in zip(second, alone[index], strict=True):
+            assert torch.equal(parameter[slot], mine[0])
 
 
 # Schedules

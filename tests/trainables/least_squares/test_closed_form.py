@@ -14,16 +14,14 @@ from torch.nn.functional import one_hot
 
 from trainables.least_squares import closed_form
 from trainables.least_squares.closed_form import (
-    classification,
-    gradient_descent,
+    Solution,
     kernel_regression,
     linear_regression,
-    random_feature_errors,
     ridgeless_risk,
     ridgeless_trial,
-    validated_gamma,
 )
 from trainables.least_squares.kernel_systems import GaussianKernel, LinearKernel
+from trainables.models.fourier import FourierFeatures
 
 
 def sample(n: int, d: int, outputs: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -103,6 +101,19 @@ def test_the_linear_kernel_is_linear_regression() -> None:
     torch.testing.assert_close(dual.predict(fresh), primal.predict(fresh), rtol=0, atol=1e-11)
 
 
+def gradient_descent(features: Tensor, targets: Tensor, *, epochs: int, batch_size: int | None = None) -> Tensor:
+    """w after gradient descent from zero on |X w - y|^2 / 2, at the rate 1/|X|^2; full batches where no size is given."""
+    rate = float(torch.linalg.matrix_norm(features, 2)) ** -2
+    generator = torch.Generator().manual_seed(0)
+    weights = features.new_zeros(features.shape[1], targets.shape[1])
+    for _ in range(epochs):
+        order = torch.randperm(len(features), generator=generator) if batch_size else torch.arange(len(features))
+        for batch in order.split(batch_size or len(features)):
+            rows = features[batch]
+            weights -= rate * rows.T @ (rows @ weights - targets[batch])
+    return weights
+
+
 @pytest.mark.parametrize("batch_size", [None, 1, 7])
 def test_gradient_descent_from_zero_reaches_the_minimum_norm_solution(batch_size: int | None) -> None:
     """Well conditioned (20 samples, 200 features: condition number 2): full batches, single samples and uneven batches.
@@ -125,40 +136,14 @@ def test_gradient_descent_from_elsewhere_would_not() -> None:
     assert float((reached - wanted).norm()) > 1
 
 
-def test_classification_counts_errors() -> None:
-    (inputs, labels), (fresh, truth) = blobs(200, 0), blobs(300, 1)
-    solution = kernel_regression(inputs, one_hot(labels), GaussianKernel(0.5), ridge=0.1)
-    row = classification(solution, labels, fresh, truth)
-    gram = np.exp(-0.5 * ((fresh.double().numpy()[:, None] - inputs.double().numpy()) ** 2).sum(-1))
-    assert row["test_error"] == np.mean((gram @ solution.coefficients.numpy()).argmax(1) != truth.numpy())
-    assert 0 < row["train_error"] < row["test_error"] < 0.4
-    assert row["n"] == 200
-
-
 def test_a_gaussian_kernel_interpolates_random_labels() -> None:
     inputs = blobs(200, 0)[0].double()
     labels = torch.randint(0, 3, (200,), generator=torch.Generator().manual_seed(2))
-    row = classification(kernel_regression(inputs, one_hot(labels), GaussianKernel(200.0)), labels, *blobs(3000, 1))
-    assert row["train_error"] == 0
-    assert row["residual"] < 1e-6
-    assert row["test_error"] == pytest.approx(2 / 3, abs=0.1)
-
-
-def test_validation_picks_gamma_without_touching_other_samples() -> None:
-    """The parts are random but seeded; each error is that of a fit on one and a count on the other."""
-    inputs, labels = blobs(400, 0)
-    inputs = inputs.double()
-    gammas = [0.01, 0.3, 300.0]
-    best, errors = validated_gamma(inputs, labels, gammas, train_size=150, validation_size=200, ridge=0.1, seed=4)
-    order = torch.randperm(400, generator=torch.Generator().manual_seed(4))
-    train, held_out = order[:150], order[150:350]
-    for gamma in gammas:
-        model = KernelRidge(alpha=0.1, kernel="rbf", gamma=gamma).fit(inputs[train].numpy(), one_hot(labels[train]).numpy())
-        wrong = model.predict(inputs[held_out].numpy()).argmax(1) != labels[held_out].numpy()
-        assert errors[gamma] == wrong.mean()
-    assert errors[best] == min(errors.values())
-    with pytest.raises(ValueError, match="there are 400 training samples"):
-        validated_gamma(inputs, labels, gammas, train_size=300, validation_size=101)
+    fresh, truth = blobs(3000, 1)
+    solution = kernel_regression(inputs, one_hot(labels), GaussianKernel(200.0))
+    assert torch.equal(solution.fitted.argmax(1), labels)
+    assert solution.residual < 1e-6
+    assert float((solution.predict(fresh).argmax(1) != truth).double().mean()) == pytest.approx(2 / 3, abs=0.1)
 
 
 @pytest.mark.parametrize(("n", "d"), [(100, 40), (60, 150)])
@@ -180,25 +165,43 @@ def test_ridgeless_formula_is_the_limit_of_the_exact_risk() -> None:
         ridgeless_risk(0)
 
 
+def on_random_features(
+    inputs: Tensor, targets: Tensor, fresh: Tensor, width: int, *, scale: float, ridge: float = 0.0, seed: int = 0
+) -> tuple[Solution, Tensor]:
+    """Minimum-norm regression on that many random Fourier features, and its outputs at fresh inputs."""
+    torch.manual_seed(seed)
+    features = FourierFeatures(inputs.shape[1], width, scale).double()
+    solution = linear_regression(features(inputs), targets, ridge=ridge)
+    return solution, solution.predict(features(fresh))
+
+
 def test_random_features_peak_where_they_equal_the_samples() -> None:
-    """n = 100 samples in R^10, 10% of the signs flipped: error and norm are largest at N = n, train error is 0 from there on."""
+    """n = 100 samples in R^10, 10% of the signs flipped: error and norm are largest at N = n, train error is 0 from there on.
+
+    The double descent of Belkin et al. 2019.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2100, 10, generator=generator, dtype=torch.float64)
     clean = torch.sign(inputs[:, :1])
     flipped = torch.rand(100, 1, generator=generator) < 0.1
     targets = torch.where(flipped, -clean[:100], clean[:100])
     widths = [25, 50, 100, 200, 400, 3000]
-    runs = [random_feature_errors(inputs[:100], targets, inputs[100:], clean[100:], widths, seed=seed) for seed in range(5)]
-    means = {key: np.mean([[row[key] for row in run] for run in runs], axis=0) for key in runs[0][0]}
-    assert means["features"].tolist() == widths
-    for column in ("test_error", "test_squared_error", "norm"):
-        assert means[column].argmax() == widths.index(100)
-        assert means[column][-1] < means[column][widths.index(200)]
-    assert (means["train_error"][:2] > 0).all()
-    assert (means["train_error"][2:] == 0).all()
-    assert means["train_squared_error"][2:].max() < 1e-9
-    assert random_feature_errors(inputs[:100], targets, inputs[100:], clean[100:], [50], seed=1)[0] == runs[1][widths.index(50)]
-    assert runs[0] != runs[1]
+    errors, squares, norms, train_errors, train_squares = np.zeros((5, 5, len(widths)))
+    for seed in range(5):
+        for column, width in enumerate(widths):
+            solution, outputs = on_random_features(inputs[:100], targets, inputs[100:], width, scale=5.0, seed=seed)
+            errors[seed, column] = (outputs.sign() != clean[100:]).double().mean()
+            squares[seed, column] = (outputs - clean[100:]).square().mean()
+            norms[seed, column] = solution.norm
+            train_errors[seed, column] = (solution.fitted.sign() != targets).double().mean()
+            train_squares[seed, column] = (solution.fitted - targets).square().mean()
+    for found in (errors, squares, norms):
+        means = found.mean(0)
+        assert means.argmax() == widths.index(100)
+        assert means[-1] < means[widths.index(200)]
+    assert (train_errors.mean(0)[:2] > 0).all()
+    assert (train_errors[:, 2:] == 0).all()
+    assert train_squares.mean(0)[2:].max() < 1e-9
 
 
 def test_wide_random_features_are_the_gaussian_kernel() -> None:
@@ -206,10 +209,10 @@ def test_wide_random_features_are_the_gaussian_kernel() -> None:
     inputs, targets = sample(40, 5, outputs=1)
     fresh, truth = sample(200, 5, outputs=1, seed=1)
     kernel = kernel_regression(inputs, targets, GaussianKernel(1 / (2 * 1.5**2)), ridge=0.1)
-    wide = random_feature_errors(inputs, targets, fresh, truth, [20_000], kernel_scale=1.5, ridge=0.1)[0]
+    wide, outputs = on_random_features(inputs, targets, fresh, 20_000, scale=1.5, ridge=0.1)
     expected = float((kernel.predict(fresh) - truth).square().mean())
-    assert wide["test_squared_error"] == pytest.approx(expected, rel=0.05)
-    assert wide["norm"] == pytest.approx(kernel.norm, rel=0.05)
+    assert float((outputs - truth).square().mean()) == pytest.approx(expected, rel=0.05)
+    assert wide.norm == pytest.approx(kernel.norm, rel=0.05)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -41,11 +41,11 @@ def test_patch_features_by_explicit_patches() -> None:
     filters /= np.linalg.norm(filters, axis=1, keepdims=True)
 
     fresh = images(3, 2, size, seed=1)
-    places = size - patch + 1
+    positions = size - patch + 1
     for index in range(3):
-        response = np.empty((5, places, places))
-        for row in range(places):
-            for column in range(places):
+        response = np.empty((5, positions, positions))
+        for row in range(positions):
+            for column in range(positions):
                 one = normal(fresh[index : index + 1].numpy()[:, :, row : row + patch, column : column + patch])[0]
                 response[:, row, column] = filters @ (whitener @ (one - mean))
         quarters = [(rows, columns) for rows in (slice(0, 4), slice(3, 7)) for columns in (slice(0, 4), slice(3, 7))]
@@ -78,7 +78,7 @@ def test_filters_are_seeded() -> None:
     assert not torch.equal(again.filters, other.filters)
 
 
-def test_mistakes_are_said_in_a_sentence() -> None:
+def test_errors_are_said_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="4 patches of 6x6 were asked for"):
         patch_features(images(3, 1, 5), 4)
     with pytest.raises(ValueError, match="at most 2000 are drawn"):

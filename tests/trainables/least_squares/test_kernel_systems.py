@@ -128,8 +128,8 @@ def test_what_single_precision_cannot_solve_is_solved_in_double() -> None:
     gram = kernel(points, points)
     with pytest.warns(UserWarning, match="with the float32 factor"):
         assert solve(kernel, points, targets, factor="float32").residual > 1e-3
-    room_for_single_precision = 5 * 150 * (150 + 1024) / 2
-    solved = solve(kernel, points, targets, memory=room_for_single_precision)
+    memory_for_single_precision = 5 * 150 * (150 + 1024) / 2
+    solved = solve(kernel, points, targets, memory=memory_for_single_precision)
     assert solved.factor == "float64"
     rounding = 150 * torch.finfo(torch.float64).eps * gram.norm() * solved.coefficients.norm()
     assert (gram @ solved.coefficients - targets).norm() < 1e-8 * targets.norm() + rounding
@@ -155,7 +155,7 @@ def test_too_few_iterations_are_said_to_be() -> None:
     assert solved.residual > 1e-3
 
 
-def test_mistakes_are_said_in_a_sentence() -> None:
+def test_errors_are_said_in_a_sentence() -> None:
     points, targets = sample()
     with pytest.raises(ValueError, match=r"\(n, d\) and \(n, outputs\) are needed"):
         solve(GaussianKernel(0.4), points, targets[:-1])

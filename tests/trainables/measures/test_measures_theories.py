@@ -61,9 +61,9 @@ def test_gap_bounds_count_by_hand() -> None:
 def test_stability_of_the_mean_is_its_closed_form() -> None:
     """Learning the mean of n numbers: replacing y_i by 0 moves it by y_i / n; the loss |z - mean| moves by that at most."""
     numbers = np.array([0.0, 1.0, 3.0, 4.0])
-    places = np.array([-10.0, 10.0])
+    points = np.array([-10.0, 10.0])
     replaced = [np.where(np.arange(4) == index, 0.0, numbers) for index in range(4)]
-    losses, losses_replaced = np.abs(places - numbers.mean()), np.stack([np.abs(places - one.mean()) for one in replaced])
+    losses, losses_replaced = np.abs(points - numbers.mean()), np.stack([np.abs(points - one.mean()) for one in replaced])
     assert uniform_stability(losses, losses_replaced) == pytest.approx((1.0, numbers.mean() / 4))
 
 

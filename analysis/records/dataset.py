@@ -21,15 +21,12 @@ import pyarrow.parquet as pq
 
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.fragments import finished_files, read_whole
+from analysis.records.schema import MEASURE
 from analysis.records.store import open_store
 
-MEASURE = "measure."
-"""What the names of the float64 columns begin with that a study adds to `analysis.records.schema.RECORDS`."""
 _LOOKED_THROUGH = 100
 """Most files whose statistics are looked through for columns that vary."""
 _PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
-
-
 _SMALL = 2**16
 """Bytes up to which a file is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
 _AT_ONCE = 256
@@ -96,10 +93,10 @@ def varying(source: str, names: Iterable[str]) -> list[str]:
     seen: dict[str, set[Any]] = {name: set() for name in names}
     for path in _footers(filesystem, files, keys=False):
         metadata = pq.read_metadata(path, filesystem=filesystem)
-        places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+        index_of = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
         for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
             for name, values in seen.items():
-                values |= _ends(group.column(places[name]).statistics, group.num_rows) if name in places else {None}
+                values |= _ends(group.column(index_of[name]).statistics, group.num_rows) if name in index_of else {None}
     return [name for name, values in seen.items() if len(values) > 1]
 
 
@@ -178,10 +175,11 @@ def _footers(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], keys: bool
 
 
 def _key_ranges(metadata: pq.FileMetaData) -> tuple[tuple[str, str] | None, ...]:
-    place = metadata.schema.to_arrow_schema().get_field_index("key")
-    if place < 0:
-        return (None,) * metadata.num_row_groups
-    statistics = (metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups))
+    """The least and the largest key of each row group, None where the file does not say."""
+    index, groups = metadata.schema.to_arrow_schema().get_field_index("key"), range(metadata.num_row_groups)
+    if index < 0:
+        return tuple(None for _ in groups)
+    statistics = (metadata.row_group(number).column(index).statistics for number in groups)
     return tuple((one.min, one.max) if one is not None and one.has_min_max else None for one in statistics)
 
 
@@ -196,8 +194,8 @@ def _fragments(filesystem: pyarrow.fs.FileSystem, footers: dict[str, _Footer], k
 
 
 def _any_within(wanted: Sequence[str], ends: tuple[str, str]) -> bool:
-    place = bisect_left(wanted, ends[0])
-    return place < len(wanted) and wanted[place] <= ends[1]
+    index = bisect_left(wanted, ends[0])
+    return index < len(wanted) and wanted[index] <= ends[1]
 
 
 def _with_measures(schema: pa.Schema, found: Iterable[pa.Schema]) -> pa.Schema:

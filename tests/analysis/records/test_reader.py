@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.records import parquet_files
-from analysis.records.parquet import _all_different
+from analysis.records import dataset
+from analysis.records.parquet_source import _all_different
 from analysis.records.schema import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 
@@ -52,7 +52,7 @@ def test_columns_and_filter(write_study):
 @pytest.mark.parametrize("small", [0, 2**16])
 def test_a_flipped_bit_is_found_by_the_checksum(write_study, monkeypatch, small):
     """It would be read as another number."""
-    monkeypatch.setattr(parquet_files, "_SMALL", small)
+    monkeypatch.setattr(dataset, "_SMALL", small)
     rows = gap_study()
     folder = write_study(rows, fragments=2)
     for kind, load in (("records", analysis.load), ("curves", analysis.load_curves)):
@@ -121,7 +121,7 @@ def test_truncated_files_are_named_and_skipped_unfinished_ones_ignored(write_stu
 
 @pytest.mark.parametrize("small", [0, 2**16])
 def test_damaged_data_is_named_and_skipped(write_study, monkeypatch, small):
-    monkeypatch.setattr(parquet_files, "_SMALL", small)
+    monkeypatch.setattr(dataset, "_SMALL", small)
     rows = gap_study()
     folder = write_study(rows, fragments=2)
     path = folder / "records" / "part-0.parquet"
@@ -152,8 +152,8 @@ def test_only_row_groups_that_can_hold_a_key_are_read(write_study, monkeypatch):
             read.extend(row_groups)
             return super().make_fragment(*arguments, row_groups=row_groups, **more)
 
-    monkeypatch.setattr(parquet_files, "_PARQUET", Format())
-    monkeypatch.setattr(parquet_files, "_SMALL", 0)
+    monkeypatch.setattr(dataset, "_PARQUET", Format())
+    monkeypatch.setattr(dataset, "_SMALL", 0)
     keys = [rows[3]["key"], rows[17]["key"], "0" * 32]
     assert set(analysis.load_curves(str(folder), keys=keys)["key"].to_pylist()) == set(keys[:2])
     assert read == [3, 17]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class FourierFeatures(nn.Module):
-    """(batch, inputs) -> (batch, features), fixed."""
+    """A fixed layer (batch, inputs) -> (batch, features): cosines of random frequencies and phases."""
 
     frequencies: Tensor
     phases: Tensor

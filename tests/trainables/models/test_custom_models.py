@@ -1,4 +1,4 @@
-"""Models of one's own: joined by their source, which is part of the key; and measures of one's own."""
+"""Custom models: joined by their source, which is part of the key; and custom measures."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def conditional(model, dropout, image_shape, classes):
 '''
 
 
-def test_an_own_models_points_may_share_a_pack_whenever_their_signatures_are_equal(
+def test_a_custom_models_points_may_share_a_pack_whenever_their_signatures_are_equal(
     blobs: str, register: Callable[[str, str], None]
 ) -> None:
     register("conditional.py", CONDITIONAL)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from analysis.errors import unknown_column
-from analysis.records.parquet_files import read_dataset
-from analysis.records.schema import CURVES, FINAL, RECORDS
+from analysis.records.dataset import read_dataset
+from analysis.records.rows import one_row_a_key, one_row_an_epoch, wanted_columns
+from analysis.records.schema import CURVES, RECORDS
 
 _DECISIVE = ["key", "status", "finished"]
 """What decides which of a key's rows stands."""
@@ -51,31 +51,6 @@ def curves(source: str, columns: Sequence[str] | None, keys: pa.StringArray | No
     return read_dataset(source, "curves", CURVES, read, None if keys is None else keys.to_pylist())
 
 
-def wanted_columns(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:
-    """The columns asked for, all by default.
-
-    Raises:
-        AnalysisError: one of them does not exist.
-    """
-    for name in columns or ():
-        if name not in schema.names:
-            raise unknown_column(name, schema.names)
-    return list(schema.names if columns is None else columns)
-
-
-def one_row_a_key(outcomes: pa.Table) -> pa.Array:
-    """The indices, ascending, of one row a key: the latest final outcome, else the latest failure.
-
-    Args:
-        outcomes: columns ``key``, ``status`` and ``finished``.
-    """
-    ranked = pa.table({"final": pc.is_in(outcomes["status"], pa.array(FINAL)).cast(pa.int8()), "finished": outcomes["finished"]})
-    best_first = pc.sort_indices(ranked, sort_keys=[("final", "descending"), ("finished", "descending")])
-    keys = pa.table({"key": outcomes["key"].take(best_first), "rank": pa.array(np.arange(outcomes.num_rows))})
-    rows = best_first.take(keys.group_by("key").aggregate([("rank", "min")])["rank_min"])
-    return rows.take(pc.sort_indices(rows))
-
-
 def _all_different(keys: pa.ChunkedArray) -> bool:
     """Whether no key repeats. Keys of 32 bytes are first compared by a mix of their four words, 20 times as fast."""
     try:
@@ -86,10 +61,3 @@ def _all_different(keys: pa.ChunkedArray) -> bool:
     if len(mixed) == len(keys) and not (mixed[1:] == mixed[:-1]).any():
         return True
     return bool(pc.count_distinct(keys).as_py() == len(keys))
-
-
-def one_row_an_epoch(table: pa.Table) -> pa.Table:
-    """The table without rows whose ``key`` and ``epoch`` stand before."""
-    places = table.select(["key", "epoch"]).append_column("row", pa.array(np.arange(table.num_rows)))
-    firsts = places.group_by(["key", "epoch"]).aggregate([("row", "min")])["row_min"]
-    return table if len(firsts) == table.num_rows else table.take(firsts.take(pc.sort_indices(firsts)))

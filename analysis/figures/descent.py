@@ -12,7 +12,8 @@ from analysis.errors import NothingToShow
 from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.lines import split, title_of
 from analysis.figures.style import drawing
-from analysis.statistics.aggregate import Interval, averaged_over, completed_lines, over_seeds
+from analysis.statistics.aggregate import Interval, over_seeds
+from analysis.statistics.selection import averaged_over, completed_lines
 from analysis.statistics.thresholds import interpolation_thresholds
 from analysis.words import words
 
@@ -40,7 +41,7 @@ def double_descent(
         by: what tells lines apart; corruption by default.
         values: one panel each, from the top.
         interval: as for `over_seeds`.
-        title: stands above the picture.
+        title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has the first of the values.
@@ -68,6 +69,6 @@ def double_descent(
         panels[-1].set_xlabel(words(over))
         also = [FIT_NOTE, *(["Triangles: the smallest at which all seeds reached the target."] if found else [])]
         averaged = averaged_over(runs, [*by, over])
-        said = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(by, runs), title, said)
+        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        explain(figure, lines, title_of(by, runs), title, text)
     return figure

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from analysis.errors import AnalysisError
-from analysis.records import parquet as parquet_source
+from analysis.records import parquet_source
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-Progress = Callable[[int], None]
+RunsRead = Callable[[int], None]
+"""Called with the number of MLflow runs that have been read so far."""
 MLFLOW = "mlflow:"
+"""What a source begins with that is an MLflow experiment."""
 
 
 def _silent(done: int) -> None:
@@ -29,7 +31,7 @@ def load(
     filter: pc.Expression | None = None,
     mapping: Mapping[str, str] | None = None,
     sql: bool = False,
-    progress: Progress = _silent,
+    progress: RunsRead = _silent,
 ) -> pa.Table:
     """The records of a study, one row a point, in no particular order.
 
@@ -64,9 +66,9 @@ def load(
         from analysis.records import mlflow_sql
 
         return mlflow_sql.records(experiment, _database(tracking_uri), columns, filter, mapping)
-    from analysis.records import mlflow_api as mlflow_source
+    from analysis.records import mlflow_api
 
-    return mlflow_source.records(experiment, tracking_uri, columns, filter, mapping, progress)
+    return mlflow_api.records(experiment, tracking_uri, columns, filter, mapping, progress)
 
 
 def load_curves(
@@ -78,7 +80,7 @@ def load_curves(
     filter: pc.Expression | None = None,
     mapping: Mapping[str, str] | None = None,
     sql: bool = False,
-    progress: Progress = _silent,
+    progress: RunsRead = _silent,
 ) -> pa.Table:
     """The learning curves of a study, one row a point and evaluated epoch, in no particular order.
 
@@ -110,9 +112,9 @@ def load_curves(
         from analysis.records import mlflow_sql
 
         return mlflow_sql.curves(experiment, _database(tracking_uri), columns, wanted, filter, mapping)
-    from analysis.records import mlflow_api as mlflow_source
+    from analysis.records import mlflow_api
 
-    return mlflow_source.curves(experiment, tracking_uri, columns, wanted, filter, mapping, progress)
+    return mlflow_api.curves(experiment, tracking_uri, columns, wanted, filter, mapping, progress)
 
 
 def _database(tracking_uri: str | None) -> str:

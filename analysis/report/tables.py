@@ -1,0 +1,160 @@
+"""The tables of the report, and the facts in a few words: what ran, what it gave, what failed, with what it was made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from analysis.errors import NothingToShow
+from analysis.figures.lines import label_of, title_of
+from analysis.records.schema import OUTCOMES
+from analysis.report.measures import ranked_rows
+from analysis.report.search import SearchedCell, ablation_rows
+from analysis.statistics.aggregate import gap_table
+from analysis.statistics.moments import moment_of
+from analysis.statistics.selection import SETTINGS, outcomes, varying_fields
+from analysis.statistics.thresholds import threshold_location
+from analysis.words import words
+
+MOST_ROWS = 1000
+"""Rows of the table of points."""
+MOST_DATA = 20_000
+"""Records that the page carries for download."""
+_ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "bits", "key_version")
+
+
+def facts(table: pa.Table) -> list[tuple[str, str]]:
+    """What ran, in a few numbers: (name, value)."""
+    facts = [("Points", f"{table.num_rows:,} ({outcomes(table)})")]
+    varied = [f"{words(name).replace('$', '')}: {_values(table[name])}" for name in varying_fields(table)]
+    if varied:
+        facts.append(("What varied", "; ".join(varied)))
+    if moment_of(table):
+        facts.append(("Errors", f"taken {moment_of(table)}"))
+    facts.append(("Seeds", f"{pc.count_distinct(table['seed']).as_py():,}"))
+    seconds = pc.sum(table["seconds"]).as_py()
+    if seconds:
+        facts.append(("Training time", f"{seconds / 3600:,.1f} hours" if seconds >= 7200 else f"{seconds / 60:,.1f} minutes"))
+    ends = pc.min_max(table["finished"]).as_py()
+    if ends["max"]:
+        first, last = (f"{ends[end]:%Y-%m-%d %H:%M}" for end in ("min", "max"))
+        facts.append(("Finished", f"{first} UTC" if first == last else f"{first} to {last} UTC"))
+    return facts
+
+
+def origin(table: pa.Table) -> list[tuple[str, str]]:
+    """What the results were made with: every value of each provenance column."""
+    origin = []
+    for name in _ORIGIN:
+        values = sorted(str(value) for value in table[name].unique().drop_null().to_pylist())
+        if values:
+            origin.append((name.replace("_", " "), ", ".join(values[:8]) + (" ..." if len(values) > 8 else "")))
+    return origin
+
+
+def gap_part(table: pa.Table) -> dict[str, Any] | None:
+    try:
+        cells = gap_table(table)
+    except NothingToShow:
+        return None
+    by = cells.column_names[: cells.column_names.index("parameters_per_sample")]
+    rows = []
+    for cell in cells.to_pylist()[:MOST_ROWS]:
+        low, high = cell["generalization_gap.low"], cell["generalization_gap.high"]
+        half = None if low is None else (high - low) / 2
+        fit = {True: "yes", False: "no", None: "unknown"}[cell["interpolated"]]
+        where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit, cell["seeds"]]
+        rows.append([*where, cell["generalization_gap"], half, cell["train_error"], cell["test_error"]])
+    head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "\N{PLUS-MINUS SIGN} 95 %", "train error", "test error"]
+    caption = "Means over seeds; half widths of Student t intervals. Seeds that reached their train target and others are two rows."
+    return _part("Gap by capacity and corruption", caption, head, rows)
+
+
+def threshold_part(table: pa.Table) -> dict[str, Any] | None:
+    try:
+        located = threshold_location(table)
+    except NothingToShow:
+        return None
+    by = located.column_names[: located.column_names.index("threshold")]
+    numbers = ("threshold", "threshold.low", "threshold.high", "seeds", "above", "below")
+    rows = [[label_of(by, [row[name] for name in by]), *(row[name] for name in numbers)] for row in located.to_pylist()]
+    head = [title_of(by, table), "p/n", "95 % from", "to", "seeds", "never", "always"]
+    caption = (
+        "Parameters per sample at which the train error falls to 1 %, by interpolation between the capacities that were run; "
+        "geometric mean over seeds. Never, always: seeds that no capacity, or that every capacity, brought there."
+    )
+    return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+
+
+def ranked_part(table: pa.Table) -> dict[str, Any] | None:
+    half = "\N{PLUS-MINUS SIGN} 95 %"
+    caption = (
+        "By granulated psi over the runs that reached their train target; the oracle is the gap itself, random is noise. Sign-error: mean "
+        "over environments whose gaps differ by more than the test set's sampling error. Half widths of bootstrap intervals."
+    )
+    rows = ranked_rows(table)
+    head = ["measure", "runs", "tau", half, "psi", half, "sign-error", half, "environments"]
+    return _part("Which measure predicts the gap?", caption, head, rows) if rows else None
+
+
+def ablation_part(source: str) -> dict[str, Any] | None:
+    rows = ablation_rows(source)
+    half = "\N{PLUS-MINUS SIGN} 95 %"
+    caption = "On seeds that the search never saw; differences to the tuned point are paired over seeds, p after Holm's correction."
+    head = ["cell", "variant", "seeds", "test error", half, "more than tuned", half, "p"]
+    return _part("Tuned, untuned, and without each regularizer", caption, head, rows) if rows else None
+
+
+def best_part(cell: SearchedCell) -> dict[str, Any]:
+    return _part("", "", ["trial", *cell.objectives, "suggestion"], cell.best)
+
+
+def problems_part(table: pa.Table) -> dict[str, Any] | None:
+    """Points that are not completed, by status and reason, with a few keys."""
+    others = table.filter(pc.not_equal(table["status"], "completed"))
+    if not others.num_rows:
+        return None
+    groups = others.group_by(["status", "reason"]).aggregate([("key", "list"), ("key", "count")]).sort_by([("key_count", "descending")])
+    rows = []
+    for row in groups.to_pylist()[:MOST_ROWS]:
+        rows.append([row["status"], row["reason"] or "no reason given", row["key_count"], ", ".join(sorted(row["key_list"])[:3])])
+    return _part("What did not complete", "", ["status", "reason", "points", "keys (at most 3)"], rows)
+
+
+def points_part(table: pa.Table) -> dict[str, Any]:
+    names = ["key", "status", *varying_fields(table), "seed", *(name for name in OUTCOMES if table[name].null_count < table.num_rows)]
+    rows = [list(row.values()) for row in table.select(names).slice(0, MOST_ROWS).to_pylist()]
+    caption = "" if table.num_rows <= MOST_ROWS else f"The first {MOST_ROWS:,} of {table.num_rows:,}; `gaplab export` writes them all."
+    return _part("Points", caption, names, rows)
+
+
+def _part(title: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A table of the page; each cell has its text, and the number by which it is sorted if it is one."""
+    cells = [[{"text": _text(one), "sort": one if type(one) in (int, float) else None} for one in row] for row in rows]
+    return {"title": title, "caption": caption, "head": [name.replace("$", "") for name in head], "rows": cells}
+
+
+def as_csv(table: pa.Table) -> str | None:
+    """The records as CSV, without the columns that are empty; None if there are too many to carry."""
+    if table.num_rows > MOST_DATA:
+        return None
+    kept = [name for name in table.column_names if table[name].null_count < table.num_rows or name in SETTINGS]
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(table.select(kept), buffer)
+    return buffer.getvalue().decode()
+
+
+def _values(column: pa.ChunkedArray) -> str:
+    values = column.unique().drop_null().to_pylist()
+    if len(values) <= 6:
+        return ", ".join(_text(value) for value in sorted(values))
+    return f"{len(values):,} values from {_text(min(values))} to {_text(max(values))}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,101 @@
+"""Ctrl-C at the worst of moments: inside destructors, again and again, and when everything is done."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from study.cli import interrupts
+
+HEAD = """
+import atexit, os, signal, sys, threading, time
+from study.cli import app as cli
+
+class Interrupted:
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        until = time.monotonic() + self.seconds
+        while True:  # the interrupt is raised in here, and cannot leave it
+            if time.monotonic() >= until:
+                break
+
+def app():
+    command()
+    time.sleep(30)
+    print("the interrupt was lost")
+"""
+TAIL = """
+cli.app, sys.argv = app, ["gaplab"]
+cli.main()
+"""
+ONCE = """
+def command():
+    Interrupted()
+"""
+LONG = """
+class Long:
+    def __del__(self):
+        for _ in range(5):  # the same interrupt, dropped and raised again
+            try:
+                Interrupted(0.1)
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                Interrupted()
+def command():
+    Long()
+"""
+STORM = """
+def storm():
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.0005)
+
+def command():
+    threading.Thread(target=storm, daemon=True).start()
+    while True:
+        Interrupted()
+"""
+AT_THE_END = """
+def late():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(30)
+
+def app():
+    print("done")
+    atexit.register(late)
+"""
+
+
+@pytest.mark.parametrize("program", [ONCE, LONG, STORM, AT_THE_END], ids=["once", "long", "storm", "at the end"])
+def test_it_ends_the_command_at_once_without_a_traceback(program: str) -> None:
+    done = subprocess.run([sys.executable, "-c", HEAD + program + TAIL], capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == interrupts.CODE, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.stdout == ("done\n" if program == AT_THE_END else "")
+
+
+def test_other_errors_in_destructors_are_told_as_ever() -> None:
+    program = "class Broken:\n    def __del__(self): raise OSError('told')\ndef app(): Broken()\n"
+    done = subprocess.run([sys.executable, "-c", HEAD + program + TAIL], capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == 0
+    assert "OSError: told" in done.stderr
+
+
+def test_a_program_with_handlers_of_its_own_keeps_them() -> None:
+    def own(number: int, frame: object) -> None:
+        """Of a program that calls gaplab."""
+
+    hook, before = sys.unraisablehook, signal.signal(signal.SIGINT, own)
+    try:
+        with interrupts.delivered():
+            assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == (own, hook)
+        assert signal.getsignal(signal.SIGINT) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
