@@ -11,7 +11,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.inputs import input_shape
 from trainables.data.sources import load
 from trainables.least_squares import solving
-from trainables.models import family, multiply_adds, parameter_count
+from trainables.models import family, multiply_adds, parameter_count, solver_of
 from trainables.point.config import WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 
 REACH = 2.0
@@ -25,7 +25,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
         ConfigError: the data set cannot be had, the sizes do not fit it, or no width reaches `parameters_per_sample`.
     """
     if point.is_solved:
-        solving.check(point)
+        solving.check(point, solver_of(point.model.name))
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
     shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
@@ -47,7 +47,7 @@ def capacity(point: TrialConfig) -> int:
     dataset = load(point.data)
     shape, classes = input_shape(dataset, point.data.preprocessing), classes_of(dataset.classes, point.corruption)
     if point.is_solved:
-        return solving.expected_parameters(point, shape, classes)
+        return solver_of(point.model.name).parameters(point, shape, classes)
     return parameter_count(sizes_only(point.model), shape, classes)
 
 
@@ -56,7 +56,7 @@ def work(point: TrialConfig) -> float:
     dataset = load(point.data)
     shape = input_shape(dataset, point.data.preprocessing)
     if point.is_solved:
-        return solving.expected_multiply_adds(point, shape)
+        return solver_of(point.model.name).multiply_adds(point, shape)
     forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
     return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
 
@@ -141,5 +141,5 @@ def _check_together(point: TrialConfig, shape: ImageShape) -> None:
         raise ConfigError("regularizers.early_stopping needs a validation split: set data.validation_size")
     if (regularizers.crop or regularizers.flip) and min(height, width) < 2:
         raise ConfigError(f"regularizers.crop and flip need images, but {point.data.name} has none")
-    if regularizers.dropout and (point.model.name == "linear" or (point.model.name == "mlp" and not point.model.depth)):
+    if regularizers.dropout and not family(point.model.name).has_hidden_units(point.model):
         raise ConfigError(f"regularizers.dropout acts on hidden units, and model {point.model.name} has none here")

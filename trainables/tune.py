@@ -36,7 +36,7 @@ from trainables.training.members import Result, failure
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
 FIRST_SLICE_SECONDS = 0.2
-"""Of a worker's first report: a user soon sees that a study works."""
+"""Training time before a worker's first report: a user soon sees that a study works."""
 CHECKPOINT_SECONDS = 60.0
 """Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
 
@@ -89,7 +89,7 @@ class PackTrainable(tune.Trainable):
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
         datasets: data set name -> object reference to its `Dataset.arrays()`, placed once a node and read without a copy.
-        sources: of the user's own models, path -> text.
+        sources: text of the user's files with custom models, by path.
         measures: complexity measures of every trained network, by name.
         sink: records results.
         point_seconds: a point that takes longer has failed.
@@ -134,7 +134,7 @@ class PackTrainable(tune.Trainable):
 
     def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
         by = self._distribution
-        settings = {"measures": self._measures, "point_seconds": self._point_seconds, "loaders": by.loaders if by else 0}
+        settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "loaders": by.loaders if by else 0}
         if by and by.processes:
             return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner})
         return Training(points, self._device, pruner=_asking(self._pruner), **settings)

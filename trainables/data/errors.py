@@ -19,12 +19,12 @@ def misclassified(outputs: Tensor, labels: Tensor, axis: int = -1, *, guesses: i
     >>> misclassified(torch.tensor([[1.0, 2.0], [2.0, 2.0]]), torch.tensor([1, 1])).tolist()
     [False, True]
     """
-    place = labels.unsqueeze(axis)
-    own = outputs.gather(axis, place)
-    others = outputs.scatter_(axis, place, float("-inf"))
+    own_class = labels.unsqueeze(axis)
+    own = outputs.gather(axis, own_class)
+    others = outputs.scatter_(axis, own_class, float("-inf"))
     if guesses == 1:
         largest = others.amax(axis, keepdim=True)
     else:
-        count = min(guesses, others.shape[axis])  # where that is all of them, the last is the label's own place: -inf
+        count = min(guesses, others.shape[axis])  # where that is all of them, the last is the label's own, now -inf
         largest = others.topk(count, axis).values.narrow(axis, count - 1, 1)
     return (own > largest).logical_not_().squeeze(axis)

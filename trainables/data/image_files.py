@@ -89,7 +89,8 @@ def read_image(stored: Stored) -> Tensor:
         file.seek(stored.offset)
         encoded = file.read() if stored.size is None else file.read(stored.size)
     try:
-        return pil_to_tensor(Image.open(BytesIO(encoded)).convert("RGB"))
+        image: Tensor = pil_to_tensor(Image.open(BytesIO(encoded)).convert("RGB"))
+        return image
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{stored.path}: the image at byte {stored.offset} cannot be decoded: {str(error).splitlines()[0]}") from None
 

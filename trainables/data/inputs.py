@@ -160,7 +160,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
         train_inputs, test = _files(dataset, data, device, loaders)
     elif corruption.level and corruption.kind in PIXEL_KINDS:
         train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
-        train_index, validation_index = torch.arange(len(used), device=device).split([len(train_index), len(validation_index)])
+        train_index, validation_index = torch.split(torch.arange(len(used), device=device), [len(train_index), len(validation_index)])
     else:
         train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
     size = len(train_index)
@@ -221,10 +221,10 @@ def _cropped(images: Tensor, preprocessing: str) -> Tensor:
 
 
 def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over all images and places, (C,) float32."""
+    """Mean and standard deviation of each channel over all images and positions, (C,) float32."""
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for part in images.split(4096):
+    for part in torch.split(images, 4096):
         part = part.double()
         total += part.sum((0, 2, 3))
         squares += part.square().sum((0, 2, 3))
@@ -234,7 +234,7 @@ def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _full_range(dataset: Dataset) -> float:
-    """Of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
+    """The largest value of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
     return 255.0 if dataset.train_images.dtype == torch.uint8 else 1.0
 
 
@@ -255,7 +255,7 @@ def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Ten
 def _per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:
     """(x - mean) / max(deviation, 1/sqrt(D)) of x in [0, 1], over all D pixels of an image (TensorFlow's per_image_whitening)."""
     scales, shifts = [], []
-    for part in flat.split(4096):
+    for part in torch.split(flat, 4096):
         part = part.double() / full_range
         deviation, mean = torch.std_mean(part, dim=1, correction=0, keepdim=True)
         divisor = deviation.clamp_min(part.shape[1] ** -0.5)

@@ -102,7 +102,7 @@ class StreamedInputs:
 
     def _read_ahead(self, images: _Decoded, index: Tensor, size: int, epoch: int) -> None:
         device = self._inputs.device
-        keys = [(place, epoch) for place in index[0].tolist()]
+        keys = [(number, epoch) for number in index[0].tolist()]
         batches = [keys[start : start + size] for start in range(0, len(keys), size)]
         loader = DataLoader(images, batch_sampler=batches, num_workers=self._inputs.loaders, pin_memory=device.type == "cuda")
         self._coming = len(batches)

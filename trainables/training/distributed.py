@@ -59,7 +59,7 @@ class Processes:
         """
         if self.alone:
             return order, size, [1.0] * -(-order.shape[1] // size)
-        batches = order.split(size, 1)
+        batches = torch.split(order, size, 1)
         parts = [batch[:, self.rank :: self.count] for batch in batches]
         shares = [part.shape[1] / batch.shape[1] for part, batch in zip(parts, batches, strict=True)]
         filled = [part if part.shape[1] else batch[:, :1] for part, batch in zip(parts, batches, strict=True)]
@@ -71,14 +71,14 @@ class Processes:
             return
         whole = torch.cat([gradient.flatten() for gradient in gradients]).mul_(share)
         distributed.all_reduce(whole)
-        for gradient, part in zip(gradients, whole.split([gradient.numel() for gradient in gradients]), strict=True):
+        for gradient, part in zip(gradients, torch.split(whole, [gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def synchronized(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module, on GPUs with batch norm over all processes."""
         if self.alone or device.type != "cuda":
             return module
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
 
     def share_buffers(self, modules: Iterable[nn.Module]) -> None:

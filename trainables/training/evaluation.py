@@ -75,7 +75,7 @@ class Evaluation:
         self._wrong = torch.stack([one.train.wrong for one in data])
 
     def scores(self, engine: Engine) -> list[Score]:
-        """Of each member, as it is now in the engine."""
+        """The score of each member, as it is now in the engine."""
         train_loss, train_wrong, train_beyond = self._train.judged(engine, self.members)
         test_loss, test_wrong, test_beyond = self._test.judged(engine, self.members)
         unknown: list[float | None] = [None] * len(self.members)
@@ -113,13 +113,13 @@ class _Stacked:
         self._labels = processes.own(torch.stack([one.labels for one in samples]))
 
     def judged(self, engine: Engine, members: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Of each sample its loss, whether it is misclassified, and whether five guesses are not enough, where that is recorded."""
+        """The loss of each sample, whether it is misclassified, and whether five guesses are not enough, where that is recorded."""
         self._inputs.announce(self._index, ROWS)
         if not self._top_five:
             loss, wrong = engine.losses(self._inputs, self._index, self._labels, members)
             return self._processes.joined(loss, self._count), self._processes.joined(wrong, self._count), None
         beyond: list[Tensor] = []
-        labels = iter(self._labels.split(ROWS, 1))
+        labels = iter(torch.split(self._labels, ROWS, 1))
 
         def logits(inputs: Tensor, members: list[int]) -> Tensor:
             found = engine.logits(inputs, members)

@@ -246,12 +246,12 @@ class Training:
         optimizer.set_rates(torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device))
         self._source.begin_epoch(points, [member.epoch for member in members], index, size)
         classes, step = members[0].data.classes, 0
-        for some, truths in zip(index.split(size * TARGET_BATCHES, 1), labels.split(size * TARGET_BATCHES, 1), strict=True):
+        for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
             if together.alone and engine.descend(optimizer, self._source, some, truths, size, self._smoothing):
                 step += -(-some.shape[1] // size)
                 continue
             aims = soft_targets(truths, classes, self._smoothing)
-            for rows, targets in zip(some.split(size, 1), aims.split(size, 2), strict=True):
+            for rows, targets in zip(torch.split(some, size, 1), torch.split(aims, size, 2), strict=True):
                 inputs, targets = self._source.training_batch(rows, targets)
                 draw = step * together.count + together.rank
                 engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, draw) for member in members])
@@ -264,7 +264,7 @@ class Training:
             member.steps += step
 
     def _scores(self) -> list[Score | None]:
-        """Of each member; None where no evaluation is due."""
+        """The score of each member; None where no evaluation is due."""
         due = [
             index
             for index, member in enumerate(self._active)
