@@ -101,11 +101,11 @@ def measures_page() -> str:
 
 def models_page() -> str:
     """Every family, its defaults and its parameters on images of 28x28x3 or the smallest that it takes."""
-    from trainables.models import families, fixed, parameter_count
+    from trainables.models import families, parameter_count
     from trainables.point.config import Model
 
     def count(family: Any) -> str:
-        if family.name in fixed.FAMILIES:
+        if not family.is_trained:
             return "solved in closed form"
         side = max(28, family.smallest_image)
         return f"{parameter_count(family.complete(Model(name=family.name)), (3, side, side), 10):,}"

@@ -1,1 +1,3 @@
 """What one run is: data, corruption, models, training. Knows nothing of Ray, Optuna, MLflow, spaces or charts."""
+
+from trainables.models import registry as registry  # it tells keys which fields a family reads

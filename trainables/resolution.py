@@ -11,7 +11,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.inputs import input_shape
 from trainables.data.sources import load
 from trainables.least_squares import solving
-from trainables.models import family, multiply_adds, parameter_count
+from trainables.models import family, multiply_adds, parameter_count, solver_of
 from trainables.point.config import WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 
 REACH = 2.0
@@ -32,8 +32,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     Raises:
         ConfigError: the data set cannot be had, the sizes do not fit it, or no width reaches `parameters_per_sample`.
     """
-    if point.optimizer.name == "closed_form":
-        solving.check(point)
+    if point.is_solved:
+        solving.check(point, solver_of(point.model.name))
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
     shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
@@ -43,7 +43,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
     if isinstance(dataset, image_files.ImageFiles):
         image_files.check(resolved)
-    if resolved.optimizer.name != "closed_form":
+    if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
     _check_together(resolved, shape)
     _check_replaced(data, len(dataset.train_labels))
@@ -54,8 +54,8 @@ def capacity(point: TrialConfig) -> int:
     """Trainable parameters p of a resolved point."""
     dataset = load(point.data)
     shape, classes = input_shape(dataset, point.data.preprocessing), classes_of(dataset.classes, point.corruption)
-    if point.optimizer.name == "closed_form":
-        return solving.expected_parameters(point, shape, classes)
+    if point.is_solved:
+        return solver_of(point.model.name).parameters(point, shape, classes)
     return parameter_count(sizes_only(point.model), shape, classes)
 
 
@@ -63,8 +63,8 @@ def work(point: TrialConfig) -> float:
     """Multiply-adds of a resolved point if it spends all its epochs; a backward pass costs two forward passes."""
     dataset = load(point.data)
     shape = input_shape(dataset, point.data.preprocessing)
-    if point.optimizer.name == "closed_form":
-        return solving.expected_multiply_adds(point, shape)
+    if point.is_solved:
+        return solver_of(point.model.name).multiply_adds(point, shape)
     forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
     return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
 
@@ -149,5 +149,5 @@ def _check_together(point: TrialConfig, shape: ImageShape) -> None:
         raise ConfigError("regularizers.early_stopping needs a validation split: set data.validation_size")
     if (regularizers.crop or regularizers.flip) and min(height, width) < 2:
         raise ConfigError(f"regularizers.crop and flip need images, but {point.data.name} has none")
-    if regularizers.dropout and (point.model.name == "linear" or (point.model.name == "mlp" and not point.model.depth)):
+    if regularizers.dropout and not family(point.model.name).has_hidden_units(point.model):
         raise ConfigError(f"regularizers.dropout acts on hidden units, and model {point.model.name} has none here")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 import json
 import time
+import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import ray
@@ -23,17 +25,18 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from trainables.data.dataset import Dataset
 from trainables.data.sources import share
 from trainables.models import custom as custom
-from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig, with_fields
+from trainables.point.config import ConfigError, TrialConfig, with_fields
 from trainables.point.text import dumps, loads
 from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
-from trainables.training.files_training import FilesTraining
-from trainables.training.loop import Pruner, Result, Training
+from trainables.training.distributed import Processes
+from trainables.training.loop import Pruner, Training
+from trainables.training.members import Result, failure
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
 FIRST_SLICE_SECONDS = 0.2
-"""Of a worker's first report: a user soon sees that a study works."""
+"""Training time before a worker's first report: a user soon sees that a study works."""
 CHECKPOINT_SECONDS = 60.0
 """Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
 
@@ -59,7 +62,7 @@ def _device() -> torch.device:
 
 @dataclass(frozen=True)
 class Distribution:
-    """How a point on image files is trained: by `processes` of Ray Train's TorchTrainer, or (None) in the trial itself.
+    """How a point is trained: by `processes` of Ray Train's TorchTrainer, or (None) in the trial itself.
 
     Attributes:
         cpus: of each process, one to compute and the others to decode images.
@@ -72,6 +75,11 @@ class Distribution:
     gpus: float
     storage: str
 
+    @property
+    def loaders(self) -> int:
+        """Processes that decode images beside each that computes."""
+        return max(0, int(self.cpus) - 1)
+
 
 class PackTrainable(tune.Trainable):
     """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
@@ -81,24 +89,24 @@ class PackTrainable(tune.Trainable):
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
         datasets: data set name -> object reference to its `Dataset.arrays()`, placed once a node and read without a copy.
-        sources: of the user's own models, path -> text.
+        sources: text of the user's files with custom models, by path.
         measures: complexity measures of every trained network, by name.
         sink: records results.
         point_seconds: a point that takes longer has failed.
         pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
-        distribution: of points on image files.
+        distribution: over processes, and how many of them decode images.
     """
 
     def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
         self,
         config: dict[str, Any],
-        packs: list[ray.ObjectRef],
-        datasets: dict[str, ray.ObjectRef],
+        packs: list[ray.ObjectRef[Any]],
+        datasets: dict[str, ray.ObjectRef[Any]],
         sources: dict[str, str],
         measures: Sequence[str],
         sink: Sink,
         point_seconds: float | None = None,
-        pruner: ray.actor.ActorHandle | None = None,
+        pruner: ray.actor.ActorHandle[Any] | None = None,
         distribution: Distribution | None = None,
     ) -> None:
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
@@ -108,8 +116,7 @@ class PackTrainable(tune.Trainable):
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
         self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
-        self._sources, self._distribution = sources, distribution
-        self._pruner: Pruner | None = None if pruner is None else lambda reports: ray.get(pruner.judge.remote(reports))
+        self._sources, self._distribution, self._pruner = sources, distribution, pruner
         self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
 
@@ -125,15 +132,12 @@ class PackTrainable(tune.Trainable):
             self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
         self._checkpointed = time.monotonic()
 
-    def _training_of(self, points: list[TrialConfig]) -> Training | FilesTraining:
+    def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
         by = self._distribution
-        if not points[0].data.name.startswith(IMAGE_FILES):
-            return Training(points, self._device, measures=self._measures, pruner=self._pruner, point_seconds=self._point_seconds)
+        settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "loaders": by.loaders if by else 0}
         if by and by.processes:
-            from trainables.training.distributed import DistributedTraining  # here alone: it brings Ray Train
-
-            return DistributedTraining(points, self._sources, by)
-        return FilesTraining(points, self._device, loaders=max(0, int(by.cpus) - 1) if by else 0)
+            return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner})
+        return Training(points, self._device, pruner=_asking(self._pruner), **settings)
 
     def step(self) -> dict[str, Any]:
         started = time.monotonic()
@@ -158,6 +162,92 @@ class PackTrainable(tune.Trainable):
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
+
+
+def _asking(pruner: ray.actor.ActorHandle[Any] | None) -> Pruner | None:
+    """A pruner that asks the actor."""
+    return None if pruner is None else lambda reports: ray.get(pruner.judge.remote(reports))
+
+
+class _TogetherTraining:
+    """Trains points one after another, each by several processes of Ray Train, with the methods of `Training`.
+
+    Args:
+        points: resolved.
+        by: which processes.
+        settings: of the training in each process, with the `sources` of the user's files and the pruner's actor.
+    """
+
+    def __init__(self, points: Sequence[TrialConfig], by: Distribution, settings: dict[str, Any]) -> None:
+        self._waiting, self._total = list(points)[::-1], len(points)
+        self._by, self._settings = by, settings
+
+    @property
+    def finished(self) -> bool:
+        return not self._waiting
+
+    @property
+    def share(self) -> float:
+        return 1 - len(self._waiting) / self._total
+
+    def epoch(self) -> list[Result]:
+        """The result of the next point, all its epochs. A lost process is replaced, and all go on from their last checkpoint."""
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        point, by = self._waiting.pop(), self._by
+        each = {"CPU": by.cpus} | ({"GPU": by.gpus} if by.gpus else {})
+        trainer = TorchTrainer(
+            _one_of_several,  # type: ignore[arg-type]  # what it returns is the return_value below
+            train_loop_config={"point": dumps([point])} | self._settings,
+            scaling_config=ScalingConfig(num_workers=by.processes or 1, use_gpu=by.gpus > 0, resources_per_worker=each),
+            run_config=RunConfig(
+                name=f"{point.key()}-{uuid.uuid4().hex[:12]}",
+                storage_path=by.storage,
+                failure_config=FailureConfig(max_failures=3),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        try:
+            return [trainer.fit().return_value]  # type: ignore[attr-defined]  # Ray's stub is of its older Result
+        except Exception as error:
+            return [failure(point, error)]
+
+    def leave_out(self, keys: Collection[str]) -> None:
+        self._waiting = [point for point in self._waiting if point.key() not in keys]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"waiting": [point.key() for point in self._waiting]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._waiting = [point for point in self._waiting if point.key() in state["waiting"]]
+
+
+def _one_of_several(config: dict[str, Any]) -> Result:
+    """One process of a TorchTrainer; Ray has initialized `torch.distributed` here, by NCCL on GPUs and gloo on CPUs."""
+    from ray import train
+    from ray.train import Checkpoint
+    from ray.train.torch import get_device
+
+    settings = dict(config)
+    points, sources, pruner = loads(settings.pop("point")), settings.pop("sources"), settings.pop("pruner")
+    context, device = train.get_context(), get_device()
+    if device.type == "cpu":
+        keep_bits()
+        torch.set_num_threads(1)
+    for path, text in sources.items():
+        custom.register(path, text)
+    processes = Processes(context.get_world_rank(), context.get_world_size())
+    training = Training(points, device, processes=processes, pruner=_asking(pruner), **settings)
+    if last := train.get_checkpoint():
+        with last.as_directory() as folder:
+            training.load_state_dict(torch.load(Path(folder) / "pack.pt", map_location="cpu", weights_only=True))
+    while not (results := training.epoch()):
+        with TemporaryDirectory() as folder:
+            if processes.rank == 0:
+                torch.save(training.state_dict(), Path(folder) / "pack.pt")
+            train.report({}, checkpoint=Checkpoint.from_directory(folder) if processes.rank == 0 else None)
+    return results[0]
 
 
 class PointTrainable(tune.Trainable):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def augments(point: TrialConfig) -> bool:
 
 
 def augment(
-    inputs: Tensor, targets: Tensor, points: list[TrialConfig], draws: list[torch.Generator], image_shape: ImageShape
+    inputs: Tensor, targets: Tensor, points: Sequence[TrialConfig], draws: Sequence[torch.Generator], image_shape: ImageShape
 ) -> tuple[Tensor, Tensor]:
     """Inputs (K, B, D) and targets (K, classes, B) after each member's crop, flip and mixup.
 

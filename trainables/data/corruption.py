@@ -76,7 +76,7 @@ def corrupt_pixels(pixels: Tensor, corruption: Corruption, split: str, mean: Ten
     draw = generator(corruption.seed, f"{corruption.kind} {split}")
     if corruption.kind == "random_pixels":
         result = torch.empty_like(flat)
-        for rows in torch.arange(count).split(2048):  # bounds the memory of the random keys
+        for rows in torch.split(torch.arange(count), 2048):  # bounds the memory of the random keys
             source = _partial_permutations(len(rows), positions, affected, draw)
             result[rows] = flat[rows].gather(2, source[:, None, :].expand(-1, channels, -1))
         return result.reshape(pixels.shape)

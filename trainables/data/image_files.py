@@ -66,7 +66,7 @@ def open_files(data: Data) -> ImageFiles:
 def check(point: TrialConfig) -> None:
     """Raise ConfigError for what a point on image files does not have."""
     unfit = {
-        "optimizer.name": point.optimizer.name == "closed_form",
+        "optimizer.name": point.is_solved,
         "data.preprocessing": point.data.preprocessing == "paper",
         "corruption.kind": point.corruption.kind not in ("redraw", "flip", "random_labels"),
         "regularizers.mixup": bool(point.regularizers.mixup),
@@ -89,7 +89,8 @@ def read_image(stored: Stored) -> Tensor:
         file.seek(stored.offset)
         encoded = file.read() if stored.size is None else file.read(stored.size)
     try:
-        return pil_to_tensor(Image.open(BytesIO(encoded)).convert("RGB"))
+        image: Tensor = pil_to_tensor(Image.open(BytesIO(encoded)).convert("RGB"))
+        return image
     except (OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"{stored.path}: the image at byte {stored.offset} cannot be decoded: {str(error).splitlines()[0]}") from None
 

@@ -1,21 +1,28 @@
 """Network inputs of one point: its subset, its labels, its corrupted pixels, preprocessed when they are gathered.
 
+Images in memory are a data source of tensors on the device; those in files are streamed (`trainables.data.streamed`).
+
 Points that use the same images in the same preprocessing share one copy; only corrupted pixels are a point's own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from trainables.data.augmentation import augment, augments
 from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
 from trainables.data.dataset import Dataset
+from trainables.data.image_files import ImageFiles
+from trainables.data.source import Images, PointData, Samples, Source
 from trainables.data.sources import load
+from trainables.data.streamed import FileInputs, channel_statistics
 from trainables.data.subset import split
-from trainables.point.config import Corruption, Data, ImageShape, TrialConfig
+from trainables.point.config import PIXEL_KINDS, Corruption, Data, ImageShape, TrialConfig
+from trainables.point.streams import generator
 
 CROP = 28
 """Side of the centre crop of the `paper` preprocessing (Zhang et al. 2017, appendix A); smaller images stay whole."""
@@ -24,12 +31,15 @@ _FLOAT_BYTES = 256 * 2**20
 
 
 class Inputs:
-    """Images gathered by index as ``pixels * scale + shift``, float32.
+    """Images gathered by index as ``pixels * scale + shift``, float32. See `trainables.data.source.Images`.
 
     Args:
         pixels: (n, C*H*W), uint8 or float32.
         scale, shift: (n, 1) for each image, (1, C*H*W) for each pixel or (1, 1) for all, float32.
     """
+
+    members_at_once: int | None = None
+    top_five = False
 
     def __init__(self, pixels: Tensor, scale: Tensor, shift: Tensor, image_shape: ImageShape) -> None:
         self.image_shape = image_shape
@@ -66,21 +76,47 @@ class Inputs:
             scale, shift = (part.index_select(0, index) if per_image else part for part in (self._scale, self._shift))
             torch.mul(self._pixels.index_select(0, index), scale, out=out).add_(shift)
 
+    def source(self, several: Sequence[Images]) -> Source:
+        """See `trainables.data.source.Images`."""
+        inputs = [one for one in several if isinstance(one, Inputs)]
+        assert len(inputs) == len(several)
+        return StackedInputs(inputs)
+
 
 class StackedInputs:
     """Batches of K members, row k of an index (K, b) from source k, in memory that the next batch of that size overwrites.
 
-    Memory that is used again stays in the cache: fresh memory makes a step of small networks a tenth longer.
+    See `trainables.data.source.Source`. Memory that is used again stays in the cache: fresh memory makes a step of small networks a
+    tenth longer.
     """
 
-    def __init__(self, sources: list[Inputs]) -> None:
+    def __init__(self, sources: Sequence[Inputs]) -> None:
         self._sources = sources[:1] if all(source is sources[0] for source in sources) else sources
         self._memory: dict[torch.Size, tuple[Tensor, list[Tensor]]] = {}
+        self._points: Sequence[TrialConfig] = ()
+        self._draws: list[torch.Generator] = []  # of each member's augmentation; empty where nobody augments
 
     @property
     def shared(self) -> Tensor | None:
-        """The inputs (n, C*H*W) float32 that all rows are gathered from; None if they differ or are made when they are gathered."""
-        return self._sources[0].ready if len(self._sources) == 1 else None
+        """See `trainables.data.source.Source`; None as well for a set that is converted when it is gathered, and while it is augmented."""
+        return self._sources[0].ready if len(self._sources) == 1 and not self._draws else None
+
+    def announce(self, index: Tensor, size: int) -> None:
+        """See `trainables.data.source.Source`: all is ready already."""
+
+    def begin_epoch(self, points: Sequence[TrialConfig], epochs: Sequence[int], index: Tensor, size: int) -> None:
+        """See `trainables.data.source.Source`."""
+        several = zip(points, epochs, strict=True)
+        changed = any(augments(point) for point in points)
+        self._points = points
+        self._draws = [generator(point.seed, "augmentation", epoch) for point, epoch in several] if changed else []
+
+    def training_batch(self, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """See `trainables.data.source.Source`."""
+        inputs = self.gather(index)
+        if not self._draws:
+            return inputs, targets
+        return augment(inputs, targets, self._points, self._draws, self._sources[0].image_shape)
 
     def gather(self, index: Tensor) -> Tensor:
         """(K, b, C*H*W) float32."""
@@ -94,36 +130,13 @@ class StackedInputs:
         return whole
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Some of the images with labels: what a point trains on, validates on or is tested on.
+def point_data(point: TrialConfig, device: torch.device, loaders: int = 0) -> PointData:
+    """The data of one resolved point on its device: corrupted once, before training.
 
-    `index` (n,) int64 into `inputs`; `labels` (n,) int64; `wrong` (n,) bool marks labels that differ from the true ones.
+    Args:
+        loaders: processes that decode images which stay in their files.
     """
-
-    inputs: Inputs
-    index: Tensor
-    labels: Tensor
-    wrong: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class PointData:
-    """All that a point reads: validation is None without a validation split."""
-
-    train: Samples
-    validation: Samples | None
-    test: Samples
-    classes: int
-
-    @property
-    def image_shape(self) -> ImageShape:
-        return self.train.inputs.image_shape
-
-
-def point_data(point: TrialConfig, device: torch.device) -> PointData:
-    """The data of one resolved point on its device: corrupted once, before training."""
-    return _point_data(point.data, point.corruption, device)
+    return _point_data(point.data, point.corruption, device, loaders)
 
 
 def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
@@ -135,16 +148,19 @@ def input_shape(dataset: Dataset, preprocessing: str) -> ImageShape:
 
 
 @lru_cache(maxsize=8)
-def _point_data(data: Data, corruption: Corruption, device: torch.device) -> PointData:
+def _point_data(data: Data, corruption: Corruption, device: torch.device, loaders: int) -> PointData:
     dataset = load(data)
     classes = classes_of(dataset.classes, corruption)
     train_index, validation_index = _subset(data, device)
     used = torch.cat([train_index, validation_index]).cpu()
     true = (dataset.train_labels % classes)[used]
     labels = corrupt_labels(dataset.train_labels % classes, classes, corruption)[used]
-    if corruption.level and corruption.kind in ("shuffled_pixels", "random_pixels", "gaussian"):
+    train_inputs: Images
+    if isinstance(dataset, ImageFiles):
+        train_inputs, test = _files(dataset, data, device, loaders)
+    elif corruption.level and corruption.kind in PIXEL_KINDS:
         train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
-        train_index, validation_index = torch.arange(len(used), device=device).split([len(train_index), len(validation_index)])
+        train_index, validation_index = torch.split(torch.arange(len(used), device=device), [len(train_index), len(validation_index)])
     else:
         train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
     size = len(train_index)
@@ -161,9 +177,16 @@ def _subset(data: Data, device: torch.device) -> tuple[Tensor, Tensor]:
     return train.to(device), validation.to(device)
 
 
-def _clean_samples(inputs: Inputs, index: Tensor, labels: Tensor) -> Samples:
+def _clean_samples(inputs: Images, index: Tensor, labels: Tensor) -> Samples:
     device = index.device
     return Samples(inputs, index, labels.to(device), torch.zeros(len(labels), dtype=torch.bool, device=device))
+
+
+def _files(dataset: ImageFiles, data: Data, device: torch.device, loaders: int) -> tuple[FileInputs, Samples]:
+    """All training images as inputs, and the test samples, which stay in their files."""
+    statistics = channel_statistics(dataset, data.side, loaders) if data.preprocessing == "standardize" else None
+    train, test = (FileInputs(files, data.side, statistics, device, loaders) for files in (dataset.train_files, dataset.test_files))
+    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels)
 
 
 @lru_cache(maxsize=8)
@@ -198,10 +221,10 @@ def _cropped(images: Tensor, preprocessing: str) -> Tensor:
 
 
 def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over all images and places, (C,) float32."""
+    """Mean and standard deviation of each channel over all images and positions, (C,) float32."""
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for part in images.split(4096):
+    for part in torch.split(images, 4096):
         part = part.double()
         total += part.sum((0, 2, 3))
         squares += part.square().sum((0, 2, 3))
@@ -211,7 +234,7 @@ def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _full_range(dataset: Dataset) -> float:
-    """Of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
+    """The largest value of a pixel as stored; Gaussian pixels of a uint8 set are floats in the same unit."""
     return 255.0 if dataset.train_images.dtype == torch.uint8 else 1.0
 
 
@@ -232,7 +255,7 @@ def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Ten
 def _per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:
     """(x - mean) / max(deviation, 1/sqrt(D)) of x in [0, 1], over all D pixels of an image (TensorFlow's per_image_whitening)."""
     scales, shifts = [], []
-    for part in flat.split(4096):
+    for part in torch.split(flat, 4096):
         part = part.double() / full_range
         deviation, mean = torch.std_mean(part, dim=1, correction=0, keepdim=True)
         divisor = deviation.clamp_min(part.shape[1] ** -0.5)

@@ -16,10 +16,11 @@ from trainables.point.config import ConfigError
 
 
 def channels_first(images: Any, channels_last: bool = True) -> Tensor:
-    images = torch.as_tensor(images)
-    if images.ndim == 3:
-        return images[:, None].contiguous()
-    return (images.permute(0, 3, 1, 2) if channels_last else images).contiguous()
+    """The images (n, C, H, W), of grey ones (n, H, W) with a channel, of others (n, H, W, C) if their channels are last."""
+    found: Tensor = torch.as_tensor(images)
+    if found.ndim == 3:
+        return found[:, None].contiguous()
+    return (found.permute(0, 3, 1, 2) if channels_last else found).contiguous()
 
 
 def read_npz(path: Path) -> Dataset:

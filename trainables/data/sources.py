@@ -9,7 +9,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.image_files import open_files
 from trainables.data.named import data_folder, load_named
 from trainables.data.synthetic import synthetic
-from trainables.point.config import IMAGE_FILES, ConfigError, Data
+from trainables.point.config import ConfigError, Data
 
 _SHARED: dict[str, Dataset] = {}
 
@@ -23,7 +23,7 @@ def load(data: Data) -> Dataset:
     """
     if data.name == "synthetic":
         return synthetic(data.dimension, data.classes, data.separation)
-    if data.name.startswith(IMAGE_FILES):
+    if data.streamed:
         return _unchanged(data, open_files(data))
     return _unchanged(data, _SHARED.get(data.digest or data.name) or load_named(data.name, data_folder()))
 

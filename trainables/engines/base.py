@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from trainables.data.inputs import StackedInputs
+from trainables.data.source import Source
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.point.config import Optimizer
 
@@ -39,7 +39,7 @@ class Engine(Protocol):
         """Compute the logits (M, classes, B) of M `members` in evaluation mode, for inputs (M, B, D)."""
         ...
 
-    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         """Compute each sample's loss (float32) and whether it is misclassified (bool), (M, n) each, for M `members` in evaluation mode.
 
         A tie for the largest logit counts as an error: a constant network has learnt nothing.
@@ -57,7 +57,7 @@ class Engine(Protocol):
         return StackedOptimizer(rule)
 
     def descend(
-        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+        self, optimizer: StackedOptimizer, inputs: Source, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
     ) -> bool:
         """Take the steps of several batches at once where that is faster; return False where it is not, with nothing done.
 

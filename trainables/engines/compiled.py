@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.inputs import StackedInputs
+from trainables.data.source import Source
 from trainables.engines import kernels
 from trainables.engines.base import State, Stream
 from trainables.engines.losses import ROWS
@@ -31,7 +31,7 @@ _Floats = np.ndarray[Any, np.dtype[np.float32]]
 class CompiledDense(StackedDense):
     """Fully connected members, one after another through machine code (see `trainables.engines.Engine`)."""
 
-    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         if inputs.shared is not None and not self._features:
             return self._losses(inputs.shared, index, labels, members)
         parts = []
@@ -72,7 +72,7 @@ class CompiledDense(StackedDense):
         return CompiledSgd(rule, self) if rule.name == "sgd" else StackedOptimizer(rule)
 
     def descend(
-        self, optimizer: StackedOptimizer, inputs: StackedInputs, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
+        self, optimizer: StackedOptimizer, inputs: Source, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
     ) -> bool:
         pixels = inputs.shared
         if self._drops or self._features or pixels is None or not isinstance(optimizer, CompiledSgd) or optimizer.clips:

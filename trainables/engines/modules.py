@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainables.data.inputs import StackedInputs
+from trainables.data.source import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
 from trainables.point.config import ImageShape
@@ -36,7 +36,7 @@ class ModuleEngine(Engine):
             outputs = [module.eval()(self._images(images)).float() for module, images in zip(modules, inputs, strict=True)]
         return torch.stack(outputs).transpose(1, 2).contiguous()
 
-    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:

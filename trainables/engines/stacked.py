@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.compat import through_rectifier
-from trainables.data.inputs import StackedInputs
+from trainables.data.source import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
 from trainables.models.chains import layers_of
@@ -96,7 +96,7 @@ class StackedDense(Engine):
         everyone = len(members) == len(self._weights[0])
         return self._forward(inputs, None, None if everyone else members, self._workspace_for(inputs))[1]
 
-    def losses(self, inputs: StackedInputs, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:

@@ -24,7 +24,21 @@ from trainables.models.registry import (
     model_family,
     multiply_adds,
     parameter_count,
+    solved_family,
+    solver_of,
     source_digest,
 )
 
-__all__ = ["Builder", "Family", "build", "families", "family", "model_family", "multiply_adds", "parameter_count", "source_digest"]
+__all__ = [
+    "Builder",
+    "Family",
+    "build",
+    "families",
+    "family",
+    "model_family",
+    "multiply_adds",
+    "parameter_count",
+    "solved_family",
+    "solver_of",
+    "source_digest",
+]

@@ -15,7 +15,7 @@ from trainables.models.slim import convolution, halved, max_pool
 from trainables.point.config import ImageShape, Model
 
 
-@model_family("alexnet_small", default_width=64, smallest_image=8)
+@model_family("alexnet_small", default_width=64, smallest_image=8, reads=("width", "batch_norm"))
 def alexnet_small(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build it with `width` channels in both convolutions (64 as published), 6 and 3 times as many units in the fully connected layers.
 

@@ -1,4 +1,4 @@
-"""Model families from the user's own files: named in a spec, carried to workers as text, hashed into the key.
+"""Custom models, from the user's files: named in a spec, carried to workers as text, hashed into the key.
 
 The hash is of that one file: what it imports in turn is the user's to keep.
 """

@@ -11,8 +11,10 @@ from math import prod
 
 from torch import nn
 
+from trainables.data.source import PointData
+from trainables.least_squares.solving import Solved, least_squares, pixels, regressed
 from trainables.models.registry import model_family
-from trainables.point.config import ImageShape, Model
+from trainables.point.config import ImageShape, Model, TrialConfig
 
 
 def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequential:
@@ -27,13 +29,24 @@ def dense_stack(sizes: list[int], dropout: float, batch_norm: bool) -> nn.Sequen
     return nn.Sequential(*layers)
 
 
-@model_family("mlp", default_width=512, default_depth=1)
+def _has_hidden_units(model: Model) -> bool:
+    return bool(model.depth)
+
+
+@model_family("mlp", default_width=512, default_depth=1, reads=("width", "depth", "batch_norm"), has_hidden_units=_has_hidden_units)
 def mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build `depth` hidden layers of `width` units each."""
     return dense_stack([prod(image_shape), *[model.width or 0] * (model.depth or 0), classes], dropout, bool(model.batch_norm))
 
 
-@model_family("linear", default_width=1)
+def _regressed(point: TrialConfig, data: PointData) -> Solved:
+    return regressed(point, data, *pixels(data))
+
+
+_solver = least_squares(_regressed, lambda point, image_shape: prod(image_shape))
+
+
+@model_family("linear", default_width=1, reads=(), solver=_solver, has_hidden_units=lambda model: False)
 def linear(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build softmax (or least-squares) regression. Data and classes fix its capacity: `width` has no effect."""
     return dense_stack([prod(image_shape), classes], dropout, False)

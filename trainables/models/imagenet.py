@@ -34,14 +34,14 @@ def _from_torchvision(builder: str, **options: object) -> Callable[[Model, float
 
 for _name, (_builder, _smallest) in _TORCHVISION.items():
     _options = {"aux_logits": False, "init_weights": True} if _name == "inception_v3" else {}
-    model_family(_name, default_width=1, default_batch_norm=_name == "inception_v3", smallest_image=_smallest)(
+    model_family(_name, default_width=1, default_batch_norm=_name == "inception_v3", smallest_image=_smallest, reads=())(
         _from_torchvision(_builder, **_options)
     )
 for _name, _builder in _RESIDUAL.items():
-    model_family(_name, default_width=1, default_batch_norm=True, smallest_image=32)(_from_torchvision(_builder))
+    model_family(_name, default_width=1, default_batch_norm=True, smallest_image=32, reads=())(_from_torchvision(_builder))
 
 
-@model_family("inception_v4", default_width=1, default_batch_norm=True, smallest_image=75)
+@model_family("inception_v4", default_width=1, default_batch_norm=True, smallest_image=75, reads=())
 def inception_v4(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build the network of Szegedy et al. 2017 with timm; TensorFlow's has 1,001 classes, one of them for the background."""
     try:

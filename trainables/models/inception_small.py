@@ -32,7 +32,7 @@ class Branches(nn.ModuleList):
         return torch.cat([branch(inputs) for branch in self], dim=1)
 
 
-@model_family("inception_small", default_width=FIRST, default_batch_norm=True, smallest_image=8)
+@model_family("inception_small", default_width=FIRST, default_batch_norm=True, smallest_image=8, reads=("width", "batch_norm"))
 def inception_small(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """`width` channels in the first convolution (96 as published); all others in proportion, rounded, at least 1."""
     batch_norm = bool(model.batch_norm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,10 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from trainables.point import families as declared
 from trainables.point.config import ConfigError, ImageShape, Model
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from trainables.least_squares.solving import Solver
 
 Builder = Callable[[Model, float, ImageShape, int], "nn.Module"]
 """(model with width, depth and batch norm filled in, dropout rate, image shape, classes) -> module."""
@@ -31,6 +35,10 @@ class Family:
     default_batch_norm: bool
     smallest_image: int
     digest: str | None
+    reads: tuple[str, ...]
+    solver: Solver | None
+    has_hidden_units: Callable[[Model], bool]
+    is_trained: bool
 
     def complete(self, model: Model) -> Model:
         """The model with width, depth and batch norm filled in."""
@@ -45,7 +53,7 @@ class Family:
 
 _FAMILIES: dict[str, Family] = {}
 _source: ContextVar[str | None] = ContextVar("source digest", default=None)
-_BUNDLED = ("dense", "random_features", "alexnet_small", "inception_small", "cnn5", "nin", "resnet18", "fixed", "imagenet")
+_SIZES = ("width", "depth", "batch_norm", "kernel_scale")
 
 
 @contextmanager
@@ -60,7 +68,15 @@ def source_digest(digest: str) -> Iterator[None]:
 
 
 def model_family(
-    name: str, *, default_width: int, default_depth: int = 0, default_batch_norm: bool = False, smallest_image: int = 1
+    name: str,
+    *,
+    default_width: int,
+    default_depth: int = 0,
+    default_batch_norm: bool = False,
+    smallest_image: int = 1,
+    reads: tuple[str, ...] = _SIZES,
+    solver: Solver | None = None,
+    has_hidden_units: Callable[[Model], bool] = lambda model: True,
 ) -> Callable[[Builder], Builder]:
     """Register a builder as the model family ``name``.
 
@@ -68,13 +84,38 @@ def model_family(
         name: what a spec calls it.
         default_width: the width of ``model.width: null``; `depth` and `batch_norm` likewise.
         smallest_image: least height and width of an image that it takes, in pixels.
+        reads: those of the fields width, depth, batch_norm and kernel_scale that change the network. The others are no part of a
+            point's key, so that a bundled family must not change its mind. Of a custom model all are.
+        solver: how ``optimizer: {name: closed_form}`` solves it; None where that is not for this family.
+        has_hidden_units: whether a model of it has units for dropout to act on.
     """
 
     def register(build: Builder) -> Builder:
-        _FAMILIES[name] = Family(name, build, default_width, default_depth, default_batch_norm, smallest_image, _source.get())
+        _FAMILIES[name] = Family(
+            name,
+            build,
+            default_width,
+            default_depth,
+            default_batch_norm,
+            smallest_image,
+            digest=_source.get(),
+            reads=reads,
+            solver=solver,
+            has_hidden_units=has_hidden_units,
+            is_trained=build is not _not_trained,
+        )
         return build
 
     return register
+
+
+def solved_family(name: str, solver: Solver, *, default_width: int = 1, default_depth: int = 0) -> None:
+    """Register a family that is solved and never trained (see `model_family`)."""
+    model_family(name, default_width=default_width, default_depth=default_depth, solver=solver)(_not_trained)
+
+
+def _not_trained(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    raise ConfigError(f"model.name is {model.name!r}, which is solved, not trained: set optimizer.name to closed_form")
 
 
 def families() -> dict[str, Family]:
@@ -85,8 +126,32 @@ def families() -> dict[str, Family]:
 
 @cache
 def _import_bundled() -> None:
-    for module in _BUNDLED:
-        importlib.import_module(f"trainables.models.{module}")
+    """Import every module of this room: a bundled family is one file here."""
+    room = __name__.rpartition(".")[0]
+    for module in sorted(found.name for found in pkgutil.iter_modules(importlib.import_module(room).__path__)):
+        importlib.import_module(f"{room}.{module}")
+
+
+def solver_of(name: str) -> Solver:
+    """How the family of that name is solved.
+
+    Raises:
+        ConfigError: there is no such family, or closed_form does not solve it.
+    """
+    solver = family(name).solver
+    if solver is None:
+        known = ", ".join(one.name for one in _FAMILIES.values() if one.solver)
+        raise ConfigError(f"optimizer.name is closed_form, which does not solve model {name}: it solves {known}")
+    return solver
+
+
+def _unread(name: str) -> tuple[str, ...]:
+    """The fields of a model that the family does not read. Of a name that nobody knows it is taken to read all."""
+    _import_bundled()
+    return tuple(field for field in _SIZES if field not in _FAMILIES[name].reads) if name in _FAMILIES else ()
+
+
+declared.say_unread(_unread)
 
 
 def family(name: str) -> Family:
@@ -146,7 +211,8 @@ def multiply_adds(model: Model, image_shape: ImageShape, classes: int) -> int:
 
         with FlopCounterMode(display=False) as counter:
             module(torch.empty(1, *image_shape))
-    return counter.get_total_flops() // 2
+    operations: int = counter.get_total_flops()
+    return operations // 2
 
 
 def _fitting(model: Model, image_shape: ImageShape) -> Family:

@@ -17,6 +17,8 @@ from functools import cache, lru_cache
 from math import inf, isfinite
 from typing import Any, Literal, get_type_hints
 
+from trainables.point.families import unread_fields
+
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
 
@@ -120,6 +122,11 @@ class Data(_Group):
         low=0,
     )
     digest: str | None = _knob(None, "content hash of an npz file, filled in by gaplab: data is identified by content, not by path")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images stay in their files, so that batches are decoded while a network trains."""
+        return self.name.startswith(IMAGE_FILES)
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,11 @@ class TrialConfig:
             if not low < getattr(self, name) < high:
                 check_range(knob, getattr(self, name), name)
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the point is solved in closed form, not trained."""
+        return self.optimizer.name == "closed_form"
+
     def key(self) -> str:
         """32 hexadecimal digits: the hash of all that can change this resolved point's result.
 
@@ -282,9 +294,10 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
             del counts["data"][unused]
     if data.replaced is None:
         del counts["data"]["replaced"]
-    if not data.name.startswith(IMAGE_FILES):
+    if not data.streamed:
         del counts["data"]["side"]
-    for unused in ("parameters_per_sample", "hold", *_unused_fields(model)):
+    unread = unread_fields(model.name) if model.digest is None else ()  # a custom model may read them all
+    for unused in ("parameters_per_sample", "hold", *unread):
         del counts["model"][unused]
     if corruption.level == 0:
         counts["corruption"] = corruption.kind if corruption.kind == "random_signs" else None
@@ -293,7 +306,7 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]
-    if point.optimizer.name == "closed_form":
+    if point.is_solved:
         counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
         return counts
     if point.optimizer.name != "sgd":
@@ -307,23 +320,6 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.budget.stop_at_train_loss is not None:
         del counts["budget"]["stop_at_train_error"]
     return counts
-
-
-def _unused_fields(model: Model) -> tuple[str, ...]:
-    """Fields that the bundled families do not read. A family of the user's own may read them all."""
-    if model.digest is not None:
-        return ()
-    if model.name == "linear":
-        return ("width", "depth", "batch_norm", "kernel_scale")
-    if model.name == "random_features":
-        return ("depth", "batch_norm")
-    if model.name in ("mlp", "nin"):
-        return ("kernel_scale",)
-    if model.name in ("alexnet_small", "inception_small", "cnn5", "resnet18"):
-        return ("depth", "kernel_scale")
-    if model.name in ("alexnet", "vgg11", "vgg19", "resnet18_imagenet", "resnet152", "inception_v3", "inception_v4"):
-        return ("width", "depth", "batch_norm", "kernel_scale")
-    return ()
 
 
 @lru_cache(maxsize=4096)

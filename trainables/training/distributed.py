@@ -1,71 +1,109 @@
-"""Several processes, each with its own GPU, train one point: PyTorch's DistributedDataParallel, started by Ray Train inside a trial."""
+"""Several processes train the same members together, each on its own device: `torch.distributed` joins their gradients.
+
+Every process takes each k-th sample of a batch, of an evaluation likewise. Their number does not change the gradient but for the order of
+sums. Where it does: batch norm sees one process's part of a batch on CPUs (on GPUs it is PyTorch's SyncBatchNorm), and each process draws
+its own dropout, crops and flips, and mixes samples of its own part.
+
+All processes must take the same decisions, for each waits for the others: what one of them measures is agreed upon here.
+"""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from ray import train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, get_device
+import torch.distributed as distributed
+from torch import Tensor, nn
 
-from trainables.models import custom as custom
-from trainables.point.config import TrialConfig
-from trainables.point.text import dumps, loads
-from trainables.reproducibility import keep_bits
-from trainables.training.files_training import FilesTraining
-from trainables.training.members import Result, failure
-from trainables.tune import Distribution
+_T = TypeVar("_T")
 
 
-class DistributedTraining(FilesTraining):
-    """Trains points one after another, each by several processes: an `epoch` here is all of a point's."""
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together. With more than one, `torch.distributed` must be initialized.
 
-    def __init__(self, points: Sequence[TrialConfig], sources: dict[str, str], by: Distribution) -> None:
-        super().__init__(points, torch.device("cpu"))
-        self._sources, self._by = sources, by
+    Attributes:
+        rank: of this process, from 0.
+        count: of all.
+    """
 
-    def epoch(self) -> list[Result]:
-        """The result of the next point. A lost process is replaced, and all go on from their last checkpoint."""
-        point, by = self._waiting.pop(), self._by
-        each = {"CPU": by.cpus} | ({"GPU": by.gpus} if by.gpus else {})
-        trainer = TorchTrainer(
-            _one_of_several,  # type: ignore[arg-type]  # what it returns is the return_value below
-            train_loop_config={"point": dumps([point]), "sources": self._sources, "loaders": max(0, int(by.cpus) - 1)},
-            scaling_config=ScalingConfig(num_workers=by.processes or 1, use_gpu=by.gpus > 0, resources_per_worker=each),
-            run_config=RunConfig(
-                name=f"{point.key()}-{uuid.uuid4().hex[:12]}",
-                storage_path=by.storage,
-                failure_config=FailureConfig(max_failures=3),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-            ),
-        )
-        try:
-            return [trainer.fit().return_value]  # type: ignore[attr-defined]  # Ray's stub is of its older Result
-        except Exception as error:
-            return [failure(point, error)]
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def alone(self) -> bool:
+        return self.count == 1
+
+    def own(self, samples: Tensor) -> Tensor:
+        """The columns of (K, n) that this process evaluates."""
+        return samples if self.alone else samples[:, self.rank :: self.count]
+
+    def joined(self, values: Tensor, total: int) -> Tensor:
+        """The values (K, total) of all processes, of which this one has those of its `own` columns."""
+        if self.alone:
+            return values
+        whole = torch.zeros(len(values), total, dtype=torch.float32, device=values.device)
+        whole[:, self.rank :: self.count] = values.float()
+        distributed.all_reduce(whole)
+        return whole.to(values.dtype)
+
+    def own_batches(self, order: Tensor, size: int) -> tuple[Tensor, int, list[float]]:
+        """This process's part of the samples (K, n) that all train on, `size` a batch.
+
+        A process without a sample of a short batch borrows one, and counts it as nothing: all must take part in each step.
+
+        Returns:
+            Its samples (K, m), how many are a batch of its own, and the share of each step's batch that they are.
+        """
+        if self.alone:
+            return order, size, [1.0] * -(-order.shape[1] // size)
+        batches = torch.split(order, size, 1)
+        parts = [batch[:, self.rank :: self.count] for batch in batches]
+        shares = [part.shape[1] / batch.shape[1] for part, batch in zip(parts, batches, strict=True)]
+        filled = [part if part.shape[1] else batch[:, :1] for part, batch in zip(parts, batches, strict=True)]
+        return torch.cat(filled, 1), max(1, -(-(size - self.rank) // self.count)), shares
+
+    def average(self, gradients: Sequence[Tensor], share: float) -> None:
+        """Make gradients of this process's part of a batch, a share of it, those of the whole batch."""
+        if self.alone:
+            return
+        whole = torch.cat([gradient.flatten() for gradient in gradients]).mul_(share)
+        distributed.all_reduce(whole)
+        for gradient, part in zip(gradients, torch.split(whole, [gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def synchronized(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module, on GPUs with batch norm over all processes."""
+        if self.alone or device.type != "cuda":
+            return module
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return converted
+
+    def share_buffers(self, modules: Iterable[nn.Module]) -> None:
+        """Give all processes the first one's running statistics, so that all evaluate one network."""
+        if not self.alone:
+            for module in modules:
+                for buffer in module.buffers():
+                    distributed.broadcast(buffer, 0)
+
+    def agreed(self, decide: Callable[[], _T]) -> _T:
+        """What the first process decides; it alone is asked."""
+        if self.alone:
+            return decide()
+        decision: list[_T | None] = [decide() if self.rank == 0 else None]
+        distributed.broadcast_object_list(decision, 0)
+        return decision[0]  # type: ignore[return-value]  # the first process has filled it
+
+    def slowest(self, seconds: float, device: torch.device) -> float:
+        """The longest time that a process took."""
+        if self.alone:
+            return seconds
+        longest = torch.tensor(seconds, dtype=torch.float64, device=device)
+        distributed.all_reduce(longest, distributed.ReduceOp.MAX)
+        return longest.item()
 
 
-def _one_of_several(config: dict[str, Any]) -> Result:
-    """One process of a TorchTrainer; `torch.distributed` is initialized here, by NCCL on GPUs and gloo on CPUs."""
-    context, device = train.get_context(), get_device()
-    if device.type == "cpu":
-        keep_bits()
-        torch.set_num_threads(1)
-    for path, text in config["sources"].items():
-        custom.register(path, text)
-    rank, processes = context.get_world_rank(), context.get_world_size()
-    training = FilesTraining(loads(config["point"]), device, rank=rank, processes=processes, loaders=config["loaders"])
-    if last := train.get_checkpoint():
-        with last.as_directory() as folder:
-            training.load_state_dict(torch.load(Path(folder) / "pack.pt", map_location="cpu", weights_only=True))
-    while not (results := training.epoch()):
-        with TemporaryDirectory() as folder:
-            if rank == 0:
-                torch.save(training.state_dict(), Path(folder) / "pack.pt")
-            train.report({}, checkpoint=Checkpoint.from_directory(folder) if rank == 0 else None)
-    return results[0]
+ALONE = Processes()
+"""A process that trains by itself."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainables.data.inputs import PointData, Samples, StackedInputs
+from trainables.data.errors import misclassified
+from trainables.data.source import PointData, Samples
 from trainables.engines import Engine
+from trainables.engines.losses import ROWS, losses_and_errors
+from trainables.training.distributed import Processes
 
 
 @dataclass(frozen=True)
@@ -25,51 +28,72 @@ class Score:
     wrong_train_error: float | None
     clean_train_loss: float | None
     wrong_train_loss: float | None
+    train_top_five_error: float | None
+    test_top_five_error: float | None
     train_misclassified: Tensor
 
     def as_columns(self) -> dict[str, Any]:
-        """All but `train_misclassified`, (n,) bool."""
+        """The columns of a curve."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
+    def as_measures(self) -> dict[str, float]:
+        """What a record has beside these columns."""
+        if self.train_top_five_error is None or self.test_top_five_error is None:
+            return {}
+        return {"measure.train_top5_error": self.train_top_five_error, "measure.test_top5_error": self.test_top_five_error}
 
-_COLUMNS = [column.name for column in fields(Score)[:-1]]
+
+_COLUMNS = (
+    "train_loss",
+    "train_error",
+    "validation_error",
+    "test_loss",
+    "test_error",
+    "clean_train_error",
+    "wrong_train_error",
+    "clean_train_loss",
+    "wrong_train_loss",
+)
 
 
 class Evaluation:
     """What the scores of some of an engine's members take, made once for all epochs that they train together.
 
     Args:
-        members: their places in the engine.
+        members: their indices in the engine.
         data: theirs, in the same order.
+        loss: that they minimise, "cross_entropy" or "squared".
+        processes: among which samples are shared out.
     """
 
-    def __init__(self, members: list[int], data: list[PointData]) -> None:
+    def __init__(self, members: list[int], data: list[PointData], loss: str, processes: Processes) -> None:
         self.members = members
-        self._train = _Stacked([one.train for one in data])
-        self._test = _Stacked([one.test for one in data])
+        self._train = _Stacked([one.train for one in data], loss, processes)
+        self._test = _Stacked([one.test for one in data], loss, processes)
         validation = [one.validation for one in data if one.validation]
-        self._validation = _Stacked(validation) if validation else None
+        self._validation = _Stacked(validation, loss, processes) if validation else None
         self._wrong = torch.stack([one.train.wrong for one in data])
 
     def scores(self, engine: Engine) -> list[Score]:
-        """Of each member, as it is now in the engine."""
-        train_loss, train_wrong = self._train.losses(engine, self.members)
-        test_loss, test_wrong = self._test.losses(engine, self.members)
-        validation_error: list[float | None] = [None] * len(self.members)
-        if self._validation:
-            validation_error = list(_mean(self._validation.losses(engine, self.members)[1]))
+        """The score of each member, as it is now in the engine."""
+        train_loss, train_wrong, train_beyond = self._train.judged(engine, self.members)
+        test_loss, test_wrong, test_beyond = self._test.judged(engine, self.members)
+        unknown: list[float | None] = [None] * len(self.members)
+        validation = _mean(self._validation.judged(engine, self.members)[1]) if self._validation else unknown
         return [
             Score(*scores)
             for scores in zip(
                 _mean(train_loss),
                 _mean(train_wrong),
-                validation_error,
+                validation,
                 _mean(test_loss),
                 _mean(test_wrong),
                 _mean_where(train_wrong, ~self._wrong),
                 _mean_where(train_wrong, self._wrong),
                 _mean_where(train_loss, ~self._wrong),
                 _mean_where(train_loss, self._wrong),
+                unknown if train_beyond is None else _mean(train_beyond),
+                unknown if test_beyond is None else _mean(test_beyond),
                 train_wrong,
                 strict=True,
             )
@@ -77,22 +101,39 @@ class Evaluation:
 
 
 class _Stacked:
-    """Samples of several members: their places (K, n) in the inputs, or (1, n) where all have the same images, and labels (K, n)."""
+    """Samples of several members: their index (K, n) into the inputs, or (1, n) where all have the same images, and labels (K, n)."""
 
-    def __init__(self, samples: list[Samples]) -> None:
+    def __init__(self, samples: list[Samples], loss: str, processes: Processes) -> None:
         alike = all(one.inputs is samples[0].inputs and one.index is samples[0].index for one in samples)
         distinct = samples[:1] if alike else samples
-        self._inputs = StackedInputs([one.inputs for one in distinct])
-        self._index = torch.stack([one.index for one in distinct])
-        self._labels = torch.stack([one.labels for one in samples])
+        self._inputs = distinct[0].inputs.source([one.inputs for one in distinct])
+        self._top_five = distinct[0].inputs.top_five
+        self._loss, self._processes, self._count = loss, processes, len(samples[0].labels)
+        self._index = processes.own(torch.stack([one.index for one in distinct]))
+        self._labels = processes.own(torch.stack([one.labels for one in samples]))
 
-    def losses(self, engine: Engine, members: list[int]) -> tuple[Tensor, Tensor]:
-        """See `Engine.losses`."""
-        return engine.losses(self._inputs, self._index, self._labels, members)
+    def judged(self, engine: Engine, members: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The loss of each sample, whether it is misclassified, and whether five guesses are not enough, where that is recorded."""
+        self._inputs.announce(self._index, ROWS)
+        if not self._top_five:
+            loss, wrong = engine.losses(self._inputs, self._index, self._labels, members)
+            return self._processes.joined(loss, self._count), self._processes.joined(wrong, self._count), None
+        beyond: list[Tensor] = []
+        labels = iter(torch.split(self._labels, ROWS, 1))
+
+        def logits(inputs: Tensor, members: list[int]) -> Tensor:
+            found = engine.logits(inputs, members)
+            beyond.append(misclassified(found.clone(), next(labels), 1, guesses=5))
+            return found
+
+        loss, wrong = losses_and_errors(logits, self._inputs, self._index, self._labels, members, self._loss)
+        first, second, third = (self._processes.joined(values, self._count) for values in (loss, wrong, torch.cat(beyond, 1)))
+        return first, second, third
 
 
 def _mean(values: Tensor) -> list[float]:
-    return values.double().mean(1).tolist()
+    means: list[float] = values.double().mean(1).tolist()
+    return means
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> list[float | None]:

@@ -1,8 +1,10 @@
 """The training loop: points of equal shapes, side by side, each as if it were alone.
 
-A `Training` has a list of points and a number of slots. Seated members train one epoch together; those that end (target
+A `Training` has a list of points and a number of slots. The members in the slots train one epoch together; those that end (target
 reached, budget spent, diverged) free their slots for the next points in the list, so that the engine always runs full. A
 member's draws come from its own seeds and epoch, so its result does not depend on its neighbours (design promise 3).
+
+Where inputs come from is the business of a data source (`trainables.data.source`): tensors on the device, or files that are streamed.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.data.augmentation import augment, augments, soft_targets
-from trainables.data.inputs import StackedInputs, point_data
+from trainables.data.augmentation import soft_targets
+from trainables.data.inputs import point_data
+from trainables.data.source import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.models import build
-from trainables.point.config import TrialConfig, sizes_only
+from trainables.point.config import ConfigError, TrialConfig, sizes_only
 from trainables.point.streams import derive, generator
+from trainables.training.distributed import ALONE, Processes
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
 from trainables.training.members import PROGRESS, Member, Result, failure, is_out_of_memory, measured, note_score, result_of, solved
@@ -47,6 +51,11 @@ class Training:
         pruner: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
         point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.training.limits.within`).
+        processes: this one among those that train the points together (see `trainables.training.distributed`).
+        loaders: processes that decode images which stay in their files; 0 for this one.
+
+    Raises:
+        ConfigError: measures are asked for of a point whose training images are not in memory.
 
     >>> from trainables.point.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -67,7 +76,11 @@ class Training:
         measures: Sequence[str] = (),
         pruner: Pruner | None = None,
         point_seconds: float | None = None,
+        processes: Processes = ALONE,
+        loaders: int = 0,
     ) -> None:
+        if measures and any(point.data.streamed for point in points):
+            raise ConfigError(f"measures need the training images in memory, which image files are not: leave out {', '.join(measures)}")
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         self.device = device
         self._total = len(points)
@@ -77,8 +90,9 @@ class Training:
         self._per_sample = PER_SAMPLE in measures
         self._pruner = pruner
         self._point_seconds = point_seconds
+        self._processes, self._loaders = processes, loaders
         self._active: list[Member] = []
-        self._keep: list[int] = []  # places, in the engine, of the members that were in it before
+        self._keep: list[int] = []  # indices, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
         self._engine: Engine | None = None
         self._optimizer: StackedOptimizer | None = None
@@ -98,8 +112,8 @@ class Training:
         return 1 - (len(self._waiting) + len(self._alone) + begun) / self._total
 
     def epoch(self) -> list[Result]:
-        """Train all seated members for one epoch; the results of those that ended with it."""
-        if self._waiting and self._waiting[-1].optimizer.name == "closed_form":
+        """Train all members in the slots for one epoch; the results of those that ended with it."""
+        if self._waiting and self._waiting[-1].is_solved:
             return [solved(self._waiting.pop(), self.device, self._point_seconds)]
         failed: list[Result] = []
         started = time.perf_counter()
@@ -110,16 +124,16 @@ class Training:
             scores = within(self._point_seconds and self._point_seconds * len(self._active), self._train_epoch)
         except Exception as error:
             return failed + self._after_error(error)
-        share = (time.perf_counter() - started) / len(self._active)
+        share = self._processes.slowest(time.perf_counter() - started, self.device) / len(self._active)
         for member in self._active:
             member.seconds += share
         results = [note_score(member, score) or self._overdue(member) for member, score in zip(self._active, scores, strict=True)]
         if self._pruner:
             results = self._after_verdict(self._pruner, results, scores)
-        ended = [self._measured(place, result) for place, result in enumerate(results) if result]
+        ended = [self._measured(index, result) for index, result in enumerate(results) if result]
         keys = {result.key for result in ended}
-        self._keep = [place for place, member in enumerate(self._active) if member.key not in keys]
-        self._active = [self._active[place] for place in self._keep]
+        self._keep = [index for index, member in enumerate(self._active) if member.key not in keys]
+        self._active = [self._active[index] for index in self._keep]
         self._left = bool(ended)
         return failed + ended
 
@@ -130,10 +144,10 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """A checkpoint between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
         members = []
-        for place, member in zip(self._keep, self._active, strict=True):
+        for index, member in zip(self._keep, self._active, strict=True):
             assert self._engine is not None
             assert self._optimizer is not None
-            tensors = {"state": self._engine.state(place), "moments": self._optimizer.state(place)}
+            tensors = {"state": self._engine.state(index), "moments": self._optimizer.state(index)}
             members.append(member.progress() | tensors)
         members += [m.progress() | {"state": m.module.state_dict(), "moments": m.moments} for m in reversed(self._restored)]
         return {"members": members, "waiting": [point.key() for point in (*self._waiting, *self._alone)]}
@@ -146,7 +160,7 @@ class Training:
         self._restored = [self._member(points[saved["key"]], saved) for saved in members]
 
     def _fill_slots(self, failed: list[Result]) -> None:
-        """Seat waiting points; those that cannot even be built join `failed`."""
+        """Give free slots to waiting points; those that cannot even be built join `failed`."""
         new: list[Member] = []
         while len(self._active) + len(new) < (1 if self._alone else self._slots or 1):
             queue = self._alone or self._waiting
@@ -165,19 +179,23 @@ class Training:
                         break
                     failed.append(failure(point, error))
                     continue
-            if self._slots is None:
-                inputs = math.prod(new[0].data.image_shape)
-                self._slots = members_at_once(new[0].module, new[0].point.optimizer.batch_size, inputs, self.device)
+            self._slots = new[0].data.train.inputs.members_at_once or self._slots or self._fastest(new[0])
         if new or self._left:
             self._refill(new)
 
+    def _fastest(self, member: Member) -> int:
+        """How many members like this one train fastest side by side."""
+        inputs = math.prod(member.data.image_shape)
+        return members_at_once(member.module, member.point.optimizer.batch_size, inputs, self.device)
+
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
         """A point at the start of its training, or as it was saved."""
-        data = point_data(point, self.device)
+        data = point_data(point, self.device, self._loaders)
         module = build(
             sizes_only(point.model), point.regularizers.dropout, data.image_shape, data.classes, seed=derive(point.seed, "initialization")
         )
-        member = Member(point, point.key(), data, module.to(self.device), right=[] if self._per_sample else None)
+        module = self._processes.synchronized(module.to(self.device), self.device)
+        member = Member(point, point.key(), data, module, right=[] if self._per_sample else None)
         if saved is not None:
             member.module.load_state_dict(saved["state"])
             for name in (*PROGRESS, "moments"):
@@ -194,7 +212,7 @@ class Training:
             return
         points = [member.point for member in self._active]
         first = points[0]
-        if self._engine is None or self._optimizer is None:
+        if self._engine is None or self._optimizer is None or not stayed:  # images of the next point may have another size
             shape = self._active[0].data.image_shape
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
             self._optimizer = self._engine.optimizer(first.optimizer)
@@ -203,12 +221,11 @@ class Training:
             stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
         )
         samples = [member.data.train for member in self._active]
-        self._inputs = StackedInputs([one.inputs for one in samples])
+        self._source: Source = samples[0].inputs.source([one.inputs for one in samples])
         self._index = torch.stack([one.index for one in samples])
         self._labels = torch.stack([one.labels for one in samples])
         smoothing = [point.regularizers.label_smoothing for point in points]
         self._smoothing = torch.tensor(smoothing, device=self.device) if any(smoothing) else None
-        self._augments = any(augments(point) for point in points)
         self._evaluation = None
 
     def _train_epoch(self) -> list[Score | None]:
@@ -216,7 +233,7 @@ class Training:
         return self._scores()
 
     def _update(self) -> None:
-        members, engine, optimizer = self._active, self._engine, self._optimizer
+        members, engine, optimizer, together = self._active, self._engine, self._optimizer, self._processes
         assert engine is not None
         assert optimizer is not None
         if members[0].point.budget.epochs == 0:
@@ -224,40 +241,43 @@ class Training:
         points = [member.point for member in members]
         shuffles = [generator(point.seed, "batches", member.epoch) for point, member in zip(points, members, strict=True)]
         orders = torch.stack([torch.randperm(self._index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
+        orders, size, shares = together.own_batches(orders, points[0].optimizer.batch_size)
         index, labels = self._index.gather(1, orders), self._labels.gather(1, orders)
-        draws = [generator(member.point.seed, "augmentation", member.epoch) for member in members] if self._augments else []
         optimizer.set_rates(torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device))
-        size, classes, step = points[0].optimizer.batch_size, members[0].data.classes, 0
-        for some, truths in zip(index.split(size * TARGET_BATCHES, 1), labels.split(size * TARGET_BATCHES, 1), strict=True):
-            if not self._augments and engine.descend(optimizer, self._inputs, some, truths, size, self._smoothing):
+        self._source.begin_epoch(points, [member.epoch for member in members], index, size)
+        classes, step = members[0].data.classes, 0
+        for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
+            if together.alone and engine.descend(optimizer, self._source, some, truths, size, self._smoothing):
                 step += -(-some.shape[1] // size)
                 continue
             aims = soft_targets(truths, classes, self._smoothing)
-            for rows, targets in zip(some.split(size, 1), aims.split(size, 2), strict=True):
-                inputs = self._inputs.gather(rows)
-                if self._augments:
-                    inputs, targets = augment(inputs, targets, points, draws, members[0].data.image_shape)
-                engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, step) for member in members])
+            for rows, targets in zip(torch.split(some, size, 1), torch.split(aims, size, 2), strict=True):
+                inputs, targets = self._source.training_batch(rows, targets)
+                draw = step * together.count + together.rank
+                engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, draw) for member in members])
+                together.average(engine.gradients, shares[step])
                 optimizer.step(engine.gradients)
                 step += 1
+        together.share_buffers(member.module for member in members)
         for member in members:
             member.epoch += 1
             member.steps += step
 
     def _scores(self) -> list[Score | None]:
-        """Of each member; None where no evaluation is due."""
+        """The score of each member; None where no evaluation is due."""
         due = [
-            place
-            for place, member in enumerate(self._active)
+            index
+            for index, member in enumerate(self._active)
             if member.epoch % member.point.budget.evaluate_every == 0 or member.epoch >= member.point.budget.epochs
         ]
         scores: list[Score | None] = [None] * len(self._active)
         if due:
             assert self._engine is not None
             if self._evaluation is None or self._evaluation.members != due:
-                self._evaluation = Evaluation(due, [self._active[place].data for place in due])
-            for place, score in zip(due, self._evaluation.scores(self._engine), strict=True):
-                scores[place] = score
+                loss = self._active[0].point.optimizer.loss
+                self._evaluation = Evaluation(due, [self._active[index].data for index in due], loss, self._processes)
+            for index, score in zip(due, self._evaluation.scores(self._engine), strict=True):
+                scores[index] = score
         return scores
 
     def _overdue(self, member: Member) -> Result | None:
@@ -267,13 +287,13 @@ class Training:
         late = TimeoutError(f"not done after {member.epoch} epochs and the limit of {self._point_seconds:g} seconds")
         return failure(member.point, late)
 
-    def _measured(self, place: int, result: Result) -> Result:
-        """The result of the seated member with the measures that were asked for."""
+    def _measured(self, index: int, result: Result) -> Result:
+        """The result of the member in this slot with the measures that were asked for."""
         if result.status != "completed" or not self._measures:
             return result
         assert self._engine is not None
-        member = self._active[place]
-        member.module.load_state_dict(self._engine.state(place))
+        member = self._active[index]
+        member.module.load_state_dict(self._engine.state(index))
         return measured(member, self._member(member.point).module, self._after_first_epoch, self._measures, result)
 
     def _after_first_epoch(self, point: TrialConfig) -> nn.Module:
@@ -292,7 +312,7 @@ class Training:
             (member.key, member.epoch, {"train_error": score.train_error, "validation_error": score.validation_error})
             for member, score in going_on
         ]
-        leaving = set(pruner(reports)) if reports else set()
+        leaving = self._processes.agreed(lambda: set(pruner(reports))) if reports else set()
         return [
             result_of(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result
             for member, score, result in zip(self._active, scores, results, strict=True)
@@ -301,14 +321,17 @@ class Training:
     def _after_error(self, error: Exception) -> list[Result]:
         """One alone failed by itself. Several are taken apart and start anew: out of memory, two halves; else one by one.
 
-        Starting anew loses nothing but time: the same draws give the same result.
+        Starting anew loses nothing but time: the same draws give the same result. Among several processes the others wait for this one:
+        it must end, so that all start anew.
         """
-        seated, self._active, self._keep, self._engine, self._optimizer = self._active, [], [], None, None
-        if len(seated) == 1:
-            return [failure(seated[0].point, error)]
+        if not self._processes.alone:
+            raise error
+        members, self._active, self._keep, self._engine, self._optimizer = self._active, [], [], None, None
+        if len(members) == 1:
+            return [failure(members[0].point, error)]
         if is_out_of_memory(error):
-            self._slots = max(1, len(seated) // 2)
-            self._waiting += [member.point for member in reversed(seated)]
+            self._slots = max(1, len(members) // 2)
+            self._waiting += [member.point for member in reversed(members)]
         else:
-            self._alone = [member.point for member in reversed(seated)]
+            self._alone = [member.point for member in reversed(members)]
         return []

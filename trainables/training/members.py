@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data.inputs import PointData
+from trainables.data.source import PointData
 from trainables.engines.optimizers import rate_at
-from trainables.least_squares.solving import solve_point
-from trainables.models import parameter_count
+from trainables.models import parameter_count, solver_of
 from trainables.point.config import TrialConfig, sizes_only
 from trainables.point.streams import derive
 from trainables.training.evaluation import Score
@@ -168,6 +167,7 @@ def result_of(member: Member, status: str, reason: str, score: Score | None) -> 
             "test_error": score.test_error,
             "test_loss": score.test_loss,
             "generalization_gap": score.test_error - score.train_error,
+            **score.as_measures(),
         }
     return Result(point, member.key, status, reason, outcome, member.curve)
 
@@ -176,7 +176,7 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
     """The result of a point that is solved in closed form."""
     key = point.key()
     try:
-        outcome, row = within(seconds, lambda: solve_point(point, device))
+        outcome, row = within(seconds, lambda: solver_of(point.model.name).solve(point, device))
     except Exception as error:
         return failure(point, error)
     rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables.data.corruption import classes_of, corrupt_labels
-from trainables.data.inputs import Inputs, PointData
+from trainables.data.errors import misclassified
+from trainables.data.source import Images, PointData
 from trainables.data.sources import load
 from trainables.data.subset import split
 from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
 from trainables.point.config import PIXEL_KINDS, TrialConfig
 
 PER_SAMPLE = "forgetting_events"
-"""The measure with which this is recorded."""
+"""The measure whose name asks for these rows."""
 _ROWS = 1024
 
 
@@ -45,41 +46,39 @@ def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Se
     labels = corrupt_labels(dataset.train_labels % classes, classes, point.corruption)[index]
     losses, correct = _losses(module, data.train.inputs, data.train.index if own_pixels else index, labels)
     test_losses, test_correct = _losses(module, data.test.inputs, data.test.index, data.test.labels)
-    places = (torch.arange(len(index)) if own_pixels else trained_on).numpy()
+    positions = (torch.arange(len(index)) if own_pixels else trained_on).numpy()
     history = np.stack([one.cpu().numpy() for one in right])
     at = learning_epoch(history)
     learned = np.where(np.isnan(at), np.nan, np.asarray(epochs)[np.nan_to_num(at).astype(np.int64)])
     of_trained = {"forgotten": forgetting_events(history), "learning_speed": learning_speed(history), "learned": learned}
     trained = np.zeros(len(index), dtype=bool)
-    trained[places] = True
+    trained[positions] = True
     return {
         "index": index.numpy().astype(np.int32),
         "label": labels.numpy().astype(np.int16),
         "trained": trained,
         "correct": correct,
         "loss": losses,
-        **{name: _spread(values, places, len(index)) for name, values in of_trained.items()},
+        **{name: _spread(values, positions, len(index)) for name, values in of_trained.items()},
         "test_correct": test_correct,
         "test_loss": test_losses,
     }
 
 
 @torch.no_grad()
-def _losses(module: nn.Module, inputs: Inputs, index: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-entropy, float32, and whether the largest output is at the label, of each sample; a tie is a mistake."""
+def _losses(module: nn.Module, inputs: Images, index: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy, float32, and whether the largest output is at the label, of each sample."""
     device = next(module.parameters()).device
     module.eval()
-    rows = index.to(device).split(_ROWS)
+    rows = torch.split(index.to(device), _ROWS)
     outputs = torch.cat([module(inputs.gather(some).reshape(-1, *inputs.image_shape)) for some in rows])
-    label = labels.to(device)[:, None]
-    losses = cross_entropy(outputs, label[:, 0], reduction="none")
-    own = outputs.gather(1, label)
-    correct = own > outputs.scatter(1, label, float("-inf")).amax(1, keepdim=True)
-    return losses.cpu().numpy(), correct[:, 0].cpu().numpy()
+    labels = labels.to(device)
+    losses = cross_entropy(outputs, labels, reduction="none")
+    return losses.cpu().numpy(), misclassified(outputs, labels).logical_not().cpu().numpy()
 
 
-def _spread(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
-    """(count,) float32 with the values at their places, NaN elsewhere."""
+def _spread(values: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:
+    """An array (count,) float32 with the values at their positions and NaN elsewhere."""
     spread = np.full(count, np.nan, dtype=np.float32)
-    spread[places] = values
+    spread[positions] = values
     return spread

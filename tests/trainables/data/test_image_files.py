@@ -14,7 +14,7 @@ from trainables.data.corruption import corrupt_labels
 from trainables.data.image_files import ImageFiles, read_image
 from trainables.data.sources import load
 from trainables.point.config import ConfigError, Corruption, Data
-from trainables.training.files_training import FilesTraining
+from trainables.training.loop import Training
 from trainables.training.members import Result
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def fields(tree: Path, **changes: Any) -> dict[str, Any]:
 
 
 def trained(changes: dict[str, Any]) -> Result:
-    training = FilesTraining([point(changes)], CPU)
+    training = Training([point(changes)], CPU)
     while not training.finished:
         results = training.epoch()
     return results[0]
@@ -128,7 +128,7 @@ def test_shards_augmentation_and_loaders_do_not_matter_to_the_draws(tree: Path, 
     changes = {"regularizers.crop": 2, "regularizers.flip": True, "budget.epochs": 2}
     one = trained(fields(tree, **changes))
     from_shards = trained(fields(tree, **changes, **{"data.name": f"webdataset:{shards}"}))
-    training = FilesTraining([point(fields(tree, **changes))], CPU, loaders=2)
+    training = Training([point(fields(tree, **changes))], CPU, loaders=2)
     while not training.finished:
         by_others = training.epoch()
     plain = trained(fields(tree, **{"budget.epochs": 2}))
@@ -140,10 +140,10 @@ def test_shards_augmentation_and_loaders_do_not_matter_to_the_draws(tree: Path, 
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tree: Path) -> None:
     changes = fields(tree, **{"optimizer.schedule": "exponential", "regularizers.dropout": 0.2})
     whole = trained(changes)
-    first = FilesTraining([point(changes)], CPU)
+    first = Training([point(changes)], CPU)
     for _ in range(2):
         assert first.epoch() == []
-    second = FilesTraining([point(changes)], CPU)
+    second = Training([point(changes)], CPU)
     second.load_state_dict(first.state_dict())
     second.epoch()
     assert second.share == 0.75

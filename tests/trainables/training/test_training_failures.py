@@ -88,7 +88,7 @@ def test_a_point_that_cannot_be_built_fails_alone_with_its_reason(blobs: str, mo
     points = [point({"data.name": blobs, "model.width": 3, "budget.epochs": 2, "seed": seed}) for seed in range(4)]
     expected = {each.key(): alone(each) for each in points}
 
-    def missing(each: TrialConfig, device: torch.device) -> Any:
+    def missing(each: TrialConfig, device: torch.device, loaders: int) -> Any:
         if each.seed == 2:
             raise FileNotFoundError("the disk is gone")
         return point_data(each, device)
@@ -162,7 +162,7 @@ def test_memory_that_runs_out_while_a_point_is_built_beside_others_is_not_its_fa
     expected = {each.key(): alone(each) for each in points}
     calls = {"made": 0}
 
-    def exhausted_once(each: TrialConfig, device: torch.device) -> Any:
+    def exhausted_once(each: TrialConfig, device: torch.device, loaders: int) -> Any:
         calls["made"] += 1
         if calls["made"] == 5:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")

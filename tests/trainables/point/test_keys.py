@@ -1,0 +1,34 @@
+"""Keys and pack signatures as they were when the first studies were recorded: a study of then goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.models import families
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.families import unread_fields
+
+STORED = [json.loads(line) for line in (Path(__file__).parent / "keys.jsonl").read_text().splitlines()]
+"""Random points of every family, trained and solved, with what an earlier version made of them."""
+
+
+@pytest.mark.parametrize("stored", STORED, ids=lambda stored: stored["key"][:8])
+def test_a_point_has_the_key_and_the_signature_that_it_always_had(stored: dict[str, Any]) -> None:
+    point = with_fields(TrialConfig(), stored["fields"])
+    assert point.key() == stored["key"]
+    assert hashlib.sha256(repr(point.signature()).encode()).hexdigest()[:16] == stored["signature"]
+
+
+def test_stored_keys_are_of_every_bundled_family() -> None:
+    bundled = {name for name, family in families().items() if family.digest is None}
+    assert bundled <= {stored["fields"]["model.name"] for stored in STORED}
+
+
+def test_a_name_that_nobody_registered_is_taken_to_read_all() -> None:
+    assert unread_fields("nobody") == ()
+    assert set(unread_fields("linear")) == {"width", "depth", "batch_norm", "kernel_scale"}
