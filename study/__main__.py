@@ -4,6 +4,6 @@ from study import packages
 
 packages.folder_here_last()
 
-from study.cli.app import main  # noqa: E402  # not before: a folder `analysis` here would be taken for gaplab's
+from study.cli import main  # noqa: E402  # not before: a folder `analysis` here would be taken for gaplab's
 
 main()

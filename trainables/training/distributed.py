@@ -78,7 +78,7 @@ class Processes:
         """The module, on GPUs with batch norm over all processes."""
         if self.alone or device.type != "cuda":
             return module
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return converted
 
     def share_buffers(self, modules: Iterable[nn.Module]) -> None:
