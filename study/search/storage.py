@@ -43,8 +43,8 @@ class GroupCommit(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         if log_number_from < self._on_disk:
-            for place, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
-                if place < self._on_disk:
+            for index, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
+                if index < self._on_disk:
                     yield log
         yield from self._since[max(0, log_number_from - self._on_disk) :]
 
