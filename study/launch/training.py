@@ -77,7 +77,7 @@ def _search_of(plan: Plan) -> Iterator[Search | None]:
 
 @contextmanager
 def _following(plan: Plan, mirror: Mirror | None) -> Iterator[None]:
-    """When this ends, the mirror is told to stop, and what Tune kept is gone."""
+    """Afterwards the mirror stops by itself, and what Tune kept is gone."""
     try:
         yield
     finally:

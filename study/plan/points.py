@@ -29,8 +29,8 @@ def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: N
                 progress(done + 1)
     except ConfigError as error:
         source = f"{spec.source}: " if spec.source else ""
-        place = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
-        raise ConfigError(f"{source}{error}{place}") from None
+        where = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
+        raise ConfigError(f"{source}{error}{where}") from None
     return list(points.values())
 
 

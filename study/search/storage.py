@@ -43,8 +43,8 @@ class GroupCommit(BaseJournalBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         if log_number_from < self._on_disk:
-            for place, log in enumerate(self._file.read_logs(log_number_from), start=log_number_from):
-                if place < self._on_disk:
+            for index, log in enumerate(self._file.read_logs(log_number_from), start=log_number_from):
+                if index < self._on_disk:
                     yield log
         yield from self._since[max(0, log_number_from - self._on_disk) :]
 

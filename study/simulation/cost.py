@@ -82,7 +82,7 @@ class Recorded:
 
     def _position(self, point: TrialConfig) -> list[float]:
         fields = flatten(point)
-        return [scale.place(fields[name]) for name, scale in self._scales.items()]
+        return [scale.position(fields[name]) for name, scale in self._scales.items()]
 
     def _distances(self, point: TrialConfig) -> np.ndarray:
         off = self._where - np.array(self._position(point))
@@ -104,7 +104,7 @@ class _Scale:
             raw = [self._raw(value) for value in values]
             self._low, self._range = min(raw), max(raw) - min(raw)
 
-    def place(self, value: Any) -> float:
+    def position(self, value: Any) -> float:
         if not self.numeric:
             return float(self._names.setdefault(value, len(self._names)))
         return 1.0 if value is None else (self._raw(value) - self._low) / self._range
