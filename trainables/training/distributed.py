@@ -78,8 +78,8 @@ class Processes:
         """The module, on GPUs with batch norm over all processes."""
         if self.alone or device.type != "cuda":
             return module
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
-        return converted
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        return convert(module)
 
     def share_buffers(self, modules: Iterable[nn.Module]) -> None:
         """Give all processes the first one's running statistics, so that all evaluate one network."""
