@@ -1,4 +1,4 @@
-"""From a point as declared to a complete one: subset size, seeds, published sizes, and the width for a given p/n."""
+"""A declared point becomes a complete one: subset size, seeds, published sizes, and the width for a given p/n."""
 
 from __future__ import annotations
 

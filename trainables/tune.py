@@ -42,7 +42,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Sink(Protocol):
-    """Where results go."""
+    """The receiver of results."""
 
     def __call__(self, results: Sequence[Result], device: str) -> None:
         """Take finished points and the name of the device; when this returns, they are recorded."""

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
 CLASSES, TRAIN, TEST = 4, 40, 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the statistics of made-up images, imported by tests that train on them: the user's stays as it is."""
+    folder = tmp_path_factory.mktemp("data folder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAPLAB_DATA", str(folder))
+        yield folder
 
 
 def image(label: int, draw: torch.Generator) -> torch.Tensor:

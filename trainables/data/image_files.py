@@ -29,7 +29,7 @@ _SUFFIXES = ("jpg", "jpeg", "png", "webp")
 
 
 class Stored(NamedTuple):
-    """Where an encoded image lies: a whole file (size None), or a part of one, in bytes."""
+    """The location of an encoded image: a whole file (size None), or a part of one, in bytes."""
 
     path: str
     offset: int = 0

@@ -23,7 +23,7 @@ _TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "C
 
 
 def data_folder() -> Path:
-    """Where downloads and `<name>.npz` files lie: the environment variable GAPLAB_DATA, or ~/.cache/gaplab."""
+    """The folder where downloads and `<name>.npz` files are kept: the environment variable GAPLAB_DATA, or ~/.cache/gaplab."""
     return _expanded(os.environ.get("GAPLAB_DATA", "~/.cache/gaplab"))
 
 

@@ -34,8 +34,7 @@ from trainables.point.config import ConfigError, ImageShape, TrialConfig
 from trainables.point.streams import derive
 
 SIGNAL, NOISE = 5**0.5, 1.0
-"""Length of the true weights of `ridgeless` and the standard deviation of its noise: at this ratio the risk above d = n has a minimum of
-its own."""
+"""Length of the true weights of `ridgeless`, and deviation of its noise. At this ratio the risk above d = n has a minimum of its own."""
 
 
 # Kernels: a coefficient for each training sample and class

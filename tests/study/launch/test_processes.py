@@ -7,6 +7,7 @@ import pytest
 
 import analysis
 import study
+from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_tree
 from trainables.point.config import ConfigError
 

@@ -9,10 +9,12 @@ import torch
 from torchvision.transforms import v2
 
 from tests.trainables.made_up_images import CLASSES, TEST, TRAIN, write_shards, write_tree
+from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_points import only, point
 from trainables.data.corruption import corrupt_labels
 from trainables.data.image_files import ImageFiles, read_image
 from trainables.data.sources import load
+from trainables.data.streamed import channel_statistics
 from trainables.point.config import ConfigError, Corruption, Data
 from trainables.training.loop import Training
 from trainables.training.members import Result
@@ -191,3 +193,23 @@ def test_broken_sources_are_told(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "train-0.tar").write_bytes(b"\x1f\x8bnot a tar" * 100)
     with pytest.raises(ConfigError, match=r"train-0.tar is no uncompressed tar of KEY.jpg and KEY.cls"):
         load(Data(name=f"webdataset:{tmp_path}"))
+
+
+def test_statistics_are_those_of_the_training_images_and_are_kept(tree: Path, data_folder_of_the_tests: Path) -> None:
+    dataset = files_of(f"imagefolder:{tree}")
+    transform = v2.Compose([v2.Resize(9, antialias=True), v2.CenterCrop(8), v2.ToDtype(torch.float64, scale=True)])
+    pixels = torch.stack([transform(read_image(file)) for file in dataset.train_files])
+    expected = pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3), correction=0).tolist()
+    kept = data_folder_of_the_tests / "statistics" / f"{dataset.digest}-8.json"
+    for damage in (None, "", "[1]"):
+        if damage is not None:
+            kept.write_text(damage)
+        channel_statistics.cache_clear()
+        for found, value in zip(channel_statistics(dataset, 8, 0), expected, strict=True):
+            assert found == pytest.approx(value, abs=1e-6)
+    kept.write_text("[[1, 2, 3], [4, 5, 6]]")
+    assert channel_statistics(dataset, 8, 0)[0] != (1, 2, 3), "from this process's memory"
+    channel_statistics.cache_clear()
+    assert channel_statistics(dataset, 8, 0) == ((1, 2, 3), (4, 5, 6))
+    channel_statistics.cache_clear()
+    kept.unlink()

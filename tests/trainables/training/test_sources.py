@@ -14,6 +14,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_shards, write_tree
 from tests.trainables.made_up_points import CPU, alone, finish, point, saved_and_loaded, told
 from trainables.data.image_files import ImageFiles, read_image

@@ -173,7 +173,7 @@ def rounded_outputs(images: Tensor, classes: int) -> list[list[float]]:
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
 def test_errors_and_losses_are_counted_sample_by_sample(blobs: str, register: Callable[[str, str], None], loss: str) -> None:
-    """By an explicit loop over the samples, with ties for the largest output counted as mistakes."""
+    """By an explicit loop over the samples, with ties for the largest output counted as errors."""
     register("fixed.py", FIXED)
     fields = {"data.name": blobs, "data.validation_size": 20, "corruption.kind": "flip", "corruption.level": 0.4}
     each = point(fields | {"model.name": "fixed_outputs", "budget.epochs": 0, "optimizer.loss": loss})
