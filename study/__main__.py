@@ -1,9 +1,3 @@
 """``python -m study`` is the command `gaplab`."""
 
-from study import packages
-
-packages.folder_here_last()
-
-from study.cli.app import main  # noqa: E402  # not before: a folder `analysis` here would be taken for gaplab's
-
-main()
+import study.cli.__main__  # noqa: F401  # its import runs the command

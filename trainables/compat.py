@@ -67,7 +67,8 @@ _standard_gamma = _gamma_sampler()
 def standard_gamma(shapes: Tensor, draw: torch.Generator) -> Tensor:
     """Draws of Gamma(shape, rate 1), one for each element of `shapes`, from a generator on the CPU."""
     if _standard_gamma is not None:
-        return _standard_gamma(shapes, generator=draw)  # type: ignore[no-any-return]
+        drawn: Tensor = _standard_gamma(shapes, generator=draw)
+        return drawn
     with torch.random.fork_rng(devices=[]):  # torch.distributions draws from the process's generator alone
         torch.set_rng_state(draw.get_state())
         drawn = torch.distributions.Gamma(shapes, torch.ones_like(shapes)).sample()

@@ -1,3 +1,9 @@
-"""``python -m study.cli`` is the command `gaplab`, as ``python -m study`` is."""
+"""``python -m study.cli`` is the command `gaplab`, and so is ``python -m study``."""
 
-import study.__main__  # noqa: F401  # its import runs the command
+from study import packages
+
+packages.folder_here_last()
+
+from study.cli.app import main  # noqa: E402  # not before: a folder `analysis` here would be taken for gaplab's
+
+main()
