@@ -6,10 +6,13 @@ need be), docs/pictures.md with its images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
 OWN_MEASURE = """## Your own
@@ -121,7 +124,7 @@ def figures_page(source: str) -> str:
     import analysis
 
     records, curves = analysis.load(source), analysis.load_curves(source)
-    figures = {
+    figures: dict[str, tuple[str, Callable[[], Figure]]] = {
         "gap-vs-capacity": ("Generalization gap against capacity", lambda: analysis.gap_vs_capacity(records)),
         "test-error-vs-corruption": ("Test error against corruption (Figure 1c)", lambda: analysis.error_vs_corruption(records)),
         "time-to-fit": ("Time to fit against corruption (Figure 1b)", lambda: analysis.time_to_fit(records)),

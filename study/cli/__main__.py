@@ -1,4 +1,4 @@
-"""``python -m study.cli`` is the command `gaplab`, as ``python -m study`` is."""
+"""``python -m study.cli`` is the command `gaplab`, and so is ``python -m study``."""
 
 from study import packages
 

@@ -42,6 +42,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.usefixtures("crowded")
 def test_a_study_runs_beside_files_of_its_packages_names(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(SPEC)
