@@ -100,7 +100,7 @@ def train(config):
     tune.report({{"loss": config["x"]}})
 
 
-ray.init(num_cpus=2, include_dashboard=False)
+ray.init(address="local", num_cpus=2, include_dashboard=False)
 run_config = tune.RunConfig(name="plain", storage_path=str(folder / "plain"))
 results = tune.Tuner(train, param_space={{"x": tune.grid_search([1.0, 2.0])}}, run_config=run_config).fit()
 assert not results.errors, results.errors
