@@ -223,7 +223,7 @@ def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa
     Raises:
         NothingToShow: no run has epochs.
     """
-    watched = table.filter(pc.is_in(table["status"], pa.array(["completed", "diverged"])) & pc.fill_null(pc.greater(table["epochs"], 0), False))
+    watched = table.filter(pc.field("status").isin(["completed", "diverged"]) & (pc.field("epochs") > 0))
     if not watched.num_rows:
         raise NothingToShow("no completed run was trained in epochs: there is no time to fit")
     budget = float(pc.max(watched["epochs"]).as_py())
