@@ -1,9 +1,9 @@
 """Times that may not have ended: the epoch at which a run fits, where some runs had not by their last epoch.
 
-A mean over the runs that fit is biased to the fast ones, and a mean with the last epoch put in for the others depends on the budget. Kaplan
-and Meier's curve (1958) uses both kinds as they are; the restricted mean is its area up to a stated horizon. Runs are few, so intervals and
-tests are those for small samples: the beta product of Fay, Brittain and Proschan (2013), which is Clopper and Pearson's interval where all runs
-have one budget, and tests by permutation.
+A mean over the runs that fit is biased to the fast ones, and a mean with the last epoch put in for the others depends on the budget.
+Kaplan and Meier's curve (1958) uses both kinds as they are; the restricted mean is its area up to a stated horizon. Runs are few, so
+intervals and tests are those for small samples: the beta product of Fay, Brittain and Proschan (2013), which is Clopper and Pearson's
+interval where all runs have one budget, and tests by permutation.
 """
 
 from __future__ import annotations
@@ -140,7 +140,12 @@ def fit_share(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> E
 
 
 def compare_groups(
-    times: tuple[ArrayLike, ArrayLike], fitted: tuple[ArrayLike, ArrayLike], *, horizon: float | None = None, level: float = LEVEL, seed: int = 0
+    times: tuple[ArrayLike, ArrayLike],
+    fitted: tuple[ArrayLike, ArrayLike],
+    *,
+    horizon: float | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Comparison:
     """Two independent groups: the log-rank test by permutation, and the difference of restricted means (Welch's interval).
 
@@ -184,7 +189,8 @@ def compare_pairs(
     Args:
         times: of the first and the second setting, in the same order of seeds, shape (pairs,) each.
         fitted: of both.
-        horizon: by default, and at most, the shortest time that a run that did not fit was watched: up to it every min(time, horizon) is known.
+        horizon: by default, and at most, the shortest time that a run that did not fit was watched: up to it every min(time, horizon) is
+            known.
         level: confidence, in (0, 1).
     """
     from scipy.special import stdtrit
@@ -211,14 +217,14 @@ def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa
     """Epochs to fit of each group of records: how many fit, the median and the restricted mean, with their intervals.
 
     Args:
-        table: records. A completed run without ``fit_epoch`` was watched for its ``epochs``; one that diverged never fits and counts up to the
-            longest budget of the table. Others are left out.
+        table: records. A completed run without ``fit_epoch`` was watched for its ``epochs``; one that diverged never fits and counts up
+            to the longest budget of the table. Others are left out.
         by: columns; they should tell apart everything that varies but seeds.
         level: confidence, in (0, 1).
 
     Returns:
-        The columns ``by``, ``runs``, ``fit``, ``fit_share``, ``median`` and ``restricted_mean`` (each with ``.low`` and ``.high``; null where the
-        data leave it open), and ``horizon`` of the mean, in epochs: the longest budget of the table. Sorted by ``by``.
+        The columns ``by``, ``runs``, ``fit``, ``fit_share``, ``median`` and ``restricted_mean`` (each with ``.low`` and ``.high``; null
+        where the data leave it open), and ``horizon`` of the mean, in epochs: the longest budget of the table. Sorted by ``by``.
 
     Raises:
         NothingToShow: no run has epochs.
@@ -248,7 +254,10 @@ def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa
 
 
 def log_rank_scores(times: ArrayLike, fitted: ArrayLike) -> Floats:
-    """Each run's fit (0 or 1) minus the fits that were to be expected of it (Nelson and Aalen): their sum over a group is log-rank's O - E."""
+    """Each run's fit (0 or 1) minus the fits that were to be expected of it (Nelson and Aalen).
+
+    Their sum over a group is the log-rank test's O - E.
+    """
     times, fitted = _checked(times, fitted)
     steps, fits, at_risk = _steps(times, fitted)
     return fitted - np.where(times[:, None] >= steps, fits / at_risk, 0).sum(axis=1)

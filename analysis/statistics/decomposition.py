@@ -2,8 +2,9 @@
 
 Every factor is expanded into orthogonal contrasts: a column a level, or polynomials of its ranks up to the third degree where it has many
 values (ranks, because a learning rate and its logarithm should explain as much). Least squares on these, not a forest: it is exact on a
-balanced factorial (there it is the analysis of variance), has no settings to tune, is unbiased at few runs, and what it cannot explain stays in the
-residual. Sums of squares are of type II: of a main effect beside all other main effects, of an interaction beside all else of its order.
+balanced factorial (there it is the analysis of variance), has no settings to tune, is unbiased at few runs, and what it cannot explain
+stays in the residual. Sums of squares are of type II: of a main effect beside all other main effects, of an interaction beside all else
+of its order.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ class Term:
         name: their names, or "higher interactions" (settings differ by what pairs do not explain), or "seeds" (runs of one setting).
         sum_of_squares: of type II.
         freedom: degrees of freedom.
-        share: of the variance of the values, corrected for what noise alone would explain: (SS - freedom · noise) / total SS; with its interval. Of the
-            seeds: the noise's own. Shares of a balanced study add up to 1; unbalanced factors share some variance, which no term then counts.
+        share: of the variance of the values, corrected for what noise alone would explain: (SS - freedom · noise) / total SS; with its
+            interval. Of the
+            seeds: the noise's own. Shares of a balanced study add up to 1; unbalanced factors share some variance, which no term then
+                counts.
         p: of the F test that it explains nothing; NaN for the rest.
     """
 
@@ -53,13 +56,19 @@ class Term:
 
 
 def decompose(
-    factors: Mapping[str, ArrayLike], values: ArrayLike, *, pairs: bool = True, level: float = LEVEL, resamples: int = _RESAMPLES, seed: int = 0
+    factors: Mapping[str, ArrayLike],
+    values: ArrayLike,
+    *,
+    pairs: bool = True,
+    level: float = LEVEL,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
 ) -> list[Term]:
     """Shares of the variance of values by factors, their pairs, and seeds.
 
-    The intervals are a bootstrap over seeds: where settings were run with several seeds, the deviations from their settings' means are drawn anew within
-    each setting (times √(k/(k - 1))); where each was run once, the residuals of the fit are (divided by √(1 - leverage)).
-    They say what other seeds would have given with these same settings.
+    The intervals are a bootstrap over seeds: where settings were run with several seeds, the deviations from their settings' means are
+    drawn anew within each setting (times √(k/(k - 1))); where each was run once, the residuals of the fit are (divided by √(1 -
+    leverage)). They say what other seeds would have given with these same settings.
 
     Args:
         factors: name to the setting of each run, shape (runs,) each: numbers or text, at least two different ones.
@@ -70,7 +79,8 @@ def decompose(
         seed: of the bootstrap.
 
     Returns:
-        Main effects in the order of ``factors``, pairs, "higher interactions" if settings have seeds to tell them from noise, and "seeds".
+        Main effects in the order of ``factors``, pairs, "higher interactions" if settings have seeds to tell them from noise, and
+        "seeds".
 
     Raises:
         AnalysisError: a factor does not vary, two factors say the same, or there are too few runs for so many effects.
@@ -83,7 +93,9 @@ def decompose(
     if pairs:
         for a, b in combinations(main, 2):
             terms[a, b] = (main[a][:, :, None] * main[b][:, None]).reshape(len(y), -1)
-    _, setting = np.unique(np.stack([np.unique(np.asarray(one), return_inverse=True)[1] for one in factors.values()]), axis=1, return_inverse=True)
+    _, setting = np.unique(
+        np.stack([np.unique(np.asarray(one), return_inverse=True)[1] for one in factors.values()]), axis=1, return_inverse=True
+    )
     setting = setting.ravel()
     projections, freedoms, whole = _projections(terms, len(y))
     count, settings = len(y), int(setting.max()) + 1
@@ -105,7 +117,7 @@ def decompose(
     for name, basis in projections.items():
         squares, freedom = ((every @ basis) ** 2).sum(axis=1), freedoms[name]
         p = float(fdtrc(freedom, noise_freedom, squares[0] / freedom / max(noise[0], 1e-300)))
-        found.append(_term(name, " × ".join(name), squares, freedom, (squares - freedom * noise) / total, p, level))
+        found.append(_term(name, ":".join(name), squares, freedom, (squares - freedom * noise) / total, p, level))
     if replicated and settings > explained:
         squares, freedom = left - pure, settings - explained
         p = float(fdtrc(freedom, noise_freedom, max(squares[0], 0) / freedom / max(noise[0], 1e-300)))
@@ -136,7 +148,8 @@ def decomposition_table(
         resamples: of the bootstrap.
 
     Returns:
-        ``term``, ``share`` with ``.low`` and ``.high``, ``sum_of_squares``, ``freedom``, ``p`` and ``runs`` (those that counted), the largest share first.
+        ``term``, ``share`` with ``.low`` and ``.high``, ``sum_of_squares``, ``freedom``, ``p`` and ``runs`` (those that counted), the
+        largest share first.
 
     Raises:
         NothingToShow: no completed record, or none that fit.
@@ -181,8 +194,10 @@ def _contrasts(name: str, settings: NDArray[np.generic]) -> Floats:
     return np.asarray(np.linalg.qr(powers)[0][:, 1:] * np.sqrt(len(index)))
 
 
-def _projections(terms: Mapping[tuple[str, ...], Floats], count: int) -> tuple[dict[tuple[str, ...], Floats], dict[tuple[str, ...], int], Floats]:
-    """For each term an orthonormal basis of what it adds to all terms that do not contain it; and a basis of everything, the mean included."""
+def _projections(
+    terms: Mapping[tuple[str, ...], Floats], count: int
+) -> tuple[dict[tuple[str, ...], Floats], dict[tuple[str, ...], int], Floats]:
+    """For each term an orthonormal basis of what it adds to all terms that do not contain it; and a basis of everything, with the mean."""
     one = np.full((count, 1), count**-0.5)
     projections, freedoms = {}, {}
     for name, block in terms.items():
@@ -222,10 +237,8 @@ def _bootstrap(y: Floats, setting: NDArray[np.int64], whole: Floats, replicated:
     return np.asarray(means + drawn)
 
 
-def _term(
-    factors: tuple[str, ...], name: str, squares: Floats, freedom: int, shares: Floats, p: float, level: float
-) -> Term:
-    """The first entry is of the values themselves, the others of the bootstrap; resampling adds its noise to squares once more, so ends are mirrored."""
+def _term(factors: tuple[str, ...], name: str, squares: Floats, freedom: int, shares: Floats, p: float, level: float) -> Term:
+    """A term whose first entries are of the values themselves, the others of the bootstrap, which counts around its own mean."""
     value = float(np.clip(shares[0], 0, 1))
     away = np.quantile(shares[1:] - shares[1:].mean(), [(1 - level) / 2, (1 + level) / 2])
     low, high = (float(np.clip(shares[0] + one, 0, 1)) for one in away)

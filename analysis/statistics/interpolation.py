@@ -3,8 +3,8 @@
 Every seed has a threshold of its own, which a grid of capacities shows only between two of its points: above the largest capacity that
 did not fit, at most the smallest that did. **The interpolation threshold of a line is the geometric mean of its seeds' thresholds**
 (equally, where their logarithms are symmetric, the capacity at which half of the runs fit). It is estimated by the likelihood of a normal
-distribution of log thresholds, seen through the grid, with the deviation profiled out; its interval has both errors, that of few seeds and
-that of the grid.
+distribution of log thresholds, seen through the grid, with the deviation profiled out; its interval has both errors, that of few seeds
+and that of the grid.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def seed_threshold(capacities: ArrayLike, fitted: ArrayLike) -> tuple[float, flo
         fitted: whether the run of that capacity fit, shape (runs,).
 
     Returns:
-        The lower end (excluded; 0 where the smallest fits) and the upper end (included; infinite where the largest does not). Where outcomes
-        are not monotone, the whole zone: from the last capacity below the smallest that fit to the first above the largest that did not.
+        The lower end (excluded; 0 where the smallest fits) and the upper end (included; infinite where the largest does not). Where
+        outcomes are not monotone, the whole zone: from the last capacity below the smallest that fit to the first above the largest that
+        did not.
 
     >>> seed_threshold([1, 2, 4, 8], [False, False, True, True])
     (2.0, 4.0)
@@ -79,9 +80,9 @@ def seed_threshold(capacities: ArrayLike, fitted: ArrayLike) -> tuple[float, flo
 def threshold_of(ends: Sequence[tuple[float, float]], *, mixed: int = 0, level: float = LEVEL) -> Threshold:
     """The threshold of several seeds from where each of theirs lies.
 
-    With ℓ the log-likelihood of the mean m of log thresholds, at the deviation that serves it best, the interval holds each m with
-    2·(max ℓ - ℓ(m)) ≤ k·log(1 + t²/(k - 1)), t being Student's quantile at k - 1 degrees of freedom: on a grid without gaps that is Student's
-    interval exactly, and on a coarse one it has the grid's error in it. The deviation is at most a decade.
+    With L the log-likelihood of the mean m of log thresholds, at the deviation that serves it best, the interval holds each m with
+    2·(max L - L(m)) ≤ k·log(1 + t²/(k - 1)), t being Student's quantile at k - 1 degrees of freedom: on a grid without gaps that is
+    Student's interval exactly, and on a coarse one it has the grid's error in it. The deviation is at most a decade.
 
     Args:
         ends: of each seed, as from `seed_threshold`.
@@ -122,9 +123,7 @@ def threshold_of(ends: Sequence[tuple[float, float]], *, mixed: int = 0, level: 
     return Threshold(0.0 if always == seeds else inf if never == seeds else value, low, high, **counts)
 
 
-def threshold(
-    capacities: ArrayLike, seeds: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL
-) -> Threshold:
+def threshold(capacities: ArrayLike, seeds: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> Threshold:
     """The interpolation threshold of runs over a grid of capacities and several seeds.
 
     Args:
@@ -159,8 +158,8 @@ def threshold_table(
         level: confidence, in (0, 1).
 
     Returns:
-        The columns ``by``; ``threshold`` with ``.low`` and ``.high`` (null for one seed; 0 and infinite ends are null as well, and ``always`` and
-        ``never`` say why); ``seeds``, ``always``, ``never`` and ``mixed`` as in `Threshold`. Sorted by ``by``.
+        The columns ``by``; ``threshold`` with ``.low`` and ``.high`` (null for one seed; 0 and infinite ends are null as well, and
+        ``always`` and ``never`` say why); ``seeds``, ``always``, ``never`` and ``mixed`` as in `Threshold`. Sorted by ``by``.
 
     Raises:
         NothingToShow: no completed record.
@@ -173,7 +172,9 @@ def threshold_table(
     rows = []
     for row, some in groups(runs, lines):
         identity = [name for name in _SEEDS if name in some.column_names and name not in lines]
-        seeds = np.array(["/".join(map(str, one)) for one in zip(*(some[name].to_pylist() for name in identity), strict=True)] or [""] * len(some))
+        seeds = np.array(
+            ["/".join(map(str, one)) for one in zip(*(some[name].to_pylist() for name in identity), strict=True)] or [""] * len(some)
+        )
         fitted = some["interpolated"].fill_null(False).to_numpy()
         rows.append(row | _row(threshold(some[capacity].cast(pa.float64()).to_numpy(), seeds, fitted, level=level)))
     numbers = [pa.field(name, pa.float64()) for name in ("threshold", "threshold.low", "threshold.high")]

@@ -1,14 +1,15 @@
 """Scaling laws: an error, a gap or a loss against parameters, samples or compute, with intervals and forecasts.
 
 A law is fitted to the means of cells (the seeds of one setting), so that zeros and negative gaps count as what they are. Where
-every mean stands clear of its noise, residuals are logarithms under Huber's loss, as in Hoffmann et al. 2022, approach 3; else they are differences
-over their standard errors. Intervals are a parametric bootstrap: means are drawn anew around the law, with the deviation that
-seeds show or, if it is larger, with the one that the law leaves over, and widened from the normal to Student's distribution. How well they
-cover is simulated by ``python -m tests.benchmarks coverage``.
+every mean stands clear of its noise, residuals are logarithms under Huber's loss, as in Hoffmann et al. 2022, approach 3; else they are
+differences over their standard errors. Intervals are a parametric bootstrap: means are drawn anew around the law, with the deviation that
+seeds show or, if it is larger, with the one that the law leaves over, and widened from the normal to Student's distribution. How well
+they cover is simulated by ``python -m tests.benchmarks coverage``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,8 @@ Floats = NDArray[np.float64]
 RESAMPLES = 1000
 _CLEAR = 3.0
 """Standard errors above 0 that every mean must be for logarithms."""
+_KEPT_BY_WEIGHTS = 0.8214
+"""What Huber's weights leave of a normal variance, at a width of 1.345 deviations."""
 _PRIOR_SEEDS = 4.0
 """Degrees of freedom that the trend of the variance has against that of one cell's own seeds."""
 
@@ -74,14 +77,16 @@ def cells_of(sizes: ArrayLike, values: ArrayLike) -> Cells:
     """
     sizes, values = np.atleast_2d(np.asarray(sizes, np.float64)), np.asarray(values, np.float64)
     if not np.isfinite(values).all():
-        raise AnalysisError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are missing or not finite: a law of the others would be biased")
+        raise AnalysisError(
+            f"{int((~np.isfinite(values)).sum())} of {len(values)} values are missing or not finite: a law of the others would be biased"
+        )
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise AnalysisError("sizes of a scaling law are positive numbers")
     places, cell, counts = np.unique(sizes, axis=1, return_inverse=True, return_counts=True)
     cell = cell.ravel()
     means = np.bincount(cell, values) / counts
     squares = np.bincount(cell, (values - means[cell]) ** 2)
-    return Cells(places, means, counts, *_noise(np.log(places), squares, counts - 1))
+    return Cells(places, means, counts, *_noise(np.log(places), squares, (counts - 1).astype(np.float64)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Law:
 
     @cached_property
     def parameters(self) -> dict[str, Estimate]:
-        """E, A, α (B, β; or c, w of a peak, c as a size) with their intervals."""
+        """E, A, alpha (B, beta; or c, w of a peak, c as a size) with their intervals."""
         best, draws = self._natural(self._theta[None])[0], self._natural(self._draws)
         low, high = np.quantile(draws, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return {name: Estimate(*map(float, one)) for name, *one in zip(self._names(), best, low, high, strict=True)}
@@ -123,7 +128,7 @@ class Law:
         return self.draws(places.reshape(len(places), -1), best=True)[0].reshape(places.shape[1:])
 
     def interval(self, *sizes: float, runs: int | None = None, seed: int = 0) -> Estimate:
-        """The expected value at one place with its interval; with ``runs`` the prediction interval for the mean of so many new runs there."""
+        """The expected value at one place with its interval; with ``runs`` the prediction interval for the mean of so many new runs."""
         place = np.array(sizes, np.float64)[:, None]
         drawn = self.draws(place)[:, 0]
         if runs:
@@ -149,7 +154,9 @@ class Law:
     def _names(self) -> list[str]:
         if self.form.name in ("constant", "peaked"):
             return ["E", "A", "c", "w"][: self.form.parameters(1)]
-        pairs = [("A", "α"), ("B", "β")] if len(self.cells.sizes) < 3 else [(f"A{i}", f"α{i}") for i in range(len(self.cells.sizes))]
+        pairs = (
+            [("A", "alpha"), ("B", "beta")] if len(self.cells.sizes) < 3 else [(f"A{i}", f"alpha{i}") for i in range(len(self.cells.sizes))]
+        )
         return ["E"] * self.form.offset + [name for pair in pairs[: len(self.cells.sizes)] for name in pair]
 
     def _natural(self, theta: Floats) -> Floats:
@@ -163,10 +170,10 @@ class Law:
     def sentence(self, value: str = "value", sizes: Sequence[str] = ("x",)) -> str:
         """The law in words."""
         constants = ", ".join(f"{name} {one}" for name, one in self.parameters.items())
-        formula = self.form.formula.replace("x", " ".join(sizes[:1]) or "x")
+        formula = re.sub(r"\bx\b", sizes[0], self.form.formula)
         if len(sizes) > 1:
             sign = {"saturating": " - ", "rising": " + "}.get(self.form.name, " + ")
-            formula += sign + (f"B·{sizes[1]}^β" if self.form.direction > 0 else f"B/{sizes[1]}^β")
+            formula += sign + (f"B·{sizes[1]}^beta" if self.form.direction > 0 else f"B/{sizes[1]}^beta")
         return f"{value} = {formula} with {constants} ({100 * self.level:.0f} % intervals, {len(self.cells.means)} settings)"
 
 
@@ -219,7 +226,7 @@ def fit_cells(
     left = scale.residuals(value[None], cells.means)[0]
     noise = cells.errors / np.abs(value) if scale.log else cells.errors / scale.deviations
     spare = len(left) - free
-    weights = np.minimum(1, width / np.maximum(np.abs(left), 1e-300))
+    weights = np.minimum(1, width / np.maximum(np.abs(left), 1e-300)) / _KEPT_BY_WEIGHTS
     deviation = float(np.sqrt((weights * left**2).sum() / spare))
     known = bool(np.isfinite(noise).all())
     misfit = float(np.sqrt((weights * (left / noise) ** 2).sum() / spare)) if known and (noise > 0).all() else float("nan")
@@ -236,7 +243,7 @@ def fit_cells(
 
 
 def optimal_exponent(law: Law) -> Estimate:
-    """With which power of compute the first size should grow, β/(α + β), for a decreasing law of two sizes (Hoffmann et al. 2022, equation 4).
+    """With which power of compute the first size should grow: beta/(alpha + beta) (Hoffmann et al. 2022, equation 4).
 
     Raises:
         AnalysisError: the law is of another form, or of one size.
@@ -251,13 +258,15 @@ def optimal_exponent(law: Law) -> Estimate:
 
 
 def compute_optimal(law: Law, compute: float, *, flops_per_product: float = 6.0) -> tuple[float, float]:
-    """The two sizes that a compute budget C = flops_per_product·N·D is spent best on: N = G·(C/6)^(β/(α+β)), G = (αA/βB)^(1/(α+β)).
+    """The two sizes that a compute budget C = flops_per_product·N·D is spent best on.
+
+    N = G·(C/flops_per_product)^(beta/(alpha + beta)), with G = (alpha·A/(beta·B))^(1/(alpha + beta)).
 
     Raises:
         AnalysisError: as for `optimal_exponent`.
     """
     share = optimal_exponent(law).value
-    a, alpha, b, beta = (law.parameters[name].value for name in ("A", "α", "B", "β"))
+    a, alpha, b, beta = (law.parameters[name].value for name in ("A", "alpha", "B", "beta"))
     product = compute / flops_per_product
     first = (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * product**share
     return float(first), float(product / first)
@@ -271,7 +280,7 @@ def _scale(cells: Cells) -> Scale:
     return Scale(bool((cells.means > 0).all()), np.full(len(cells.means), max(float(np.ptp(cells.means)) / 10, 1e-9)))
 
 
-def _noise(logs: Floats, squares: Floats, freedom: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _noise(logs: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floats]:
     """The deviation of one run in every cell, and the trend of its log variance over log sizes.
 
     A few seeds say little of their variance, so a straight trend of all cells' log variances counts like four degrees of freedom more.
@@ -304,5 +313,7 @@ def _at_bound(form: Form, theta: Floats, bounds: Floats) -> str:
         return ("", "the peak's height", "the peak's place", "the peak's width")[index] + " is at its bound"
     if (index - form.offset) % 2:
         slow = theta[index] < 10 * EXPONENTS[0] or theta[index] - bounds[index, 0] < bounds[index, 1] - theta[index]
-        return f"the exponent is at its bound of {theta[index]:.3g}: this changes " + ("too slowly" if slow else "at once, not by a power law")
+        return f"the exponent is at its bound of {theta[index]:.3g}: this changes " + (
+            "too slowly" if slow else "at once, not by a power law"
+        )
     return "a scale is at its bound: the sizes make no difference"

@@ -16,7 +16,6 @@ from analysis.statistics.aggregate import completed
 from analysis.statistics.intervals import LEVEL, Estimate
 from analysis.statistics.scaling import RESAMPLES, Cells, Law, cells_of, fit_cells
 from analysis.statistics.scaling_forms import FORMS, FormName
-from analysis.words import words
 
 Floats = NDArray[np.float64]
 Side = Literal["fit", "unfit"]
@@ -102,9 +101,10 @@ def choose_law(
 ) -> Scaling:
     """The law that forecasts the largest decade from the smaller sizes, fitted to all of them; or none.
 
-    Each form is fitted without the largest decade (of the product of sizes). Of those within one standard error of the best there, the one with
-    the lowest corrected Akaike criterion on all sizes is chosen; the others of them stay in the forecast with that criterion's weights. A form is refused with a
-    parameter at its bound, an asymptote beyond what is possible, or a forecast of the largest decade that misses it at 99 %.
+    Each form is fitted without the largest decade (of the product of sizes). Of those within one standard error of the best there, the
+    one with the lowest corrected Akaike criterion on all sizes is chosen; the others of them stay in the forecast with that criterion's
+    weights. A form is refused with a parameter at its bound, an asymptote beyond what is possible, or a forecast of the largest decade
+    that misses it at 99 %.
 
     Args:
         sizes: positive, shape (runs,) or (sizes, runs).
@@ -158,13 +158,15 @@ def scaling_of(
         table: records that differ in ``sizes`` and seeds alone; only completed ones count.
         value: a numeric column.
         sizes: one or two columns of positive numbers.
-        side: of the interpolation threshold: settings all of whose runs fit (``"fit"``), or none of whose did. It may be left out where all runs lie on one side.
+        side: of the interpolation threshold: settings all of whose runs fit (``"fit"``), or none of whose did. It may be left out where
+            all runs lie on one side.
         resamples: bootstrap fits of each form.
         level: confidence, in (0, 1).
 
     Raises:
         NothingToShow: no completed record.
-        AnalysisError: a column does not exist; a run has no value; runs lie on both sides of the threshold and no side was asked for; too few sizes.
+        AnalysisError: a column does not exist; a run has no value; runs lie on both sides of the threshold and no side was asked for;
+        too few sizes.
     """
     runs = completed(table)
     for name in (value, *sizes):
@@ -174,7 +176,7 @@ def scaling_of(
     fitted = runs["interpolated"].fill_null(False).to_numpy()
     if side is None and fitted.any() and not fitted.all():
         raise AnalysisError(
-            f"{int(fitted.sum())} of {len(fitted)} runs fit: no power law holds across the interpolation threshold; ask for the side that fit or that did not"
+            f"{int(fitted.sum())} of {len(fitted)} runs fit: no law holds across the interpolation threshold; ask for one side of it"
         )
     kept = np.ones(len(fitted), bool)
     if side is not None:
@@ -182,7 +184,9 @@ def scaling_of(
         share = (np.bincount(cell.ravel(), fitted) / np.bincount(cell.ravel()))[cell.ravel()]
         kept = share == 1 if side == "fit" else share == 0
     if not kept.any():
-        raise AnalysisError(f"no setting has runs that all {'fit' if side == 'fit' else 'stayed unfit'}: nothing can be fitted on that side")
+        raise AnalysisError(
+            f"no setting has runs that all {'fit' if side == 'fit' else 'stayed unfit'}: nothing can be fitted on that side"
+        )
     values = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)[kept]
     within = (-1.0, 1.0) if value.endswith("gap") else (0.0, 1.0) if value.endswith("error") else (0.0, np.inf)
     possible = (_chance(runs, value), within[1]) if value == "test_error" else None
@@ -221,7 +225,10 @@ def _rehearsal(law: Law, held_out: Cells, noise: Floats, seed: int) -> tuple[flo
     error = float((away**2).mean())
     if low <= away.mean() <= high:
         return error, ""
-    return error, f"fitted to the smaller sizes it forecasts {expected.mean():.3g} for the largest decade, where {held_out.means.mean():.3g} was measured"
+    return (
+        error,
+        f"from the smaller sizes it forecasts {expected.mean():.3g} for the largest decade, where {held_out.means.mean():.3g} was measured",
+    )
 
 
 def _impossible(law: Law, possible: tuple[float, float]) -> str:
@@ -248,7 +255,7 @@ def _akaike(law: Law) -> float:
 def _chosen(found: Sequence[tuple[Candidate, Law, float]], short: Sequence[Candidate], held_out: int) -> Scaling:
     eligible = [one for one in found if not one[0].refused]
     if not eligible:
-        tried = tuple([*(candidate for candidate, _, _ in found), *short])
+        tried = (*(candidate for candidate, _, _ in found), *short)
         reasons = "; ".join(f"{FORMS[candidate.form].formula}: {candidate.refused}" for candidate in tried)
         return Scaling(None, f"none of the forms holds ({reasons})", tried, ())
     best = min(candidate.held_out for candidate, _, _ in eligible)

@@ -1,7 +1,7 @@
 """Forms of scaling laws and their fit: Huber's loss on log residuals, many fits at once.
 
 Sizes enter as centred logarithms z = log x - mean log x, which keeps scale and exponent apart. A law is
-E + sign·Σ exp(a_i ∓ α_i·z_i); a peak is E + exp(a - (z - c)²/(2w²)).
+E + sign·Σ exp(a_i -+ alpha_i·z_i); a peak is E + exp(a - (z - c)²/(2w²)).
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ FORMS: dict[str, Form] = {
     form.name: form
     for form in (
         Form("constant", "E", True, 0, 0),
-        Form("power", "A/x^α", False, 1, -1),
-        Form("decreasing", "E + A/x^α", True, 1, -1),
-        Form("saturating", "E - A/x^α", True, -1, -1),
-        Form("rising", "E + A·x^α", True, 1, 1),
+        Form("power", "A/x^alpha", False, 1, -1),
+        Form("decreasing", "E + A/x^alpha", True, 1, -1),
+        Form("saturating", "E - A/x^alpha", True, -1, -1),
+        Form("rising", "E + A·x^alpha", True, 1, 1),
         Form("peaked", "E + A·exp(-log²(x/c)/(2w²))", True, 1, 0),
     )
 }
@@ -94,7 +94,7 @@ def evaluate(form: Form, theta: Floats, z: Floats) -> Floats:
 
     Args:
         form: of the law.
-        theta: parameters (E, a, α, a, α ...; or E, a, c, w), shape (fits, parameters).
+        theta: parameters (E, a, alpha, a, alpha ...; or E, a, c, w), shape (fits, parameters).
         z: centred log sizes, shape (sizes, cells), or (fits, sizes, cells).
 
     Returns:

@@ -78,7 +78,7 @@ def bca(x: Floats, within: tuple[float, float]) -> tuple[Floats, Floats]:
 
 def bootstrap_t(x: Floats, within: tuple[float, float]) -> tuple[Floats, Floats]:
     """The studentized bootstrap, cut to the range; resamples of one value count as infinite deviations."""
-    k, mean, s = x.shape[1], x.mean(axis=1), x.std(axis=1, ddof=1)
+    mean, s = x.mean(axis=1), x.std(axis=1, ddof=1)
     drawn = _resampled(x, np.random.default_rng(0))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = (drawn.mean(axis=2) - mean[:, None]) / drawn.std(axis=2, ddof=1)

@@ -23,7 +23,7 @@ def factorial(rng, noise, seeds):
         for a, b, c, _ in itertools.product(range(3), range(2), range(4), range(seeds))
     ]
     a, b, c, y = map(np.array, zip(*rows, strict=True))
-    parts = {"a": A.var(), "b": B.var(), "c": C.var(), "a × b": AB.var(), "a × c": 0.0, "b × c": 0.0, RESIDUAL: noise**2}
+    parts = {"a": A.var(), "b": B.var(), "c": C.var(), "a:b": AB.var(), "a:c": 0.0, "b:c": 0.0, RESIDUAL: noise**2}
     return {"a": a, "b": b.astype(str), "c": c}, y, {name: part / sum(parts.values()) for name, part in parts.items()}
 
 
@@ -32,16 +32,23 @@ def test_a_full_factorial_is_the_analysis_of_variance_by_hand():
     found = {term.name: term for term in decompose(factors, y, resamples=10)}
     cube = y.reshape(3, 2, 4, 3)
     grand = cube.mean()
-    mean = {axes: cube.mean(axis=tuple(set(range(4)) - set(axes)), keepdims=True) for axes in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]}
-    by_hand = {"a": 24 * ((mean[0,] - grand) ** 2).sum(), "b": 36 * ((mean[1,] - grand) ** 2).sum(), "c": 18 * ((mean[2,] - grand) ** 2).sum()}
-    by_hand["a × b"] = 12 * ((mean[0, 1] - mean[0,] - mean[1,] + grand) ** 2).sum()
-    by_hand["a × c"] = 6 * ((mean[0, 2] - mean[0,] - mean[2,] + grand) ** 2).sum()
-    by_hand["b × c"] = 9 * ((mean[1, 2] - mean[1,] - mean[2,] + grand) ** 2).sum()
+    mean = {
+        axes: cube.mean(axis=tuple(set(range(4)) - set(axes)), keepdims=True)
+        for axes in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    }
+    by_hand = {
+        "a": 24 * ((mean[0,] - grand) ** 2).sum(),
+        "b": 36 * ((mean[1,] - grand) ** 2).sum(),
+        "c": 18 * ((mean[2,] - grand) ** 2).sum(),
+    }
+    by_hand["a:b"] = 12 * ((mean[0, 1] - mean[0,] - mean[1,] + grand) ** 2).sum()
+    by_hand["a:c"] = 6 * ((mean[0, 2] - mean[0,] - mean[2,] + grand) ** 2).sum()
+    by_hand["b:c"] = 9 * ((mean[1, 2] - mean[1,] - mean[2,] + grand) ** 2).sum()
     by_hand[RESIDUAL] = ((cube - mean[0, 1, 2]) ** 2).sum()
     by_hand[UNEXPLAINED] = ((cube - grand) ** 2).sum() - sum(by_hand.values())
     for name, squares in by_hand.items():
         assert found[name].sum_of_squares == pytest.approx(squares), name
-    assert [found[name].freedom for name in ("a", "b", "c", "a × b", "a × c", "b × c", UNEXPLAINED, RESIDUAL)] == [2, 1, 3, 2, 6, 3, 6, 48]
+    assert [found[name].freedom for name in ("a", "b", "c", "a:b", "a:c", "b:c", UNEXPLAINED, RESIDUAL)] == [2, 1, 3, 2, 6, 3, 6, 48]
 
 
 def test_known_components_are_recovered_and_shares_add_up():
@@ -90,7 +97,7 @@ def test_a_random_study_with_one_run_a_point():
     assert found["rate"].share.value == pytest.approx((2.75 * place).var() / total, abs=0.08)
     assert found["decay"].share.value == pytest.approx((0.5 * decay).var() / total, abs=0.04)
     assert found[RESIDUAL].share.value == pytest.approx(0.09 / total, abs=0.02)
-    assert found["rate × kind"].share.low > 0
+    assert found["rate:kind"].share.low > 0
     assert found["useless"].share.high < 0.02
     assert found["useless"].p > 0.01
     assert found["rate"].p < 1e-10
@@ -110,7 +117,7 @@ def test_runs_that_are_missing_leave_the_effects_alone():
     factors, y, _ = factorial(np.random.default_rng(4), 0.01, 3)
     kept = np.random.default_rng(5).random(len(y)) > 0.25
     some = {term.name: term for term in decompose({name: one[kept] for name, one in factors.items()}, y[kept], resamples=2)}
-    assert some["a × c"].share.value < 0.01
+    assert some["a:c"].share.value < 0.01
     assert some["a"].share.value > some["b"].share.value > some["c"].share.value > 0.01
 
 

@@ -107,7 +107,15 @@ def test_the_table_has_a_row_a_line_and_refuses_two_runs_of_one_place():
         for seed in range(5):
             for index, size in enumerate(GRID):
                 fit = index >= first + (seed == 0)
-                rows.append(record(**{"corruption.level": level}, seed=seed, parameters_per_sample=size, parameters=round(1000 * size), interpolated=fit))
+                rows.append(
+                    record(
+                        **{"corruption.level": level},
+                        seed=seed,
+                        parameters_per_sample=size,
+                        parameters=round(1000 * size),
+                        interpolated=fit,
+                    )
+                )
     table = records(rows)
     clean, random = threshold_table(table).to_pylist()
     assert GRID[2] < clean["threshold"] < GRID[3] < random["threshold"] < GRID[6]

@@ -97,7 +97,9 @@ def test_equal_values_of_counted_samples_leave_a_step():
     assert mean_estimate([0.02, 0.02, 0.02]).high == 0.02
     rates = np.linspace(0, 1, 21)[1:-1]
     for k in (3, 5):
-        missed = [coverage(lambda rng, shape, p=p: 0.02 + 0.01 * (rng.random(shape) < p), 0.02 + 0.01 * p, k, resolution=0.01) for p in rates]
+        missed = [
+            coverage(lambda rng, shape, p=p: 0.02 + 0.01 * (rng.random(shape) < p), 0.02 + 0.01 * p, k, resolution=0.01) for p in rates
+        ]
         assert min(missed) > 0.95 - SAMPLING
 
 
