@@ -22,6 +22,8 @@ Side = Literal["fit", "unfit"]
 
 _MISSED = 0.99
 """Level at which the largest decade must lie in what the smaller sizes forecast for it."""
+_FAR, _MUCH = 3.0, 0.25
+"""A form is refused that leaves over this many times the seeds' noise and this share of the variation between sizes."""
 _NEGLIGIBLE = 1e-4
 """Relative noise below which nobody cares how well a law forecasts."""
 
@@ -103,8 +105,8 @@ def choose_law(
 
     Each form is fitted without the largest decade (of the product of sizes). Of those within one standard error of the best there, the
     one with the lowest corrected Akaike criterion on all sizes is chosen; the others of them stay in the forecast with that criterion's
-    weights. A form is refused with a parameter at its bound, an asymptote beyond what is possible, or a forecast of the largest decade
-    that misses it at 99 %.
+    weights. A form is refused with a parameter at its bound, an asymptote beyond what is possible, residuals far above the seeds' noise,
+    or a forecast of the largest decade that misses it at 99 %.
 
     Args:
         sizes: positive, shape (runs,) or (sizes, runs).
@@ -138,7 +140,7 @@ def choose_law(
     for name, trial in rehearsed.items():
         law = fit_cells(FORMS[name], cells, within=within, level=level, resamples=resamples, seed=seed)
         held_out, missed = _rehearsal(trial, cells.only(large), noise, seed)
-        refused = law.bound or _impossible(law, possible or within) or missed
+        refused = law.bound or _impossible(law, possible or within) or _unlike(law) or missed
         found.append((Candidate(name, held_out, 0.0, refused), law, _akaike(law)))
     return _chosen(found, short, int(large.sum()))
 
@@ -238,6 +240,17 @@ def _impossible(law: Law, possible: tuple[float, float]) -> str:
     if possible[0] <= offset <= possible[1]:
         return ""
     return f"its asymptote of {offset:.3g} lies beyond what is possible, {possible[0]:.3g} to {possible[1]:.3g}"
+
+
+def _unlike(law: Law) -> str:
+    """What is to be said of a form that leaves over much more than the seeds' noise, and much of what there is to explain."""
+    means = law.cells.means
+    share = float(((law.predict(*law.cells.sizes) - means) ** 2).sum() / max(((means - means.mean()) ** 2).sum(), 1e-300))
+    if not (law.misfit > _FAR and share > _MUCH):
+        return ""
+    return (
+        f"it leaves {100 * min(share, 1):.0f} % of the variation between sizes unexplained, {law.misfit:.1f} times what the seeds vary by"
+    )
 
 
 def _akaike(law: Law) -> float:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import AnalysisError
+from analysis.statistics.interpolation import threshold
 from analysis.statistics.intervals import mean_intervals
+from analysis.statistics.scaling import fit_law
+from analysis.statistics.scaling_choice import choose_law
+from analysis.statistics.scaling_forms import FormName
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
@@ -141,8 +146,82 @@ def markdown(rows: list[dict[str, Any]], down: tuple[str, ...], across: str, cel
     return "\n".join(lines)
 
 
+GRID = np.geomspace(0.1, 100, 13)
+"""Capacities of the preset gap-vs-capacity."""
+
+
+def coverage_of_thresholds(repeats: int = 400) -> list[dict[str, Any]]:
+    """Coverage of the interpolation threshold, its place drawn anywhere between two capacities; width in the grid's steps.
+
+    "one threshold a seed": a seed fits from its own threshold on. "one a run": every run has its own, so outcomes need not be monotone.
+    """
+    rows = []
+    step = float(np.log(GRID[1] / GRID[0]))
+    for kind in ("one threshold a seed", "one a run"):
+        for spread in (0.05, 0.25, 0.5, 1.0, 2.0):
+            for seeds in (3, 5, 20):
+                rng, covered, widths = np.random.default_rng(seeds), 0, []
+                for _ in range(repeats):
+                    centre = rng.uniform(np.log(0.5), np.log(20))
+                    shape = (seeds, 1 if kind == "one threshold a seed" else len(GRID))
+                    fitted = np.log(GRID) >= centre + spread * step * rng.standard_normal(shape)
+                    found = threshold(np.tile(GRID, seeds), np.repeat(np.arange(seeds), len(GRID)), fitted.ravel())
+                    covered += found.low <= np.exp(centre) <= found.high
+                    widths.append(np.log(found.high / max(found.low, 1e-9)) / step)
+                place = {"outcomes": kind, "deviation between seeds, in steps": spread, "seeds": seeds}
+                rows.append(place | {"coverage": covered / repeats, "width": float(np.median(widths))})
+    return rows
+
+
+SIZES = np.geomspace(1e2, 1e5, 13)
+LAWS: dict[str, tuple[FormName, Callable[[Floats], Floats], float, bool]] = {
+    "0.05 + 3/x^0.4, noise 3 %": ("decreasing", lambda x: 0.05 + 3 * x**-0.4, 0.03, True),
+    "0.005 + 3/x^0.7, noise ± 0.01": ("decreasing", lambda x: 0.005 + 3 * x**-0.7, 0.01, False),
+    "2/x^0.3, noise 5 %": ("power", lambda x: 2 * x**-0.3, 0.05, True),
+    "0.7 - 1.5/x^0.3, noise ± 0.02": ("saturating", lambda x: 0.7 - 1.5 * x**-0.3, 0.02, False),
+    "0.9, noise ± 0.01": ("constant", lambda x: 0.9 + 0 * x, 0.01, False),
+}
+"""Name: form, law, noise of one run, whether that is relative."""
+
+
+def coverage_of_forecasts(repeats: int = 150) -> list[dict[str, Any]]:
+    """At ten times the largest of 13 sizes over three decades: the law of the true form, and the chosen one's prediction of new runs."""
+    rows = []
+    for name, (form, law, noise, relative) in LAWS.items():
+        within = (0.0, 1.0) if relative else (-1.0, 1.0)
+        for seeds in (1, 3, 5):
+            rng, hits, none, right = np.random.default_rng(seeds), [], 0, 0
+            for _ in range(repeats):
+                x = np.concatenate([np.repeat(SIZES, seeds), np.full(seeds, 1e6)])
+                drawn = noise * rng.standard_normal(len(x))
+                y = law(x) * np.exp(drawn - noise**2 / 2) if relative else law(x) + drawn
+                x, y, new = x[:-seeds], y[:-seeds], y[-seeds:].mean()
+                known = fit_law(form, x, y, within=within, resamples=200)
+                found = choose_law(x, y, within=within, resamples=200)
+                try:
+                    forecast = found.predict(1e6, runs=seeds)
+                except AnalysisError:
+                    none += 1
+                    continue
+                right += found.law is not None and found.law.form.name == form
+                hits.append((float(law(np.array(1e6))) in known.interval(1e6), float(law(np.array(1e6))) in forecast, new in forecast))
+            covered = np.mean(hits, axis=0)
+            row = {"law": name, "seeds": seeds, "true form": covered[0], "chosen form": covered[1], "new runs": covered[2]}
+            rows.append(row | {"no law": none / repeats, "right form": right / repeats})
+    return rows
+
+
 def measure() -> dict[str, Any]:
     measured: dict[str, Any] = {"means": coverage_of_means()}
     print("Coverage of 95 % intervals for a mean over seeds (median width in brackets)\n")
     print(markdown(measured["means"], ("outcome", "seeds"), "method", lambda row: f"{row['coverage']:.3f} ({row['width']:.2g})"))
+    measured["thresholds"] = coverage_of_thresholds()
+    print("\nCoverage of the interpolation threshold on 13 capacities from 0.1 to 100 (median width in steps of the grid)\n")
+    down = ("outcomes", "deviation between seeds, in steps")
+    print(markdown(measured["thresholds"], down, "seeds", lambda row: f"{row['coverage']:.3f} ({row['width']:.2g})"))
+    measured["forecasts"] = coverage_of_forecasts()
+    print("\nForecasts at ten times the largest size\n")
+    shown = ("true form", "chosen form", "new runs", "no law", "right form")
+    flat = [row | {"what": what, "share": row[what]} for row in measured["forecasts"] for what in shown]
+    print(markdown(flat, ("law", "seeds"), "what", lambda row: f"{row['share']:.3f}"))
     return measured
