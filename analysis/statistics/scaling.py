@@ -85,7 +85,7 @@ def cells_of(sizes: ArrayLike, values: ArrayLike) -> Cells:
     places, cell, counts = np.unique(sizes, axis=1, return_inverse=True, return_counts=True)
     cell = cell.ravel()
     means = np.bincount(cell, values) / counts
-    squares = np.bincount(cell, (values - means[cell]) ** 2)
+    squares = np.asarray(np.bincount(cell, (values - means[cell]) ** 2), np.float64)
     return Cells(places, means, counts, *_noise(np.log(places), squares, (counts - 1).astype(np.float64)))
 
 
