@@ -66,9 +66,9 @@ def decompose(
 ) -> list[Term]:
     """Shares of the variance of values by factors, their pairs, and seeds.
 
-    The intervals are a bootstrap over seeds: where settings were run with several seeds, the deviations from their settings' means are
-    drawn anew within each setting (times √(k/(k - 1))); where each was run once, the residuals of the fit are (divided by √(1 -
-    leverage)). They say what other seeds would have given with these same settings.
+    The intervals are a bootstrap over seeds: the deviations of runs from their settings' means (times √(k/(k - 1)) for k seeds) are drawn
+    anew, those of all settings together, which a few seeds a setting need; where each setting was run once, the residuals of the fit
+    are (divided by √(1 - leverage)). They say what other seeds would have given with these same settings, if all vary alike.
 
     Args:
         factors: name to the setting of each run, shape (runs,) each: numbers or text, at least two different ones.
@@ -110,6 +110,7 @@ def decompose(
     every = every - every.mean(axis=1, keepdims=True)
     total = np.maximum((every**2).sum(axis=1), 1e-300)
     left = total - ((every @ whole) ** 2).sum(axis=1)
+    total[1:] *= total[0] / total[1:].mean()  # settings that were drawn around hold their noise already: it counts once
     means = np.stack([np.bincount(setting, row, settings) for row in every]) / seeds
     pure = (every**2).sum(axis=1) - (means**2 * seeds).sum(axis=1) if replicated else left
     noise = pure / noise_freedom
@@ -227,14 +228,10 @@ def _bootstrap(y: Floats, setting: NDArray[np.int64], whole: Floats, replicated:
         fitted = whole @ (whole.T @ y)
         left = (y - fitted) / np.sqrt(np.maximum(1 - (whole**2).sum(axis=1), 1e-3))
         return np.asarray(fitted + (left - left.mean())[rng.integers(0, count, (resamples, count))])
-    order = np.argsort(setting, kind="stable")
     seeds = np.bincount(setting)
-    first, size = np.repeat(np.cumsum(seeds) - seeds, seeds), np.repeat(seeds, seeds)
     means = (np.bincount(setting, y) / seeds)[setting]
-    away = ((y - means) * np.sqrt(seeds / np.maximum(seeds - 1, 1))[setting])[order]
-    drawn = np.empty((resamples, count))
-    drawn[:, order] = away[first + rng.integers(0, size, (resamples, count))]
-    return np.asarray(means + drawn)
+    away = ((y - means) * np.sqrt(seeds / np.maximum(seeds - 1, 1))[setting])[seeds[setting] > 1]
+    return np.asarray(means + away[rng.integers(0, len(away), (resamples, count))])
 
 
 def _term(factors: tuple[str, ...], name: str, squares: Floats, freedom: int, shares: Floats, p: float, level: float) -> Term:

@@ -235,7 +235,7 @@ def fit_cells(
     freedom = spare if not np.isfinite(misfit) or misfit > 1 else spare + int((cells.counts - 1).sum())
     wide = float(stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2))
     moved = wide * spread * np.random.default_rng(seed).standard_normal((resamples, len(left)))
-    drawn = value * np.exp(moved) if scale.log else value + moved * scale.deviations
+    drawn = np.maximum(value, 1e-9) * np.exp(moved) if scale.log else value + moved * scale.deviations
     starts = np.tile(theta, (resamples, 1))
     draws = minimise(form, z, drawn, scale, starts, max(width, 1.345 * float(np.median(spread))), bounds)[0]
     single = deviation * float(np.sqrt(np.median(cells.counts))) * (1.0 if scale.log else float(np.median(scale.deviations)))

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
+from analysis.statistics.censored import median_time, restricted_mean
+from analysis.statistics.decomposition import decompose
 from analysis.statistics.interpolation import threshold
 from analysis.statistics.intervals import mean_intervals
 from analysis.statistics.scaling import fit_law
@@ -211,6 +213,47 @@ def coverage_of_forecasts(repeats: int = 150) -> list[dict[str, Any]]:
     return rows
 
 
+def coverage_of_times(repeats: int = 2000) -> list[dict[str, Any]]:
+    """Exponential times of mean 10 with one budget of 15, or budgets drawn between 5 and 40."""
+    rows = []
+    horizons = {"one budget": 15.0, "different budgets": 5.0}
+    for budgets, horizon in horizons.items():
+        for seeds in (3, 5, 10):
+            rng, hits = np.random.default_rng(seeds), []
+            for _ in range(repeats):
+                times = rng.exponential(10, seeds)
+                ends = np.full(seeds, 15.0) if budgets == "one budget" else rng.uniform(5, 40, seeds)
+                watched, fitted = np.minimum(times, ends), times <= ends
+                mean = restricted_mean(watched, fitted, horizon=min(horizon, watched.max()))
+                truth = 10 * (1 - np.exp(-min(horizon, watched.max()) / 10))
+                hits.append((10 * np.log(2) in median_time(watched, fitted), truth in mean))
+            median, mean = np.mean(hits, axis=0)
+            rows += [{"times": budgets, "seeds": seeds, "of": "median", "coverage": median}]
+            rows += [{"times": budgets, "seeds": seeds, "of": "restricted mean", "coverage": mean}]
+    return rows
+
+
+def coverage_of_components(repeats: int = 200) -> list[dict[str, Any]]:
+    """A full factorial of 3, 2 and 4 settings with one interaction, its shares known; the worst term of all is in brackets."""
+    a, b, c = np.array([0.0, 1.0, 3.0]), np.array([-1.0, 1.0]), np.array([0.0, 0.5, 0.2, 0.9])
+    ab = np.array([[1.0, -1.0], [0.0, 0.0], [-1.0, 1.0]])
+    rows = []
+    for noise in (0.3, 1.0, 3.0):
+        for seeds in (2, 3, 5, 10):
+            rng, hits = np.random.default_rng(seeds), []
+            i, j, k = (axis.ravel() for axis in np.meshgrid(range(3), range(2), range(4), indexing="ij"))
+            i, j, k = (np.repeat(axis, seeds) for axis in (i, j, k))
+            parts = [a.var(), b.var(), c.var(), ab.var(), 0.0, 0.0]
+            total = sum(parts) + noise**2
+            for _ in range(repeats):
+                y = a[i] + b[j] + c[k] + ab[i, j] + noise * rng.standard_normal(len(i))
+                terms = [term for term in decompose({"a": i, "b": j, "c": k}, y, resamples=500) if term.factors]
+                hits.append([part / total in term.share for part, term in zip(parts, terms, strict=True)])
+            covered = np.mean(hits, axis=0)
+            rows.append({"noise": noise, "seeds": seeds, "coverage": float(covered.mean()), "worst": float(covered.min())})
+    return rows
+
+
 def measure() -> dict[str, Any]:
     measured: dict[str, Any] = {"means": coverage_of_means()}
     print("Coverage of 95 % intervals for a mean over seeds (median width in brackets)\n")
@@ -219,6 +262,12 @@ def measure() -> dict[str, Any]:
     print("\nCoverage of the interpolation threshold on 13 capacities from 0.1 to 100 (median width in steps of the grid)\n")
     down = ("outcomes", "deviation between seeds, in steps")
     print(markdown(measured["thresholds"], down, "seeds", lambda row: f"{row['coverage']:.3f} ({row['width']:.2g})"))
+    measured["times"] = coverage_of_times()
+    print("\nCoverage of the median and the restricted mean of censored times\n")
+    print(markdown(measured["times"], ("times", "of"), "seeds", lambda row: f"{row['coverage']:.3f}"))
+    measured["components"] = coverage_of_components()
+    print("\nCoverage of shares of variance, mean over terms (worst term in brackets)\n")
+    print(markdown(measured["components"], ("noise",), "seeds", lambda row: f"{row['coverage']:.3f} ({row['worst']:.3f})"))
     measured["forecasts"] = coverage_of_forecasts()
     print("\nForecasts at ten times the largest size\n")
     shown = ("true form", "chosen form", "new runs", "no law", "right form")
