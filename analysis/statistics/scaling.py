@@ -102,6 +102,7 @@ class Law:
         bound: which parameter ended at the end of what was looked for, in words; empty if none.
         misfit: deviation of the residuals over that of the seeds' noise; NaN without a second seed. Far above 1, the form is wrong.
         deviation: of the residuals, in logarithms or in units of the quantity, for one run.
+        freedom: degrees of freedom that the noise is known with: of the seeds where they say it, else of the residuals.
     """
 
     form: Form
@@ -112,6 +113,7 @@ class Law:
     bound: str
     misfit: float
     deviation: float
+    freedom: int
     _theta: Floats = field(repr=False)
     _draws: Floats = field(repr=False)
 
@@ -142,7 +144,7 @@ class Law:
 
     def with_noise(self, drawn: Floats, places: Floats, runs: int | NDArray[np.int64], seed: int = 0) -> Floats:
         """Such values with the noise of a mean over new runs added."""
-        normal = np.random.default_rng([seed, 1]).standard_normal(drawn.shape) / np.sqrt(runs)
+        normal = np.random.default_rng([seed, 1]).standard_t(self.freedom, drawn.shape) / np.sqrt(runs)
         if np.isfinite(self.cells.trend).all():
             return np.asarray(drawn + normal * self.cells.noise_at(places) * max(1.0, self.misfit))
         return np.asarray(drawn * np.exp(self.deviation * normal) if self.residuals == "log" else drawn + self.deviation * normal)
@@ -231,7 +233,6 @@ def fit_cells(
     known = bool(np.isfinite(noise).all())
     misfit = float(np.sqrt((weights * (left / noise) ** 2).sum() / spare)) if known and (noise > 0).all() else float("nan")
     spread = noise * max(1.0, misfit) if np.isfinite(misfit) else np.full(len(left), deviation)
-    # degrees of freedom: of the seeds where they say the noise, else of the residuals
     freedom = spare if not np.isfinite(misfit) or misfit > 1 else spare + int((cells.counts - 1).sum())
     wide = float(stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2))
     moved = wide * spread * np.random.default_rng(seed).standard_normal((resamples, len(left)))
@@ -239,7 +240,9 @@ def fit_cells(
     starts = np.tile(theta, (resamples, 1))
     draws = minimise(form, z, drawn, scale, starts, max(width, 1.345 * float(np.median(spread))), bounds)[0]
     single = deviation * float(np.sqrt(np.median(cells.counts))) * (1.0 if scale.log else float(np.median(scale.deviations)))
-    return Law(form, cells, within, level, "log" if scale.log else "linear", _at_bound(form, theta, bounds), misfit, single, theta, draws)
+    return Law(
+        form, cells, within, level, "log" if scale.log else "linear", _at_bound(form, theta, bounds), misfit, single, freedom, theta, draws
+    )
 
 
 def optimal_exponent(law: Law) -> Estimate:
@@ -285,7 +288,7 @@ def _noise(logs: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floa
 
     A few seeds say little of their variance, so a straight trend of all cells' log variances counts like four degrees of freedom more.
     """
-    from scipy.special import digamma
+    from scipy.special import digamma, polygamma
 
     known = (freedom > 0) & (squares > 0)
     if not (freedom > 0).any():
@@ -295,9 +298,14 @@ def _noise(logs: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floa
     if known.sum() >= 5 + len(logs):
         half = freedom[known] / 2
         observed = np.log(squares[known] / freedom[known]) - digamma(half) + np.log(half)
-        design = np.stack([np.ones(known.sum()), *logs[:, known]], axis=1)
-        weights = np.sqrt(half)
-        trend = np.linalg.lstsq(design * weights[:, None], observed * weights, rcond=None)[0]
+        weights = 1 / polygamma(1, half)  # the variance of a log variance
+        centre = (logs[:, known] @ weights)[:, None] / weights.sum()
+        design = (logs[:, known] - centre) * np.sqrt(weights)
+        spread = np.linalg.pinv(design @ design.T)
+        slopes = spread @ (design @ (observed * np.sqrt(weights)))
+        # a slope that noise would show as well is none; Stein's shrinkage, doubled
+        slopes *= np.maximum(0, 1 - 2 * np.diag(spread) / np.maximum(slopes**2, 1e-300))
+        trend = np.array([(weights @ observed) / weights.sum() - float(slopes @ centre[:, 0]), *slopes])
     prior = np.exp(trend[0] + trend[1:] @ logs)
     return np.sqrt((_PRIOR_SEEDS * prior + squares) / (_PRIOR_SEEDS + freedom)), trend
 
