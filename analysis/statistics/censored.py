@@ -1,0 +1,322 @@
+"""Times that may not have ended: the epoch at which a run fits, where some runs had not by their last epoch.
+
+A mean over the runs that fit is biased to the fast ones, and a mean with the last epoch put in for the others depends on the budget.
+Kaplan and Meier's curve (1958) uses both kinds as they are; the restricted mean is its area up to a stated horizon. Runs are few, so
+intervals and tests are those for small samples: the beta product of Fay, Brittain and Proschan (2013), which is Clopper and Pearson's
+interval where all runs have one budget, and tests by permutation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb, inf, isfinite, nan
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.errors import NothingToShow
+from analysis.statistics.groups import groups
+from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, share_estimate
+
+Floats = NDArray[np.float64]
+_PERMUTATIONS = 10_000
+"""All assignments are tried up to this number, else this many at random."""
+
+
+@dataclass(frozen=True)
+class SurvivalCurve:
+    """The share of runs that have not fit yet, a step function of time.
+
+    Attributes:
+        times: where it steps down, ascending, beginning with 0; shape (steps,).
+        not_fit: the share from each time until before the next.
+        low: pointwise lower ends of its interval; 0 where nobody is watched any longer.
+        high: pointwise upper ends.
+        runs: how many it is of.
+        horizon: the longest time that a run was watched.
+    """
+
+    times: Floats
+    not_fit: Floats
+    low: Floats
+    high: Floats
+    runs: int
+    horizon: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two groups of censored times.
+
+    Attributes:
+        difference: restricted mean of the second minus that of the first, with its interval.
+        horizon: the time that both means are restricted to.
+        p: of the permutation test that times are distributed equally (unpaired: log-rank; paired: signs of who was first).
+        smallest_p: the smallest that so few runs could have given.
+    """
+
+    difference: Estimate
+    horizon: float
+    p: float
+    smallest_p: float
+
+
+def survival_curve(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> SurvivalCurve:
+    """Kaplan and Meier's curve with the beta product interval by the method of moments.
+
+    Args:
+        times: of fitting, or until which a run was watched without fitting; positive, shape (runs,).
+        fitted: whether the run fit, shape (runs,).
+        level: pointwise confidence, in (0, 1).
+
+    Raises:
+        ValueError: no run, or a time that is not positive and finite.
+    """
+    times, fitted = _checked(times, fitted)
+    steps, fits, at_risk = _steps(times, fitted)
+    not_fit = np.concatenate([[1.0], np.cumprod(1 - fits / at_risk)])
+    left = np.array([len(times), *((times > step).sum() for step in steps)], np.float64)
+    low, high = _beta_product(fits, at_risk, left, level)
+    return SurvivalCurve(np.concatenate([[0.0], steps]), not_fit, low, high, len(times), float(times.max()))
+
+
+def median_time(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> Estimate:
+    """The time by which half of the runs fit; infinite where fewer than half did while they were watched.
+
+    Its interval holds the times at which the curve's own interval contains one half (Brookmeyer and Crowley 1982).
+
+    >>> median_time([3, 4, 5, 6, 7, 8, 9], [True] * 7).value
+    6.0
+    """
+    curve = survival_curve(times, fitted, level=level)
+
+    def first(share: Floats, closed: bool) -> float:
+        reached = np.flatnonzero(share <= 0.5 + 1e-12 if closed else share < 0.5 - 1e-12)
+        return float(curve.times[reached[0]]) if len(reached) else inf
+
+    # between two steps the lower end already counts that the next run may be about to fit
+    return Estimate(first(curve.not_fit, True), first(curve.low, True), first(curve.high, False))
+
+
+def restricted_mean(times: ArrayLike, fitted: ArrayLike, *, horizon: float | None = None, level: float = LEVEL) -> Estimate:
+    """The mean of min(time, horizon): the area under the curve up to the horizon.
+
+    The interval is Student's on the logit scale of [0, horizon], with Greenwood's standard error times √(k/(k-1)) and k - 1 degrees
+    of freedom; without censoring before the horizon that is the interval of an ordinary mean of k times. Where no run fit it
+    is what a share of 0 in k leaves open.
+
+    Args:
+        times: as for `survival_curve`; so is ``fitted``.
+        fitted: whether the run fit.
+        horizon: at most the longest time watched, which is the default.
+        level: confidence, in (0, 1).
+
+    Raises:
+        ValueError: the horizon lies beyond the longest time watched of a run that did not fit.
+    """
+    times, fitted = _checked(times, fitted)
+    horizon = float(times.max()) if horizon is None else float(horizon)
+    if horizon > times.max() and not fitted[times == times.max()].all():
+        raise ValueError(f"nobody was watched up to {horizon:g}: the horizon can be {times.max():g} at most")
+    mean, variance = _area(times, fitted, horizon)
+    runs = len(times)
+    if runs < 2:
+        return Estimate(mean, nan, nan)
+    if not (fitted & (times <= horizon)).any():
+        return Estimate(mean, horizon * (1 - share_estimate(0, runs, level=level).high), horizon)
+    error = np.sqrt(variance * runs / (runs - 1))
+    low, high = intervals_of(mean, error, runs - 1, level=level, within=(0.0, horizon))
+    return Estimate(mean, float(low), float(high))
+
+
+def fit_share(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> Estimate:
+    """The share of runs that fit within their budgets, with Clopper and Pearson's interval."""
+    _, fitted = _checked(times, fitted)
+    return share_estimate(int(fitted.sum()), len(fitted), level=level)
+
+
+def compare_groups(
+    times: tuple[ArrayLike, ArrayLike],
+    fitted: tuple[ArrayLike, ArrayLike],
+    *,
+    horizon: float | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Comparison:
+    """Two independent groups: the log-rank test by permutation, and the difference of restricted means (Welch's interval).
+
+    The asymptotic p-value of the log-rank test is wrong for a few runs a group; the permutation test is exact where both groups are
+    censored alike (one budget).
+
+    Args:
+        times: of the first and the second group, as for `survival_curve`.
+        fitted: of both.
+        horizon: of the means; by default the shorter of the two longest times watched.
+        level: confidence, in (0, 1).
+        seed: of random permutations, where there are too many to try all.
+    """
+    from scipy.special import stdtrit
+
+    groups = [_checked(*one) for one in zip(times, fitted, strict=True)]
+    horizon = min(float(time.max()) for time, _ in groups) if horizon is None else float(horizon)
+    (first, variance1), (second, variance2) = (_area(*group, horizon) for group in groups)
+    sizes = [len(time) for time, _ in groups]
+    low = high = nan
+    if min(sizes) > 1:
+        parts = variance1 * sizes[0] / (sizes[0] - 1), variance2 * sizes[1] / (sizes[1] - 1)
+        spread = sum(parts)
+        freedom = spread**2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True)) if spread else 1.0
+        half = float(stdtrit(freedom, (1 + level) / 2)) * spread**0.5
+        low, high = max(second - first - half, -horizon), min(second - first + half, horizon)
+    joined, ended = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    scores = log_rank_scores(joined, ended)
+    p = _permuted(scores, sizes[1], seed)
+    return Comparison(Estimate(second - first, low, high), horizon, p, min(1.0, 2 / comb(sum(sizes), sizes[1])))
+
+
+def compare_pairs(
+    times: tuple[ArrayLike, ArrayLike], fitted: tuple[ArrayLike, ArrayLike], *, horizon: float | None = None, level: float = LEVEL
+) -> Comparison:
+    """Two settings run with the same seeds: which was first within each pair, and the paired difference of restricted times.
+
+    A pair in which neither fit, both fit at once, or one fit after the other had stopped being watched has no first and counts for the
+    difference alone. The test is the exact sign test of the others.
+
+    Args:
+        times: of the first and the second setting, in the same order of seeds, shape (pairs,) each.
+        fitted: of both.
+        horizon: by default, and at most, the shortest time that a run that did not fit was watched: up to it every min(time, horizon) is
+            known.
+        level: confidence, in (0, 1).
+    """
+    from scipy.special import stdtrit
+    from scipy.stats import binomtest
+
+    (first, ended1), (second, ended2) = (_checked(*one) for one in zip(times, fitted, strict=True))
+    if len(first) != len(second):
+        raise ValueError(f"pairs need equally many times, not {len(first)} and {len(second)}")
+    unfit = np.concatenate([first[~ended1], second[~ended2]])
+    known = float(unfit.min()) if len(unfit) else float(max(first.max(), second.max()))
+    horizon = known if horizon is None else min(float(horizon), known)
+    differences = np.minimum(second, horizon) - np.minimum(first, horizon)
+    mean, pairs, low, high = float(differences.mean()), len(differences), nan, nan
+    if pairs > 1:
+        half = float(stdtrit(pairs - 1, (1 + level) / 2)) * differences.std(ddof=1) / pairs**0.5
+        low, high = max(mean - half, -horizon), min(mean + half, horizon)
+    sooner1, sooner2 = int((ended1 & (first < second)).sum()), int((ended2 & (second < first)).sum())
+    decided = sooner1 + sooner2
+    p = float(binomtest(sooner1, decided).pvalue) if decided else 1.0
+    return Comparison(Estimate(mean, low, high), horizon, p, min(1.0, 2 * 0.5**pairs))
+
+
+def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa.Table:
+    """Epochs to fit of each group of records: how many fit, the median and the restricted mean, with their intervals.
+
+    Args:
+        table: records. A completed run without ``fit_epoch`` was watched for its ``epochs``; one that diverged never fits and counts up
+            to the longest budget of the table. Others are left out.
+        by: columns; they should tell apart everything that varies but seeds.
+        level: confidence, in (0, 1).
+
+    Returns:
+        The columns ``by``, ``runs``, ``fit``, ``fit_share``, ``median`` and ``restricted_mean`` (each with ``.low`` and ``.high``; null
+        where the data leave it open), and ``horizon`` of the mean, in epochs: the longest budget of the table. Sorted by ``by``.
+
+    Raises:
+        NothingToShow: no run has epochs.
+    """
+    watched = table.filter(pc.field("status").isin(["completed", "diverged"]) & (pc.field("epochs") > 0))
+    if not watched.num_rows:
+        raise NothingToShow("no completed run was trained in epochs: there is no time to fit")
+    budget = float(pc.max(watched["epochs"]).as_py())
+    rows = []
+    for row, some in groups(watched, by):
+        fitted = some["fit_epoch"].is_valid().to_numpy()
+        ended = pc.if_else(pc.equal(some["status"], "diverged"), budget, some["epochs"].cast(pa.float64()))
+        times = pc.coalesce(some["fit_epoch"].cast(pa.float64()), ended).to_numpy()
+        # runs that stopped when they fit were not watched for longer, but nothing happens to them any more
+        horizon = budget if fitted[times == times.max()].all() else float(times.max())
+        named = {"fit_share": fit_share(times, fitted, level=level), "median": median_time(times, fitted, level=level)}
+        named["restricted_mean"] = restricted_mean(times, fitted, horizon=horizon, level=level)
+        row |= {"runs": len(times), "fit": int(fitted.sum()), "horizon": horizon}
+        for name, one in named.items():
+            ends = {name: one.value, f"{name}.low": one.low, f"{name}.high": one.high}
+            row |= {column: number if isfinite(number) else None for column, number in ends.items()}
+        rows.append(row)
+    names = ("fit_share", "median", "restricted_mean")
+    numbers = [pa.field(f"{name}{end}", pa.float64()) for name in names for end in ("", ".low", ".high")]
+    counts = [pa.field("runs", pa.int64()), pa.field("fit", pa.int64())]
+    return pa.Table.from_pylist(rows, pa.schema([*(table.schema.field(name) for name in by), *counts, *numbers, ("horizon", pa.float64())]))
+
+
+def log_rank_scores(times: ArrayLike, fitted: ArrayLike) -> Floats:
+    """Each run's fit (0 or 1) minus the fits that were to be expected of it (Nelson and Aalen).
+
+    Their sum over a group is the log-rank test's O - E.
+    """
+    times, fitted = _checked(times, fitted)
+    steps, fits, at_risk = _steps(times, fitted)
+    return fitted - np.where(times[:, None] >= steps, fits / at_risk, 0).sum(axis=1)
+
+
+def _checked(times: ArrayLike, fitted: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+    times, fitted = np.asarray(times, np.float64), np.asarray(fitted, bool)
+    if not len(times) or times.shape != fitted.shape:
+        raise ValueError("each run needs a time and whether it fit, and there must be one run at least")
+    if not (np.isfinite(times) & (times > 0)).all():
+        raise ValueError("times are positive and finite: a run that did not fit has the time until which it was watched")
+    return times, fitted
+
+
+def _steps(times: Floats, fitted: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """The times of fits, how many fit at each, and how many had neither fit nor been left before it."""
+    steps, fits = np.unique(times[fitted], return_counts=True)
+    return steps, fits.astype(np.float64), (times[:, None] >= steps).sum(axis=0).astype(np.float64)
+
+
+def _area(times: Floats, fitted: NDArray[np.bool_], horizon: float) -> tuple[float, float]:
+    """The area under the curve up to the horizon, and Greenwood's variance of it."""
+    steps, fits, at_risk = _steps(times, fitted)
+    inside = steps <= horizon
+    steps, fits, at_risk = steps[inside], fits[inside], at_risk[inside]
+    shares = np.concatenate([[1.0], np.cumprod(1 - fits / at_risk)])
+    pieces = shares * np.diff(np.concatenate([[0.0], steps, [horizon]]))
+    after = np.cumsum(pieces[::-1])[::-1][1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(at_risk > fits, after**2 * fits / (at_risk * (at_risk - fits)), 0.0)
+    return float(pieces.sum()), float(terms.sum())
+
+
+def _beta_product(fits: Floats, at_risk: Floats, left: Floats, level: float) -> tuple[Floats, Floats]:
+    """Pointwise ends from time 0 on: products of beta variables, one a step, replaced by the beta with their two moments."""
+    from scipy.special import betaincinv
+
+    a, total = at_risk - fits + 1, at_risk + 1  # Beta(at_risk - fits + 1, fits) a step
+    first = np.concatenate([[1.0], np.cumprod(a / total)])
+    second = np.concatenate([[1.0], np.cumprod(a * (a + 1) / (total * (total + 1)))])
+    tail = (1 - level) / 2
+
+    def end(first: Floats, second: Floats, share: float) -> Floats:
+        variance = second - first**2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = first * (1 - first) / variance - 1
+            return np.asarray(np.where(variance > 1e-15, betaincinv(first * size, (1 - first) * size, share), first))
+
+    upper = end(first, second, 1 - tail)
+    # the next of those left may fit at any moment: one more factor, Beta(left, 1)
+    lower = end(first * left / (left + 1), second * left / (left + 2), tail)
+    return np.where(left > 0, lower, 0.0), upper
+
+
+def _permuted(scores: Floats, size: int, seed: int) -> float:
+    """The share of assignments of ``size`` runs to the second group, the last ones, whose sum of scores is as far from 0."""
+    observed = abs(scores[len(scores) - size :].sum()) - 1e-9
+    if comb(len(scores), size) <= _PERMUTATIONS:
+        sums = np.array([scores[list(chosen)].sum() for chosen in combinations(range(len(scores)), size)])
+        return float((np.abs(sums) >= observed).mean())
+    shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(scores, (_PERMUTATIONS, len(scores))), axis=1)
+    return float((1 + (np.abs(shuffled[:, :size].sum(axis=1)) >= observed).sum()) / (1 + _PERMUTATIONS))
