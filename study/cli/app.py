@@ -59,6 +59,8 @@ def main() -> None:
         if not _is_the_users(error):
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        for line in getattr(error, "table", ()):  # of nodes (see study.launch.node_checks)
+            print(f"  {line}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -80,6 +82,7 @@ def run(
     storage: Storage = "results",
     tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions than here.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
 ) -> None:
     """Run what is missing of a study, then show the gap by capacity and corruption."""
@@ -92,7 +95,9 @@ def run(
     from study.launch import run as launch
 
     with _drawn_progress() as progress:
-        summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+        summary = launch.run(
+            understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+        )
     _conclude(summary)
 
 
