@@ -55,7 +55,8 @@ class NodesError(ConfigError):
 
 def versions() -> dict[str, str]:
     """The versions of Python and `PACKAGES` where this runs."""
-    return _asking()(PACKAGES, None)[0]
+    found: dict[str, str] = _asking()(PACKAGES, None)[0]
+    return found
 
 
 def _asking() -> Callable[..., Any]:
