@@ -30,6 +30,7 @@ from trainables.point.text import dumps, loads
 from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
 from trainables.training.distributed import Processes
+from trainables.training.errors import PoisonedError
 from trainables.training.loop import Pruner, Training
 from trainables.training.members import Result, failure
 
@@ -111,6 +112,7 @@ class PackTrainable(tune.Trainable):
     ) -> None:
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
         self._device = _device()
+        self._hardware = torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"  # now: a poisoned device may not answer
         for path, text in sources.items():
             custom.register(path, text)
         for name, reference in datasets.items():
@@ -142,12 +144,20 @@ class PackTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         started = time.monotonic()
         results: list[Result] = []
-        while not self._training.finished and time.monotonic() - started < self._slice:
-            results += self._training.epoch()
+        try:
+            while not self._training.finished and time.monotonic() - started < self._slice:
+                results += self._training.epoch()
+        except PoisonedError:  # Tune ends this process, and goes on in another: what has ended stays
+            self._sink(results, self._hardware)
+            raise
         self._slice = SLICE_SECONDS
-        self._sink(results, self._device_name())
-        statuses = dict(Counter(result.status for result in results))
-        report: dict[str, Any] = {"points": statuses, "share": self._training.share, "done": self._training.finished}
+        self._sink(results, self._hardware)
+        report: dict[str, Any] = {
+            "points": dict(Counter(result.status for result in results)),
+            "reasons": dict(Counter(result.reason.partition("\n")[0][:200] for result in results if result.status == "failed")),
+            "share": self._training.share,
+            "done": self._training.finished,
+        }
         if not self._training.finished and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
             report[SHOULD_CHECKPOINT] = True
             self._checkpointed = time.monotonic()
@@ -159,9 +169,6 @@ class PackTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # a folder, as save_checkpoint was given
         state = torch.load(Path(checkpoint) / "pack.pt", map_location=self._device, weights_only=True)
         self._training.load_state_dict(state)
-
-    def _device_name(self) -> str:
-        return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
 
 
 def _asking(pruner: ray.actor.ActorHandle[Any] | None) -> Pruner | None:

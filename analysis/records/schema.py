@@ -38,7 +38,10 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
     "gaplab_version": (pa.string(), "package versions"),
     "torch_version": (pa.string(), ""),
     "python_version": (pa.string(), ""),
-    "git_commit": (pa.string(), "commit of the checkout the study was started from, if any"),
+    "git_commit": (
+        pa.string(),
+        "commit of the checkout that the worker imported gaplab from, else (driver) of the folder of the start",
+    ),
     "device": (pa.string(), "what it was trained on"),
     "host": (pa.string(), "on which machine"),
     "bits": (

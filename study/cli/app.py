@@ -40,6 +40,7 @@ Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE
 Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
 Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+AllowMixed = Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions than here.")]
 
 
 def main() -> None:
@@ -59,6 +60,8 @@ def main() -> None:
         if not _is_the_users(error):
             raise
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        for line in getattr(error, "table", ()):  # of nodes (see study.launch.node_checks)
+            print(f"  {line}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -80,6 +83,7 @@ def run(
     storage: Storage = "results",
     tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    allow_mixed: AllowMixed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
 ) -> None:
     """Run what is missing of a study, then show the gap by capacity and corruption."""
@@ -92,7 +96,9 @@ def run(
     from study.launch import run as launch
 
     with _drawn_progress() as progress:
-        summary = launch.run(understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+        summary = launch.run(
+            understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+        )
     _conclude(summary)
 
 
@@ -109,6 +115,7 @@ def reproduce(
     storage: Storage = "results",
     tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    allow_mixed: AllowMixed = False,
 ) -> None:
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
     from analysis.records.store import study_root
@@ -127,7 +134,9 @@ def reproduce(
         root = study_root(storage, spec.study)
         if not recorded:
             with _drawn_progress() as progress:
-                summary = launch.run(spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress)
+                summary = launch.run(
+                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+                )
             if summary.interrupted or summary.halted:
                 _conclude(summary)
         comparison = compared(root, spec)

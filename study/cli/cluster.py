@@ -41,8 +41,13 @@ def submit(
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec.")] = None,
     scale: Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")] = None,
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's, as the cluster reaches it.")] = None,
+    allow_mixed: Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions.")] = False,
 ) -> None:
-    """Run a study as a job of a Ray cluster, and come back at once; gaplab has to be installed there."""
+    """Run a study as a job of a Ray cluster, and come back at once; gaplab has to be installed there.
+
+    The job first looks at every node, and ends with a sentence if versions are mixed (see gaplab logs).
+    """
+    from study.launch.node_checks import SUBMITTED_WITH, versions
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
@@ -51,12 +56,13 @@ def submit(
     options = ["--address", "auto", "--storage", storage]
     for name, values in (("--set", changes or []), ("--scale", [scale]), ("--tracking-uri", [tracking_uri])):
         options += [part for value in values if value is not None for part in (name, value)]
+    options += ["--allow-mixed"] * allow_mixed
     with TemporaryDirectory(prefix="gaplab-submit-") as folder, _client(address) as client:
         _pack(understood, Path(folder))
         job = client.submit_job(
             entrypoint=shlex.join(["gaplab", "run", "spec.yaml", *options]),
             submission_id=f"gaplab-{understood.study}-{uuid.uuid4().hex[:8]}",
-            runtime_env={"working_dir": folder},
+            runtime_env={"working_dir": folder, "env_vars": {SUBMITTED_WITH: versions()["gaplab"]}},
             metadata={"study": understood.study},
         )
     print(f"submitted {job}")

@@ -36,6 +36,17 @@ _QUIET = {
     "RAY_preload_python_modules": compat.PRELOADED,
 }
 """The environment of a study: read by Ray when it starts, by Tune while it runs."""
+_PATIENT = {
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_initial_delay_ms": "120000",
+    "RAY_health_check_timeout_ms": "120000",
+}
+"""How long Ray waits for its own processes the second time: on a busy machine they come late."""
+RESTART_SECONDS = 10.0
+"""After which a Ray that did not start is started once more."""
 GROWTH_SECONDS = 600.0
 """How long a cluster that has no room for a worker yet is given to start one."""
 
@@ -57,19 +68,53 @@ def bundles(resources: Resources) -> list[dict[str, float]]:
 def start(resources: Resources) -> None:
     """Start Ray on this machine, with room for the workers; their processes load what training needs meanwhile.
 
-    `_environment` has to be in the environment.
+    `_environment` has to be in the environment. A Ray that was not there in time is given a second chance, and more time.
+
+    Raises:
+        StartError: it had none.
     """
     import ray
 
     cpus = sum(part["CPU"] for part in bundles(resources))
     wanted = resources.workers or max(1, int((os.cpu_count() or 1) / cpus))
-    ray.init(
-        address="local",  # not the cluster of RAY_ADDRESS, which --address names if it is wanted
-        num_cpus=math.ceil(wanted * cpus),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+
+    def once() -> None:
+        ray.init(
+            address="local",  # not the cluster of RAY_ADDRESS, which --address names if it is wanted
+            num_cpus=math.ceil(wanted * cpus),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+    try:
+        once()
+    except Exception:  # Ray says by a bare Exception, a RuntimeError or a ValueError that its processes were not there in time
+        ray.shutdown()
+        time.sleep(RESTART_SECONDS)
+        try:
+            with environment(_PATIENT):
+                once()
+        except Exception as error:
+            ray.shutdown()
+            raise StartError(_not_started(error)) from error
+
+
+class StartError(ConfigError):
+    """Ray could not be started on this machine, also not the second time."""
+
+
+def _not_started(error: Exception) -> str:
+    """The sentence of a StartError."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    load = busy()
+    return f"Ray did not start, twice ({said.rstrip('.')})" + (f"; {load}: try again when it has less to do" if load else "")
+
+
+def busy() -> str | None:
+    """How much more this machine has to do than it can, in words; None if it keeps up."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return f"this machine is busy ({load:.0f} processes want its {cores} cores)" if load > 1.5 * cores else None
 
 
 class EarlyStart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -41,7 +42,9 @@ Finding = tuple[bool, str]
 """Whether it is good, and what was found."""
 Look = tuple[str, Callable[[], Finding], str]
 """The name of a check, how to do it, and the remedy."""
-_RAY_REMEDY = "stop other Ray sessions (ray stop) and try again; pip install --force-reinstall 'ray[tune]' if that does not help"
+_RAY_REMEDY = "see the logs in /tmp/ray/session_latest/logs; pip install --force-reinstall 'ray[tune]' if they do not help"
+TASK_SECONDS = 300.0
+"""How long Ray, once it has started, is given for a task: on a busy machine a process comes late."""
 
 
 def checks(storage: str = "results", tracking_uri: str | None = None, address: str | None = None) -> Iterator[Check]:
@@ -104,15 +107,23 @@ def _bits() -> Finding:
 
 
 def _ray() -> Finding:
-    """Start Ray as a study does, and run a task."""
+    """Start Ray as a study does, and run a task. What a busy machine does not get done says nothing about Ray."""
     import ray
 
-    from study.launch.cluster import connected
+    from study.launch.cluster import StartError, busy, connected
     from study.spec.sections import Resources
 
-    with connected(Resources(workers=1), None):
-        answer = ray.get(ray.remote(num_cpus=1)(platform.python_version).remote(), timeout=60)
-    return True, f"{version('ray')} starts and runs a task in Python {answer}"
+    started = time.monotonic()
+    try:
+        with connected(Resources(workers=1), None):
+            answer = ray.get(ray.remote(num_cpus=1)(platform.python_version).remote(), timeout=TASK_SECONDS)
+    except (StartError, ray.exceptions.GetTimeoutError) as error:
+        if load := busy():
+            said = "Ray was not there in time" if isinstance(error, StartError) else "Ray's task was not done in time"
+            return True, f"could not be told: {said}, and {load}; look again when it has less to do"
+        raise
+    late = f", after {time.monotonic() - started:.0f} s: {load}" if (load := busy()) else ""
+    return True, f"{version('ray')} starts and runs a task in Python {answer}{late}"
 
 
 def _looks_at_nodes(address: str, storage: str) -> list[Look]:
@@ -122,8 +133,10 @@ def _looks_at_nodes(address: str, storage: str) -> list[Look]:
     nodes: list[Node] = []
 
     def reached() -> Finding:
-        nodes.extend(survey(address, storage))
-        return True, f"{len(nodes)} nodes answer at {address}"
+        found = survey(address, storage)
+        nodes.extend(node for node in found if node.versions)
+        silent = [f"{node.name}: {node.unwritable}" for node in found if not node.versions]
+        return not silent, "; ".join(silent) or f"{len(nodes)} nodes answer at {address}"
 
     def node_versions() -> Finding:
         return bool(nodes) and not differing(nodes), "; ".join(differing(nodes)) or f"as here on all {len(nodes)} nodes that answer"

@@ -68,6 +68,7 @@ def run(
     tracking_uri: str | None = None,
     address: str | None = None,
     progress: Progress | None = None,
+    allow_mixed: bool = False,
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
@@ -77,6 +78,7 @@ def run(
         storage: local folder or URI; everything of the study lies under ``storage/STUDY``.
         tracking_uri: MLflow's; an SQLite database beside the results by default.
         address: of a Ray cluster; one on this machine, for this run, by default.
+        allow_mixed: run also on a cluster whose nodes have other versions of gaplab, Python's minor one, or what it computes with.
 
     Raises:
         ConfigError: the study cannot run; nothing was started, and nothing is left behind.
@@ -88,7 +90,7 @@ def run(
         with claimed(plan.root):
             merge_if_many(plan.root)
             mirror = _mirror(plan.study, plan.root, storage, tracking_uri) if plan.tracked else None
-            trained = train(plan.with_records(), address, early, progress, mirror)
+            trained = train(plan.with_records(), address, early, progress, mirror, allow_mixed)
             if mirror:
                 mirror.finish(progress.mirrored)
             merge_if_many(plan.root)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
 from study.launch.context import Run
+from study.launch.node_checks import check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
 from study.records.folder import write_spec
 from study.records.mirror import Mirror
-from study.records.writer import FragmentWriter, Provenance, probe_store
+from study.records.provenance import Provenance, git_commit
+from study.records.writer import FragmentWriter, probe_store
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
@@ -42,8 +44,14 @@ class Trained:
     halted: str | None = None
 
 
-def train(plan: Plan, address: str | None, early: EarlyStart, progress: Progress, mirror: Mirror | None) -> Trained:
-    """Run on Ray Tune what the plan lacks; Ray is not needed if that is nothing. The mirror follows meanwhile."""
+def train(
+    plan: Plan, address: str | None, early: EarlyStart, progress: Progress, mirror: Mirror | None, allow_mixed: bool = False
+) -> Trained:
+    """Run on Ray Tune what the plan lacks; Ray is not needed if that is nothing. The mirror follows meanwhile.
+
+    Args:
+        address: of a cluster, whose nodes are looked at first (see `study.launch.node_checks.check_nodes`).
+    """
     with _search_of(plan) as search, _following(plan, mirror):
         points = plan.unrecorded(_compared(search)) if search else plan.missing
         ran = len(points) + (search.left if search else 0)
@@ -52,11 +60,13 @@ def train(plan: Plan, address: str | None, early: EarlyStart, progress: Progress
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
             with connected(plan.resources, address, early) as workers:
+                if address is not None:
+                    check_nodes(plan.root, plan.sources, allow_mixed)
                 write_spec(plan.root, plan.text)
                 if mirror:
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
-                writer = FragmentWriter(plan.root, Provenance(plan.study, _git_commit(), version("gaplab")))
+                writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
                 interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
         keys = search.keys() | {point.key for point in _compared(search)} if search else {point.key for point in plan.points}
         return Trained(frozenset(keys), ran, interrupted, halted)
@@ -139,12 +149,3 @@ def _forget_tune(root: str) -> None:
     filesystem, path = open_store(root)
     with suppress(OSError):
         filesystem.delete_dir(f"{path}/tune")
-
-
-def _git_commit() -> str | None:
-    """The commit of the folder the study is started from, if it is a git checkout."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None if found.returncode == 0 else None

@@ -103,7 +103,7 @@ def record_lost(lost: list[Lost], writer: FragmentWriter) -> None:
 def _in_a_sentence(error: Exception) -> str:
     """What a worker died of: the last line of an exception there, the first of what Ray says of a dead process."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    words = lines[-1] if "Traceback" in str(error) else lines[0]
+    words = lines[-1] if "Traceback" in str(error) or "ray::" in lines[0] else lines[0]
     return f"{LOST}: {words}"
 
 

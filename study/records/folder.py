@@ -30,7 +30,7 @@ def claimed(root: str) -> Iterator[None]:
         try:
             try:
                 filesystem.create_dir(path, recursive=True)
-                held.enter_context(FileLock(folder / ".lock", timeout=0) if local else leased(filesystem, path))
+                held.enter_context(FileLock(folder / ".lock", timeout=0) if local else leased(filesystem, path, root))
             except (Timeout, AlreadyLeasedError):
                 raise ConfigError(f"another gaplab is at work on {root}: wait until it ends, or stop it") from None
             except OSError as error:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,39 +23,14 @@ import pyarrow.parquet
 from analysis.records.fragments import fragments, statuses_in
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
-from trainables.point.config import KEY_VERSION, flatten
-from trainables.reproducibility import bits_mode
+from study.records.provenance import Provenance as Provenance
+from trainables.point.config import flatten
 
 if TYPE_CHECKING:
     from trainables.training.members import Result
 
 _FEW_ROWS = 64
 """A file of so few is read three times as fast plain as compressed, and is no larger."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where results come from: what a worker adds to every record."""
-
-    study: str
-    git_commit: str | None
-    gaplab_version: str
-
-    def columns(self, device: str | None) -> dict[str, Any]:
-        import torch
-
-        return {
-            "study": self.study,
-            "key_version": KEY_VERSION,
-            "finished": datetime.now(UTC),
-            "gaplab_version": self.gaplab_version,
-            "torch_version": torch.__version__,
-            "python_version": platform.python_version(),
-            "git_commit": self.git_commit,
-            "device": device,
-            "host": platform.node(),
-            "bits": bits_mode() if device == "cpu" else None,
-        }
 
 
 def probe_store(root: str) -> None:

@@ -27,9 +27,10 @@ from trainables.models import build
 from trainables.point.config import ConfigError, TrialConfig, sizes_only
 from trainables.point.streams import derive, generator
 from trainables.training.distributed import ALONE, Processes
+from trainables.training.errors import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
-from trainables.training.members import PROGRESS, Member, Result, failure, is_out_of_memory, measured, note_score, result_of, solved
+from trainables.training.members import PROGRESS, Member, Result, failure, measured, note_score, result_of, solved
 from trainables.training.samples import PER_SAMPLE
 
 Pruner = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
@@ -112,7 +113,11 @@ class Training:
         return 1 - (len(self._waiting) + len(self._alone) + begun) / self._total
 
     def epoch(self) -> list[Result]:
-        """Train all members in the slots for one epoch; the results of those that ended with it."""
+        """Train all members in the slots for one epoch; the results of those that ended with it.
+
+        Raises:
+            PoisonedError: whatever else this process trains would fail too, and none of its points has failed by itself.
+        """
         if self._waiting and self._waiting[-1].is_solved:
             return [solved(self._waiting.pop(), self.device, self._point_seconds)]
         failed: list[Result] = []
@@ -173,6 +178,7 @@ class Training:
                 try:
                     new.append(self._member(point))
                 except Exception as error:
+                    leave_if_poisoned(error)
                     if is_out_of_memory(error) and (self._active or new):  # what is missing is what the others hold
                         queue.append(point)
                         self._slots = len(self._active) + len(new)
@@ -324,6 +330,7 @@ class Training:
         Starting anew loses nothing but time: the same draws give the same result. Among several processes the others wait for this one:
         it must end, so that all start anew.
         """
+        leave_if_poisoned(error)
         if not self._processes.alone:
             raise error
         members, self._active, self._keep, self._engine, self._optimizer = self._active, [], [], None, None

@@ -15,6 +15,7 @@ from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import TrialConfig, sizes_only
 from trainables.point.streams import derive
+from trainables.training.errors import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
 from trainables.training.limits import within
 from trainables.training.samples import sample_row
@@ -112,6 +113,9 @@ def measured(
     Args:
         initial: the same network at initialization.
         after_first_epoch: makes it as it was after one epoch.
+
+    Raises:
+        PoisonedError: a measure spoilt this process.
     """
     from trainables.measures import Subject, measure_all
 
@@ -132,6 +136,7 @@ def measured(
         try:
             outcome[f"measure.{name}"] = measure_all([name], subject)[name]
         except Exception as error:
+            leave_if_poisoned(error)
             outcome[f"measure.{name}"] = None
             reason += f"; measure {name}: {type(error).__name__}: {error}"
     samples = None
@@ -139,11 +144,6 @@ def measured(
         epochs = [row["epoch"] for row in member.curve]
         samples = {"key": member.key} | sample_row(member.point, member.data, member.module, member.right, epochs)
     return replace(result, outcome=outcome, reason=reason, samples=samples)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a GPU or the host had no memory left."""
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def result_of(member: Member, status: str, reason: str, score: Score | None) -> Result:
@@ -178,6 +178,7 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
     try:
         outcome, row = within(seconds, lambda: solver_of(point.model.name).solve(point, device))
     except Exception as error:
+        leave_if_poisoned(error)
         return failure(point, error)
     rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}
     return Result(point, key, "completed", "solved in closed form", outcome, [rate | row])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import study
 from study.launch import node_checks as survey
 from study.launch.cluster import joined
 from study.launch.doctor import Check, checks
+from study.launch.node_checks import NodesError
 from study.launch.progress import Progress
 from study.launch.run import run
 from tests.study.disturbances import rows
@@ -102,3 +105,58 @@ def test_a_process_that_is_connected_does_not_run_on_another_cluster_than_it_is_
         with pytest.raises(ConfigError, match=f"is not the Ray cluster that this process is connected to \\({cluster.address}\\)"):
             run(study.understand(WRITTEN), storage=str(tmp_path), address=f"{host}:1")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a node on which another gaplab is installed."""
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "gaplab-9.9.dist-info").mkdir()
+    (folder / "gaplab-9.9.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: gaplab\nVersion: 9.9\n")
+    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+
+
+@pytest.mark.xdist_group("faults")
+def test_a_mixed_cluster_is_refused_unless_told_and_records_say_what_made_them(
+    cluster: Cluster, other: dict[str, str], tmp_path: Path
+) -> None:
+    (old,) = cluster.worker_nodes
+    cluster.add_node(num_cpus=2, env_vars=other)
+    cluster.remove_node(old)
+    spec = study.understand(WRITTEN | {"space": {"seed": {"range": 2}}})
+    with pytest.raises(NodesError, match=r"the cluster's versions are not those of this driver.*say --allow-mixed") as raised:
+        run(spec, storage=str(tmp_path / "results"), address=cluster.address)
+    (line,) = raised.value.table
+    assert line.endswith(f"has gaplab 9.9, not {version('gaplab')}")
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
+    with pytest.warns(UserWarning, match=r"versions are mixed, as allowed: .* has gaplab 9\.9"):
+        summary = run(spec, storage=str(tmp_path / "results"), address=cluster.address, allow_mixed=True)
+    assert {row["gaplab_version"] for row in rows(summary.root)} == {"9.9"}
+
+
+@pytest.mark.xdist_group("faults")
+def test_nodes_that_cannot_import_the_study_or_write_its_storage_are_named(cluster: Cluster, tmp_path: Path) -> None:
+    with joined(cluster.address):
+        with pytest.raises(NodesError, match="2 of 2 nodes of the cluster cannot take part") as raised:
+            survey.check_nodes(str(tmp_path), {"mine.py": "import no_such_module"}, allow_mixed=False)
+        assert all("cannot import the study's files" in line and "no_such_module" in line for line in raised.value.table)
+        found = survey.asked(str(tmp_path), token="written-elsewhere")
+        assert [node.unwritable for node in found] == ["OSError: it is another folder there: what was written here is not seen"] * 2
+        survey.check_nodes(str(tmp_path), {}, allow_mixed=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_that_matter() -> None:
+    here = survey.versions()
+    same = here | {"python": here["python"] + "1", "torch": here["torch"].partition("+")[0] + "+cu999"}
+    assert survey.differing([survey.Node("same", same, "", None)]) == []
+    others = here | {"python": "3.1.0", "numpy": "1.0"}
+    assert len(survey.differing([survey.Node("other", others, "", None)])) == 2
+
+
+def test_a_job_that_another_gaplab_submitted_is_a_mixture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(survey.SUBMITTED_WITH, "9.9")
+    monkeypatch.setattr(survey, "asked", lambda *arguments: [])
+    with pytest.raises(NodesError) as raised:
+        survey.check_nodes(str(tmp_path), {}, allow_mixed=False)
+    assert raised.value.table == (f"who submitted the job has gaplab 9.9, not {version('gaplab')}",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import analysis
 from analysis.records.fragments import fragments, read_fragments, statuses
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES, STATUSES
 from analysis.records.store import study_root
+from study.records import provenance
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import resolved, result
 from trainables.point.config import ConfigError, field_types, flatten
@@ -36,10 +38,22 @@ def test_a_record_holds_the_point_its_outcome_and_its_provenance(writer):
     writer([done], "cpu")
     (row,) = read_fragments(writer.root, fragments(writer.root)).to_pylist()
     told = {"key": done.key, "study": "made-up", "status": "completed", "reason": done.reason} | flatten(done.point) | done.outcome
-    told |= {"device": "cpu", "git_commit": "0123abc", "gaplab_version": "0.1.0"}
+    told |= {"device": "cpu", "gaplab_version": version("gaplab")}
     assert {name: row[name] for name in told} == told
     assert row["finished"] is not None
     assert row["torch_version"]
+
+
+@pytest.mark.parametrize(
+    ("commit", "installed", "expected"),
+    [("fedcba9", "7.7", ("fedcba9", "7.7")), (None, None, ("0123abc (driver)", "0.1.0 (driver)"))],
+)
+def test_a_record_says_what_its_worker_imported_and_marks_what_only_the_driver_knows(writer, monkeypatch, commit, installed, expected):
+    monkeypatch.setattr(provenance, "_imported_commit", lambda: commit)
+    monkeypatch.setattr(provenance, "_gaplab_version", lambda: installed)
+    writer([result(seed=3)], "cpu")
+    (row,) = read_fragments(writer.root, fragments(writer.root)).to_pylist()
+    assert (row["git_commit"], row["gaplab_version"]) == expected
 
 
 def test_a_curve_holds_every_evaluated_epoch(writer):

@@ -16,6 +16,7 @@ from trainables.engines.compiled import CompiledDense
 from trainables.engines.modules import ModuleEngine
 from trainables.engines.stacked import StackedDense
 from trainables.point.config import TrialConfig
+from trainables.training.errors import PoisonedError
 from trainables.training.loop import Training
 
 Values = dict[str, Any]
@@ -108,6 +109,8 @@ OUT_OF_MEMORY = {
         "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
     ),
     "python": lambda: MemoryError(),
+    "cublas": lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "accelerator": lambda: torch.AcceleratorError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`."),
 }
 
 
@@ -143,6 +146,43 @@ def test_out_of_memory_splits_the_pack_and_loses_nothing(
     assert {key: told(result) for key, result in train(points, slots=7).items()} == expected
     assert max(tried) == 7
     assert 3 in tried  # halved, and no further than needed
+
+
+STICKY = {
+    "access": torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`."),
+    "assertion": RuntimeError("CUDA error: device-side assert triggered"),
+    "launch": torch.AcceleratorError("CUDA error: unspecified launch failure"),
+    "address": torch.AcceleratorError("CUDA error: misaligned address"),
+    "unknown": torch.AcceleratorError("CUDA error: something that is not known yet"),
+}
+
+
+@pytest.mark.parametrize("kind", STICKY)
+@pytest.mark.parametrize("slots", [1, 3])
+def test_an_error_that_spoils_the_process_is_no_result_of_any_point(
+    blobs: str, monkeypatch: pytest.MonkeyPatch, kind: str, slots: int
+) -> None:
+    points = [point({"data.name": blobs, "budget.epochs": 2, "model.width": 5, "seed": seed}) for seed in range(3)]
+    limited(monkeypatch, "gradient", 0, lambda: STICKY[kind])
+    with pytest.raises(PoisonedError, match=r"^(Accelerator|Runtime)Error: CUDA error: [^\n]*$"):
+        train(points, slots=slots)
+
+
+def test_a_measure_that_spoils_the_process_is_no_result_of_any_point(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure_all(names: Any, subject: Any) -> dict[str, float]:
+        raise STICKY["access"]
+
+    monkeypatch.setattr("trainables.measures.measure_all", measure_all)
+    training = Training([point({"data.name": blobs, "budget.epochs": 1, "model.width": 5})], CPU, measures=("l2_norm",))
+    with pytest.raises(PoisonedError, match="illegal memory access"):
+        finish(training)
+
+
+def test_what_cuda_refuses_to_one_point_spoils_nothing(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [point({"data.name": blobs, "budget.epochs": 2, "model.width": 5, "seed": seed}) for seed in range(2)]
+    refused = torch.AcceleratorError("CUDA error: invalid configuration argument")
+    limited(monkeypatch, "gradient", 0, lambda: refused)
+    assert {result.status for result in train(points, slots=2).values()} == {"failed"}
 
 
 def test_a_point_too_large_for_the_memory_by_itself_fails_and_the_rest_goes_on(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
