@@ -113,8 +113,6 @@ def _train(run: Run, points: list[Point], search: Search | None) -> tuple[bool, 
 
 def _fit(run: Run, points: list[Point], search: Search | None) -> None:
     """Train until everything is recorded, or the breaker says stop."""
-    from study.launch.tuner import fit_packs, record_lost
-
     if search and not search.finished:
         from study.launch.searcher import fit_search
 
@@ -122,7 +120,16 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
         if run.breaker.reason:
             return
         points = run.unrecorded(_compared(search))
-    lost = fit_packs(run, packs(points, run.workers, run.speed)) if points else []
+    for measures, some in run.plan.by_measures(points).items():
+        if not run.breaker.reason:
+            _fit_points(run.measuring(measures), some)
+
+
+def _fit_points(run: Run, points: list[Point]) -> None:
+    """Train points for the same measures; those that take their worker with them are recorded as failed."""
+    from study.launch.tuner import fit_packs, record_lost
+
+    lost = fit_packs(run, packs(points, run.workers, run.speed))
     shared = [point for pack, _ in lost if len(pack) > 1 for point in pack]
     if shared and not run.breaker.reason:  # one of them may have killed the worker of all: each tells its own story
         lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]
