@@ -1,8 +1,8 @@
-"""Soundness of what is stored: whether a file of records and the curves beside it can be read whole. Here it is defined what "recorded" means.
+"""Soundness of what is stored: whether a file of records and the curves beside it can be read whole. This defines what "recorded" means.
 
 A point is recorded if its row lies in a file of records that can be read whole, checksums included, and the curve of a final outcome can
-be too, be it beside that row or (while fragments are being merged) elsewhere. A failed point has no curve; one that diverged has none before
-its first evaluation. Every reader comes by here: planner, `analysis.load`, compaction, status, mirror, search and simulation.
+be too, be it beside that row or (while fragments are being merged) elsewhere. A failed point has no curve; one that diverged has none
+before its first evaluation. Every reader comes by here: planner, `analysis.load`, compaction, status, mirror, search and simulation.
 
 A file that was looked at is remembered by name, size and time of its last change, as long as the process lives.
 """
@@ -24,7 +24,7 @@ from analysis.records.schema import CURVES, FINAL, MEASURE, RECORDS
 
 SMALL = 2**16
 """A file of at most so many bytes is read at once."""
-UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError, ValueError)
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading a damaged file raises."""
 _GROUPS_AT_ONCE = 64
 _MOST_REMEMBERED = 2**18

@@ -34,7 +34,6 @@ from analysis.records.soundness import (
 from analysis.records.store import open_store
 from study.records.compaction import QUARANTINE, alone, is_merged, put_aside, write_merged
 
-
 _MOST_NAMED = 8
 
 
@@ -168,7 +167,12 @@ def _readable_keys(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair) -> 
 
 
 def _salvage(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair) -> tuple[int, tuple[str, ...] | None]:
-    """Write those points of a damaged pair anew that can be read whole; how many they are, and the keys of the others, if known."""
+    """Write those points of a damaged pair anew that can be read whole; how many they are, and the keys of the others, if known.
+
+    The few points of a damaged fragment run again: what it seems to hold is not worth a doubt.
+    """
+    if not is_merged(pair.path) and verdict_on(filesystem, pair).damage is not None:
+        return 0, None
     try:
         records, all_records = _sound_groups(filesystem, pair.path)
         checked_records(records)
@@ -177,11 +181,10 @@ def _salvage(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair) -> tuple[
     curves = CURVES.empty_table()
     if pair.curves is not None:
         with suppress(*UNREADABLE):
-            curves, _ = _sound_groups(filesystem, pair.curves.path)
+            found, _ = _sound_groups(filesystem, pair.curves.path)
+            curves = pa.concat_tables([CURVES.empty_table(), found], promote_options="default")
     before = set(records["key"].to_pylist())
     records = without(records, lacking_curves(records, curves["key"], curves["epoch"]))
-    if not is_merged(pair.path) and not all_records:
-        return 0, None
     keys = set(records["key"].to_pylist())
     if records.num_rows:
         write_merged(filesystem, path, records, curves.filter(pc.is_in(curves["key"], records["key"].unique())))
