@@ -16,6 +16,7 @@ from study.launch.context import Run
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
+from study.records.declared import write_undeclared
 from study.records.folder import write_spec
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance, probe_store
@@ -52,14 +53,27 @@ def train(plan: Plan, address: str | None, early: EarlyStart, progress: Progress
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
             with connected(plan.resources, address, early) as workers:
-                write_spec(plan.root, plan.text)
+                _store(plan, search)
                 if mirror:
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, _git_commit(), version("gaplab")))
                 interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
-        keys = search.keys() | {point.key for point in _compared(search)} if search else {point.key for point in plan.points}
-        return Trained(frozenset(keys), ran, interrupted, halted)
+        _store(plan, search)  # a search has declared more by now, and a spec may have changed that needs no training
+        return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
+    """The keys of all points of the study, those included that a search has asked for so far, and its comparison."""
+    if search is None:
+        return frozenset(point.key for point in plan.points)
+    return frozenset(search.keys() | {point.key for point in _compared(search)})
+
+
+def _store(plan: Plan, search: Search | None) -> None:
+    """Put what the study declares beside its records."""
+    write_spec(plan.root, plan.text)
+    write_undeclared(plan.root, plan.recorded.keys() | plan.unmeasured.keys(), _declared(plan, search))
 
 
 @contextmanager

@@ -65,6 +65,12 @@ def verify(root: str) -> list[Damage]:
     return [damage for damage, _ in _found(filesystem, path, everything=True)]
 
 
+def damaged_files(root: str) -> int:
+    """How many files of records a reader leaves out, in whole or in part; what was read before is not read again."""
+    filesystem, path = open_store(root)
+    return sum(1 for _ in _found(filesystem, path, everything=False))
+
+
 def put_damaged_aside(root: str, *, everything: bool = False) -> list[Damage]:
     """Move what cannot be read whole to ``STORAGE/STUDY/quarantine``, for whoever holds the study's lock, and say so in a warning.
 
