@@ -1,6 +1,7 @@
 """Records of a study: the one room that knows what is stored and how it is read.
 
-`schema` has every column. `store` opens the folder or bucket in which results lie. `fragments` says which points are recorded there.
+`schema` has every column. `store` opens the folder or bucket in which results lie. `soundness` defines what is recorded, with the help
+of `checksums`; `fragments` says which points are.
 `reader` is the front door, `analysis.load`: it reads Parquet (`parquet_source` and `samples`, over the files that `dataset` joins) or
 MLflow (`mlflow_api` or `mlflow_sql`, both with the layout of `mlflow_layout`). `rows` keeps one row a key; `export_file` writes tables
 for other tools.
@@ -12,7 +13,7 @@ from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from analysis.records.export_file import export
-    from analysis.records.fragments import statuses
+    from analysis.records.fragments import Recorded, recorded, statuses
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
     from analysis.records.schema import CURVES, FINAL, MEASURE, OUTCOMES, RECORDS, SAMPLES, STATUSES
@@ -26,11 +27,13 @@ __all__ = [
     "RECORDS",
     "SAMPLES",
     "STATUSES",
+    "Recorded",
     "export",
     "load",
     "load_curves",
     "load_samples",
     "open_store",
+    "recorded",
     "statuses",
     "study_root",
 ]

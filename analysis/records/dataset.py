@@ -20,17 +20,18 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.records.fragments import finished_files, read_whole
+from analysis.records.fragments import finished_files, pairs, recorded_rows
 from analysis.records.schema import MEASURE
+from analysis.records.soundness import SMALL, UNREADABLE, Pair, Verdict, read_whole, reason, verdict_on
 from analysis.records.store import open_store
 
 _LOOKED_THROUGH = 100
 """The most files whose statistics are looked through for columns that vary."""
 _PARQUET = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True))
-_SMALL = 2**16
-"""A file of at most so many bytes is read whole at once: a dataset would keep its footer, which is larger than a few rows are."""
+_SMALL = SMALL
 _AT_ONCE = 256
-"""So many small files are put together before the next are read: a table of one row takes 50 KB."""
+"""So many small files are put together before the next are read: a table of one row takes 50 KB. A dataset would keep the footer of each,
+which is larger than a few rows are."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ def read_dataset(
     filesystem, root = open_store(source)
     damaged: set[str] = set()
     while True:
-        files = [info for info in _files(filesystem, root, folder, source) if info.path not in damaged]
         footers: dict[str, _Footer] = {}
         try:
-            rows = _rows_of_small(filesystem, [info.path for info in files if info.size <= _SMALL], schema, keys)
-            footers = _footers(filesystem, [info.path for info in files if info.size > _SMALL], keys is not None)
+            if folder == "records":
+                rows, large = _recorded(source, filesystem, root, schema, keys)
+            else:
+                files = [info for info in _files(filesystem, root, folder, source) if info.path not in damaged]
+                rows = _rows_of_small(filesystem, [info.path for info in files if info.size <= _SMALL], schema, keys)
+                large = [info.path for info in files if info.size > _SMALL]
+            footers = _footers(filesystem, [path for path in large if path not in damaged], keys is not None)
             whole = _with_measures(schema, [rows.schema, *(footer.schema for footer in footers.values())])
             dataset: ds.Dataset = ds.FileSystemDataset(list(_fragments(filesystem, footers, keys)), whole, _PARQUET, filesystem)
             if rows.num_rows:
@@ -76,7 +81,7 @@ def read_dataset(
         except (OSError, pa.ArrowException) as error:
             found = _damaged(filesystem, footers)
             if not found:
-                raise AnalysisError(f"{source} cannot be read as asked: {_reason(error)}") from None
+                raise AnalysisError(f"{source} cannot be read as asked: {reason(error)}") from None
             damaged |= found
 
 
@@ -87,9 +92,9 @@ def varying(source: str, names: Iterable[str]) -> list[str]:
     columns do where there are too many files to look through.
     """
     filesystem, root = open_store(source)
-    files = [info.path for info in _files(filesystem, root, "records", source)]
-    if len(files) > _LOOKED_THROUGH:
+    if len(_files(filesystem, root, "records", source)) > _LOOKED_THROUGH:
         return list(names)
+    files = [pair.path for pair in pairs(filesystem, root) if verdict_on(filesystem, pair).damage is None]
     seen: dict[str, set[Any]] = {name: set() for name in names}
     for path in _footers(filesystem, files, keys=False):
         metadata = pq.read_metadata(path, filesystem=filesystem)
@@ -116,32 +121,63 @@ def _files(filesystem: pyarrow.fs.FileSystem, root: str, folder: str, source: st
     return found
 
 
+def _recorded(
+    source: str, filesystem: pyarrow.fs.FileSystem, root: str, schema: pa.Schema, keys: Sequence[str] | None
+) -> tuple[pa.Table, list[str]]:
+    """The rows of recorded points in small files and in those that lack some curves, and the paths of the other files that are sound."""
+    _files(filesystem, root, "records", source)  # there is such a study
+    few, large = [], []
+    for pair, verdict in _judged(filesystem, pairs(filesystem, root)):
+        if pair.records.size <= _SMALL or verdict is None or verdict.lacking:
+            few.append(pair)
+        elif verdict.damage is None:
+            large.append(pair.path)
+        else:
+            warnings.warn(f"{pair.path} is damaged and was skipped: {verdict.damage}", stacklevel=2)
+    return _together((table for _, table in recorded_rows(source, few)), schema, keys), large
+
+
+def _judged(filesystem: pyarrow.fs.FileSystem, some: Sequence[Pair]) -> list[tuple[Pair, Verdict | None]]:
+    """The large pairs with the verdicts on them; small ones are judged when they are read."""
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = pool.map(lambda pair: None if pair.records.size <= _SMALL else verdict_on(filesystem, pair), some)
+        return list(zip(some, verdicts, strict=True))
+
+
 def _rows_of_small(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
     """The rows of small files that have one of the keys; damaged files are named in a warning."""
-    wanted = None if keys is None else pa.array(keys, pa.string())
-    sound = [schema]  # what the tables of most files look like
 
     def rows(path: str) -> pa.Table | None:
         try:
             table = read_whole(filesystem, path)
-            if not any(table.schema.equals(one) for one in sound):
-                if _agrees(table.schema, schema):
-                    sound.append(table.schema)
-                else:
-                    table = _fitted(table, schema)
-            return table if wanted is None else table.filter(pc.is_in(table["key"], wanted))
+            return table if _agrees(table.schema, schema) else _fitted(table, schema)
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, pa.ArrowException) as error:
-            warnings.warn(f"{path} is no complete Parquet file and was skipped: {_reason(error)}", stacklevel=2)
+        except UNREADABLE as error:
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {reason(error)}", stacklevel=2)
             return None
 
-    parts = [schema.empty_table()]
     with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(files), _AT_ONCE):
-            some = [table for table in pool.map(rows, files[start : start + _AT_ONCE]) if table is not None and table.num_rows]
+        chunks = (pool.map(rows, files[start : start + _AT_ONCE]) for start in range(0, len(files), _AT_ONCE))
+        return _together((table for chunk in chunks for table in chunk if table is not None), schema, keys)
+
+
+def _together(tables: Iterable[pa.Table], schema: pa.Schema, keys: Sequence[str] | None) -> pa.Table:
+    """The rows of many small tables that have one of the keys, as one table with the columns of the schema and their measures."""
+    wanted = None if keys is None else pa.array(keys, pa.string())
+    sound = [schema]  # what most tables look like
+    parts, some = [schema.empty_table()], []
+    for table in tables:
+        if not any(table.schema.equals(one) for one in sound):
+            if _agrees(table.schema, schema):
+                sound.append(table.schema)
+            else:
+                table = _fitted(table, schema)
+        some.append(table if wanted is None else table.filter(pc.is_in(table["key"], wanted)))
+        if len(some) == _AT_ONCE:
             parts.append(pa.concat_tables([schema.empty_table(), *some], promote_options="default").combine_chunks())
-    return pa.concat_tables(parts, promote_options="default")
+            some = []
+    return pa.concat_tables([*parts, *some], promote_options="default")
 
 
 def _agrees(found: pa.Schema, schema: pa.Schema) -> bool:
@@ -167,7 +203,7 @@ def _footers(filesystem: pyarrow.fs.FileSystem, files: Sequence[str], keys: bool
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            warnings.warn(f"{path} is no complete Parquet file and was skipped: {_reason(error)}", stacklevel=2)
+            warnings.warn(f"{path} is no complete Parquet file and was skipped: {reason(error)}", stacklevel=2)
             return None
 
     with ThreadPoolExecutor(4) as pool:
@@ -214,10 +250,6 @@ def _damaged(filesystem: pyarrow.fs.FileSystem, footers: Iterable[str]) -> set[s
         except FileNotFoundError:
             continue
         except (OSError, pa.ArrowException) as error:
-            warnings.warn(f"{path} is damaged and was skipped: {_reason(error)}", stacklevel=2)
+            warnings.warn(f"{path} is damaged and was skipped: {reason(error)}", stacklevel=2)
             found.add(path)
     return found
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

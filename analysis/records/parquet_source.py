@@ -12,11 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from analysis.records.dataset import read_dataset
-from analysis.records.rows import one_row_a_key, one_row_an_epoch, wanted_columns
+from analysis.records.rows import joined, one_row_an_epoch, wanted_columns
 from analysis.records.schema import CURVES, RECORDS
 
-_DECISIVE = ["key", "status", "finished"]
-"""These columns decide which row of a key stands."""
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 
@@ -25,14 +23,18 @@ def records(source: str, columns: Sequence[str] | None, filter: pc.Expression | 
 
     def read(dataset: ds.Dataset) -> pa.Table:
         names = wanted_columns(columns, dataset.schema)
-        judged = dataset.to_table(columns=_DECISIVE if filter is not None else list(dict.fromkeys([*names, *_DECISIVE])))
-        once = _all_different(judged["key"])
+        table = dataset.to_table(columns=["key"] if filter is not None else list(dict.fromkeys([*names, "key"])))
+        if _all_different(table["key"]):
+            return table.select(names) if filter is None else dataset.to_table(columns=names, filter=filter)
+        counts = table["key"].combine_chunks().value_counts()
+        repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        several = joined(dataset.to_table(filter=pc.field("key").isin(repeated)))
         if filter is None:
-            return (judged if once else judged.take(one_row_a_key(judged))).select(names)
-        if once:
-            return dataset.to_table(columns=names, filter=filter)
-        table = dataset.to_table(columns={name: ds.field(name) for name in names} | {"": filter}).take(one_row_a_key(judged))
-        return table.filter(table[""]).select(names)
+            once = table.filter(pc.invert(pc.is_in(table["key"], repeated))).select(names)
+        else:
+            once = dataset.to_table(columns=names, filter=~pc.field("key").isin(repeated) & filter)
+            several = several.filter(filter)
+        return pa.concat_tables([once, several.select(names)])
 
     return read_dataset(source, "records", RECORDS, read)
 

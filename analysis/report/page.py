@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from analysis.errors import NothingToShow
 from analysis.figures.style import colours
+from analysis.records.declared import declared_rows, undeclared
 from analysis.records.reader import MLFLOW, load, load_curves
 from analysis.records.samples import load_samples
 from analysis.records.store import open_store
@@ -23,7 +24,9 @@ from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 
 
-def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None) -> Path:
+def write_report(
+    source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None, all_recorded: bool = False
+) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, figures, tables, the data, how to reproduce.
 
     The figures are interactive: zoom, hover over a point for its key, click on a legend to filter. The file needs no
@@ -34,6 +37,7 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
         path: the HTML file; its folder is made.
         at: when the errors of a run are taken: at its end, or as for `analysis.at_moment`.
         tracking_uri: where an MLflow experiment lives.
+        all_recorded: show the points too that the study's spec does not declare (any more); otherwise they are counted.
 
     Returns:
         The path.
@@ -41,7 +45,7 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
     Raises:
         NothingToShow: there is no such study, or it has no records.
     """
-    table = load(source, tracking_uri=tracking_uri)
+    table, others = declared_rows(load(source, tracking_uri=tracking_uri), frozenset() if all_recorded else undeclared(source))
     if not table.num_rows:
         raise NothingToShow(f"the study at {source} has no records yet: there is nothing to report")
 
@@ -51,6 +55,7 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
     if at != "end":
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)
     drawn = [*interactive_figures(table, curves_of), *measure_figures(table, lambda: load_samples(source, keys=table["key"]))]
+    drawn += [f"{others}: they are not shown"] if others else []
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     spec = _spec(source)

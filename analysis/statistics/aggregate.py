@@ -5,8 +5,8 @@ Runs are compared at equal fit: those that reached their train target and those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,13 @@ ERRORS = ("generalization_gap", "train_error", "test_error")
 Interval = Literal["t", "bootstrap"]
 LEVEL = 0.95
 """Confidence of every interval, unless it says otherwise."""
+
+
+class Declaring(Protocol):
+    """What declares points."""
+
+    def keys(self) -> Collection[str]:
+        """The keys of the declared points."""
 
 
 def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Interval = "t", level: float = LEVEL) -> pa.Table:
@@ -80,6 +87,7 @@ def gap_table(
     by: Sequence[str] | None = None,
     values: Sequence[str] = ERRORS,
     interval: Interval = "t",
+    of: Declaring | None = None,
 ) -> pa.Table:
     """The generalization gap by capacity and corruption: mean and 95 % interval over seeds.
 
@@ -90,6 +98,7 @@ def gap_table(
         by: what tells lines apart; by default ``corruption.level``, preceded by ``corruption.kind`` if kinds differ.
         values: numeric columns.
         interval: as for `over_seeds`.
+        of: a spec (`study.read_spec`): only the points that it declares count, not those that were recorded before it changed.
 
     Returns:
         As `over_seeds`, by ``by``, ``capacity`` and ``interpolated``: seeds that fit and seeds that did not are two rows.
@@ -97,6 +106,8 @@ def gap_table(
     Raises:
         NothingToShow: no completed record.
     """
+    if of is not None:
+        table = table.filter(pc.is_in(table["key"], pa.array(sorted(of.keys()), pa.string())))
     runs, lines = completed_lines(table, by)
     return over_seeds(runs, list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)
 

@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, compact. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class Picture(StrEnum):
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
+AllRecorded = Annotated[bool, typer.Option("--all-recorded", help="Show recorded points too that the study's spec does not declare.")]
 _MOST_SENTENCES = 100
 """Comparisons that are printed."""
 _OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
@@ -61,7 +62,7 @@ RANKED = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export, report, compact):
+    for command in (plot, fit, compare, rank, export, report):
         app.command()(command)
 
 
@@ -74,6 +75,7 @@ def plot(
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
     at: At = "end",
+    all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
     sql: Sql = False,
@@ -88,7 +90,7 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = _load(source, tracking_uri, mapping, sql, only)
+    table = _load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -156,6 +158,7 @@ def fit(
     value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
     sizes: Annotated[list[str] | None, typer.Option("--size", help="One or two columns that say how large.")] = None,
     by: By = None,
+    all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
     sql: Sql = False,
@@ -163,10 +166,10 @@ def fit(
     """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
     import analysis
 
-    table = _load(source, tracking_uri, mapping, sql)
+    table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
-    _show(laws, f"{value} = offset + scale / size^exponent")
-    _show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+    show(laws, f"{value} = offset + scale / size^exponent")
+    show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
 
 
 def compare(
@@ -174,6 +177,7 @@ def compare(
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
     setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Paired differences over seeds between the values of one field, or between two studies."""
@@ -183,9 +187,9 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
-    table = _load(source, tracking_uri)
+    table = _load(source, tracking_uri, all_recorded=all_recorded)
     if other is not None:
-        table = pa.concat_tables([table, _load(other, tracking_uri)], promote_options="default")
+        table = pa.concat_tables([table, _load(other, tracking_uri, all_recorded=all_recorded)], promote_options="default")
     compared = analysis.compare(table, setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
@@ -197,13 +201,14 @@ def compare(
 def rank(
     source: Source,
     test_size: Annotated[int | None, typer.Option(help="Test samples the gaps were measured on; the data set's by default.")] = None,
+    all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.statistics.ranking import rank_measures
 
-    ranked = rank_measures(_load(source, tracking_uri), test_size=test_size)
-    _show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
+    ranked = rank_measures(_load(source, tracking_uri, all_recorded=all_recorded), test_size=test_size)
+    show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
 def export(
@@ -230,15 +235,21 @@ def report(
     source: Source,
     output: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the study's folder by default.")] = None,
     at: At = "end",
+    all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
 ) -> None:
     """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
+    import sys
+
     import analysis
+    from analysis.records.declared import undeclared
 
     local = "://" not in source and not source.startswith("mlflow:")
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
+    if not all_recorded and (others := undeclared(source)):
+        print(f"{len(others):,} recorded points are not of this spec: --all-recorded shows them", file=sys.stderr)
     try:
-        print(f"wrote {analysis.write_report(source, path, at=at, tracking_uri=tracking_uri)}")
+        print(f"wrote {analysis.write_report(source, path, at=at, tracking_uri=tracking_uri, all_recorded=all_recorded)}")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
     beside = Path(source).resolve().parent / "mlflow.db"
@@ -248,28 +259,32 @@ def report(
         Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
 
 
-def compact(source: Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI.")]) -> None:
-    """Merge the many small files of a study into few, also while it runs. A run does so itself, with over 100, when it starts and ends."""
-    from analysis.records.fragments import fragments
-    from study.records.compaction import compact as merge
-
-    try:
-        if not fragments(source):
-            raise ConfigError(f"there is no study at {source}: it has no records")
-        print(f"merged {merge(source):,} fragments of {source}")
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be compacted, and is as it was ({str(error).splitlines()[0]})") from None
-
-
 def _load(
-    source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False, columns: list[str] | None = None
+    source: str,
+    tracking_uri: str | None,
+    mapping: list[str] | None = None,
+    sql: bool = False,
+    columns: list[str] | None = None,
+    *,
+    all_recorded: bool = False,
 ) -> pa.Table:
+    """The records of a study; of the points that its spec does not declare (any more) a line on the terminal gives the number."""
+    import sys
+
     import analysis
+    from analysis.records.declared import declared_rows, undeclared
     from study.records.mirror import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)
-    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
+    others = frozenset[str]() if all_recorded else undeclared(source)
+    if others and columns is not None:
+        columns = list(dict.fromkeys([*columns, "key"]))
+    table = analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
+    table, line = declared_rows(table, others)
+    if line:
+        print(f"{line}: --all-recorded shows them", file=sys.stderr)
+    return table
 
 
 def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table]) -> pa.Table:
@@ -291,7 +306,7 @@ def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
     return {column: name for column, _, name in parted}
 
 
-def _show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
+def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
     """A table on the terminal."""
     import sys
 

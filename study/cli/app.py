@@ -85,6 +85,7 @@ def run(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
     allow_mixed: AllowMixed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
+    all_recorded: cli_analysis.AllRecorded = False,
 ) -> None:
     """Run what is missing of a study, then show the gap by capacity and corruption."""
     from study.spec.reading import read_spec
@@ -99,7 +100,7 @@ def run(
         summary = launch.run(
             understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
         )
-    _conclude(summary)
+    _conclude(summary, all_recorded)
 
 
 @app.command()
@@ -174,6 +175,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     """Say which points of a study are recorded, which are missing, and why."""
     from study.plan.missing import explained
     from study.plan.plan import plan_study
+    from study.records.verify import damaged_files
     from study.spec.reading import read_spec
 
     plan = plan_study(read_spec(spec, tuple(changes or ()), scale), storage)
@@ -184,7 +186,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         return
     plan = plan.with_records()
     keys = {point.key for point in plan.points}
-    counts = Counter(plan.recorded.get(key, "missing") for key in keys)
+    counts = Counter(plan.recorded.get(key, "without a measure" if key in plan.unmeasured else "missing") for key in keys)
     _print(
         f"{plan.study}: {len(plan.points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     )
@@ -192,7 +194,13 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         _print_failures(plan.root, keys)
     for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
         _print(line)
-    if counts["missing"] or counts["failed"]:
+    for line in plan.trained_again:
+        _print(line.replace(" are ", " will be ", 1) + ".")
+    if damaged := damaged_files(plan.root):
+        _print(
+            f"{damaged:,} files of records or curves are damaged: gaplab verify {plan.root} names them, and the next run puts them aside."
+        )
+    if counts["missing"] or counts["failed"] or counts["without a measure"]:
         _print(f"gaplab run {spec} runs what is missing or failed.")
 
 
@@ -266,6 +274,8 @@ def _describe(spec: Spec, storage: str) -> None:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
     _print(table)
     missing = f"{len(plan.missing):,} points to run"
+    for line in plan.trained_again:
+        _print(line)
     _print(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
     if plan.measures:
         from study.cli.measures import costs
@@ -282,7 +292,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _conclude(summary: Summary) -> None:
+def _conclude(summary: Summary, all_recorded: bool = False) -> None:
     """The table, the paths, and how to go on."""
     import analysis
 
@@ -294,7 +304,7 @@ def _conclude(summary: Summary) -> None:
     if not summary.ran:
         _print(f"Nothing to run: all {summary.declared:,} points of {plan.study} are recorded.")
     try:
-        tables, charts = _shown(plan)
+        tables, charts = _shown(plan, all_recorded)
         for table in tables:
             _print(table)
     except analysis.NothingToShow as error:
@@ -315,7 +325,7 @@ def _conclude(summary: Summary) -> None:
         _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
 
 
-def _shown(plan: Plan) -> tuple[list[Table], list[Path]]:
+def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Table], list[Path]]:
     """The tables to print and the charts written."""
     import analysis
 
@@ -324,9 +334,12 @@ def _shown(plan: Plan) -> tuple[list[Table], list[Path]]:
         from study.cli.search import concluded
 
         return concluded(plan.search, plan.root, folder)
+    from analysis.records.declared import declared_rows, undeclared
     from study.cli import measures as cli_measures
 
-    records = analysis.load(plan.root)
+    records, others = declared_rows(analysis.load(plan.root), frozenset() if all_recorded else undeclared(plan.root))
+    if others:
+        _print(f"{others}: --all-recorded shows them.")
     tables = [_gap_table(analysis.gap_table(records), plan.study), *cli_measures.concluded(records, plan)]
     return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
 

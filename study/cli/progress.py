@@ -74,4 +74,4 @@ def drawn() -> Iterator[Progress]:
         def mirrored(done: int, total: int) -> None:
             bars.update(bar, description="copying to MLflow", completed=done, total=total, note="")
 
-        yield Progress(planned, started, advanced, mirrored)
+        yield Progress(planned, started, advanced, mirrored, console.print)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,10 @@ class Run:
     def speed(self) -> Speed:
         """The speed of a worker, measured when it is first asked for."""
         return worker_speed(self.plan.resources)
+
+    def measuring(self, measures: tuple[str, ...]) -> Run:
+        """The same run, of points that are trained for these measures."""
+        return self if measures == self.plan.measures else replace(self, plan=replace(self.plan, measures=measures))
 
     def unrecorded(self, points: Iterable[Point], measured: bool = True) -> list[Point]:
         """Those of the points that have no final record by now.

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from analysis.records.fragments import statuses
 from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
@@ -21,6 +20,7 @@ from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
+from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.point.config import ConfigError
 
@@ -88,9 +88,14 @@ def run(
         stop_on_sigterm()
         plan = plan_study(spec, storage, _planned(spec, storage, address, early, progress))
         with claimed(plan.root):
+            put_damaged_aside_or_warn(plan.root)
             merge_if_many(plan.root)
             mirror = _mirror(plan.study, plan.root, storage, tracking_uri) if plan.tracked else None
-            trained = train(plan.with_records(), address, early, progress, mirror, allow_mixed)
+            plan = plan.with_records()
+            for line in plan.trained_again:
+                progress.noted(line)
+            trained = train(plan, address, early, progress, mirror, allow_mixed)
+            warn_of_disagreement(plan.root, plan.unmeasured)
             if mirror:
                 mirror.finish(progress.mirrored)
             merge_if_many(plan.root)
@@ -143,6 +148,6 @@ def _mirror(study: str, root: str, storage: str, tracking_uri: str | None) -> Mi
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:
-    recorded = statuses(plan.root, plan.measures)
+    recorded = read_statuses(plan.root, plan.measures)
     counts = Counter(recorded[key] for key in trained.keys if key in recorded)
     return Summary(plan, len(trained.keys), trained.ran, counts, trained.interrupted, mirror, trained.halted)

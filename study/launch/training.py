@@ -17,6 +17,7 @@ from study.launch.node_checks import check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
+from study.records.declared import write_undeclared
 from study.records.folder import write_spec
 from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
@@ -62,14 +63,27 @@ def train(
             with connected(plan.resources, address, early) as workers:
                 if address is not None:
                     check_nodes(plan.root, plan.sources, allow_mixed)
-                write_spec(plan.root, plan.text)
+                _store(plan, search)
                 if mirror:
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
                 interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
-        keys = search.keys() | {point.key for point in _compared(search)} if search else {point.key for point in plan.points}
-        return Trained(frozenset(keys), ran, interrupted, halted)
+        _store(plan, search)  # a search has declared more by now, and a spec may have changed that needs no training
+        return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
+    """The keys of all points of the study, those included that a search has asked for so far, and its comparison."""
+    if search is None:
+        return frozenset(point.key for point in plan.points)
+    return frozenset(search.keys() | {point.key for point in _compared(search)})
+
+
+def _store(plan: Plan, search: Search | None) -> None:
+    """Put what the study declares beside its records."""
+    write_spec(plan.root, plan.text)
+    write_undeclared(plan.root, plan.recorded.keys() | plan.unmeasured.keys(), _declared(plan, search))
 
 
 @contextmanager
@@ -123,8 +137,6 @@ def _train(run: Run, points: list[Point], search: Search | None) -> tuple[bool, 
 
 def _fit(run: Run, points: list[Point], search: Search | None) -> None:
     """Train until everything is recorded, or the breaker says stop."""
-    from study.launch.tuner import fit_packs, record_lost
-
     if search and not search.finished:
         from study.launch.searcher import fit_search
 
@@ -132,7 +144,16 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
         if run.breaker.reason:
             return
         points = run.unrecorded(_compared(search))
-    lost = fit_packs(run, packs(points, run.workers, run.speed)) if points else []
+    for measures, some in run.plan.by_measures(points).items():
+        if not run.breaker.reason:
+            _fit_points(run.measuring(measures), some)
+
+
+def _fit_points(run: Run, points: list[Point]) -> None:
+    """Train points for the same measures; those that take their worker with them are recorded as failed."""
+    from study.launch.tuner import fit_packs, record_lost
+
+    lost = fit_packs(run, packs(points, run.workers, run.speed))
     shared = [point for pack, _ in lost if len(pack) > 1 for point in pack]
     if shared and not run.breaker.reason:  # one of them may have killed the worker of all: each tells its own story
         lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from analysis.records.store import study_root
 from study.plan.packs import expected_seconds
 from study.plan.points import declared_points
 from study.plan.sources import read_sources
-from study.records.folder import read_statuses
+from study.records.folder import read_recorded
 from study.search.plan import SearchPlan, plan_search
 from study.spec.reading import Spec
 from study.spec.sections import Resources
@@ -33,7 +34,8 @@ class Plan:
         sources: the user's own modules, path -> text.
         measures: of every trained network, by name.
         tracked: whether results are mirrored to MLflow.
-        recorded: key -> status, of everything recorded under `root`; empty until `with_records`.
+        recorded: key -> status, of everything recorded under `root` with the measures; empty until `with_records`.
+        unmeasured: key -> those measures that a completed point was recorded without.
     """
 
     study: str
@@ -48,6 +50,7 @@ class Plan:
     resources: Resources
     tracked: bool
     recorded: Mapping[str, str] = field(default_factory=dict)
+    unmeasured: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def with_records(self) -> Plan:
         """The plan with what is recorded now.
@@ -55,7 +58,23 @@ class Plan:
         Raises:
             ConfigError: the storage cannot be read.
         """
-        return replace(self, recorded=read_statuses(self.root, self.measures))
+        found = read_recorded(self.root, self.measures)
+        return replace(self, recorded=found.measured, unmeasured=found.unmeasured)
+
+    def by_measures(self, points: Iterable[Point]) -> dict[tuple[str, ...], list[Point]]:
+        """The points by the measures that each is to be trained for: all, or those that it was recorded without."""
+        groups: dict[tuple[str, ...], list[Point]] = {}
+        for point in points:
+            lacking = self.unmeasured.get(point.key)
+            names = self.measures if lacking is None else tuple(name for name in self.measures if name in lacking)
+            groups.setdefault(names, []).append(point)
+        return groups
+
+    @property
+    def trained_again(self) -> list[str]:
+        """In sentences: how many declared points are trained again, and for which measures."""
+        counts = Counter(", ".join(sorted(self.unmeasured[point.key])) for point in self.points if point.key in self.unmeasured)
+        return [f"{count:,} points are trained again for {names}" for names, count in sorted(counts.items())]
 
     def unrecorded(self, points: Iterable[Point]) -> list[Point]:
         """Those of the points that have no final record."""

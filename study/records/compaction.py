@@ -21,21 +21,23 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from filelock import FileLock
 
-from analysis.records.fragments import MERGED, checked_records, finished_files, read_fragments, read_whole
+from analysis.records.fragments import MERGED, curves_beside, pairs, read_fragments
 from analysis.records.schema import CURVES
+from analysis.records.soundness import UNREADABLE, Pair, read_sound, read_whole
 from analysis.records.store import open_store
-from study.records.writer import write_whole
+from study.records.writer import write_pair
 
 MANY = 100
 """A study with more fragments than this is compacted when a run of it starts or ends: each costs a reader about 2 ms."""
 _MOST_ROWS = 2**22
 """About as many curve rows as one merged file holds (a record, with nine times the columns, counts as 16): 0.5 GB of memory."""
-_CURVE_ROW_GROUP = 10_000
-"""Rows read for the curve of one point."""
 _AT_ONCE = 256
 """Fragments read before their rows are put together: a table of one row takes 50 KB."""
 _OUTCOME = ["key", "status", "finished"]
 """What tells one row of a record from another."""
+_Rows = set[tuple[object, ...]]
+QUARANTINE = "quarantine"
+"""What cannot be read whole is kept in a folder of this name, with the paths that it had in the study's."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ def compact(root: str, *, least: int = 2) -> int:
         OSError: the storage cannot be read or written; nothing is lost.
     """
     filesystem, path = open_store(root)
-    with _alone(filesystem, path):
-        found = [info.path for info in finished_files(filesystem, f"{path}/records")]
-        large = [one for one in found if one.startswith(f"{path}/records/{MERGED}/")]
+    with alone(filesystem, path):
+        found = pairs(filesystem, path)
+        large = [pair.path for pair in found if is_merged(pair.path)]
         small = found[: len(found) - len(large)]
         if len(small) < least:
             return 0
-        merged = read_fragments(root, large, _OUTCOME)
+        merged = set(_rows(read_fragments(root, large, _OUTCOME)))
         done = 0
-        for batch in _batches(_read_all(filesystem, path, small)):
+        for batch in _batches(_read_all(filesystem, path, small, merged)):
             _merge(filesystem, path, batch, merged)
             done += sum(len(part.paths) for part in batch)
         return done
@@ -84,9 +86,16 @@ def merge_if_many(root: str) -> None:
         warnings.warn(f"the fragments in {root} were not merged: {str(error).splitlines()[0]}", stacklevel=2)
 
 
+def is_merged(file: str) -> bool:
+    """Whether a file is a merged one."""
+    return file.rpartition("/")[0].endswith(f"/{MERGED}")
+
+
 @contextmanager
-def _alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
+def alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
     """Wait for another compaction on this machine or file system, and clear what one left that was killed.
+
+    Merged curves without records are what a killed one leaves, or what remains where records got lost: they are put aside, not removed.
 
     An object store has no locks: there two at once are possible and do no harm, but a row may be merged twice.
     """
@@ -95,14 +104,31 @@ def _alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
         yield
         return
     with FileLock(folder / ".compacting"):
+        for file in folder.glob(f"*/{MERGED}/.*.tmp"):
+            file.unlink()
         whole = {file.name for file in (folder / "records" / MERGED).glob("*.parquet")}
-        for file in [*folder.glob(f"*/{MERGED}/.*.tmp"), *(folder / "curves" / MERGED).glob("*.parquet")]:
+        for file in (folder / "curves" / MERGED).glob("*.parquet"):
             if file.name not in whole:
-                file.unlink()
+                put_aside(filesystem, path, str(file))
         yield
 
 
-def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[str]) -> Iterator[_Part]:
+def put_aside(filesystem: pyarrow.fs.FileSystem, path: str, file: str) -> str:
+    """Move a file of a study to where it is kept and no longer read; where it lies now.
+
+    Raises:
+        OSError: the storage cannot be written.
+    """
+    kept = f"{path}/{QUARANTINE}/{file.removeprefix(f'{path}/')}"
+    if filesystem.get_file_info(kept).type != pyarrow.fs.FileType.NotFound:
+        kept += f".{uuid.uuid4().hex[:12]}"
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        filesystem.create_dir(kept.rpartition("/")[0], recursive=True)
+    filesystem.move(file, kept)
+    return kept
+
+
+def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[Pair], merged: _Rows) -> Iterator[_Part]:
     """The fragments that can be read, in order, some at a time. Those of one point are named by its key: they follow each other by key.
 
     Only fragments with the same columns come together: the measure that one lacks must not become a null one.
@@ -110,11 +136,11 @@ def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[str]
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(files), _AT_ONCE):
             alike: dict[tuple[str, ...], list[tuple[str, pa.Table, pa.Table | None]]] = {}
-            for one in pool.map(lambda file: _read(filesystem, path, file), files[start : start + _AT_ONCE]):
+            for one in pool.map(lambda pair: _read(filesystem, path, pair, merged), files[start : start + _AT_ONCE]):
                 if one is not None:
                     alike.setdefault(tuple(one[1].column_names), []).append(one)
             for some in alike.values():
-                curves = {_beside(path, file): table for file, _, table in some if table is not None}
+                curves = {curves_beside(path, file): table for file, _, table in some if table is not None}
                 yield _Part(
                     [file for file, _, _ in some],
                     list(curves),
@@ -123,20 +149,19 @@ def _read_all(filesystem: pyarrow.fs.FileSystem, path: str, files: Sequence[str]
                 )
 
 
-def _read(filesystem: pyarrow.fs.FileSystem, path: str, file: str) -> tuple[str, pa.Table, pa.Table | None] | None:
-    """Path, records and curves of a fragment; no curves if all its points failed, nothing at all if a file is damaged."""
+def _read(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair, merged: _Rows) -> tuple[str, pa.Table, pa.Table | None] | None:
+    """Path, records and curves of a fragment; no curves if it has none, nothing at all if it is not sound.
+
+    One that has lost its curves to a compaction which was killed is sound if all its rows are merged.
+    """
     try:
-        records = checked_records(read_whole(filesystem, file))
-        try:
-            return file, records, read_whole(filesystem, _beside(path, file))
-        except FileNotFoundError:
-            return file, records, None
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        records, verdict = read_sound(filesystem, pair)
+        if verdict.lacking:
+            done = pair.curves is None and set(_rows(records.select(_OUTCOME))) <= merged
+            return (pair.path, records, None) if done else None
+        return pair.path, records, read_whole(filesystem, curves_beside(path, pair.path)) if pair.curves else None
+    except UNREADABLE:
         return None
-
-
-def _beside(path: str, file: str) -> str:
-    return f"{path}/curves/{file.rpartition('/')[2]}"
 
 
 def _batches(read: Iterator[_Part]) -> Iterator[list[_Part]]:
@@ -151,23 +176,26 @@ def _batches(read: Iterator[_Part]) -> Iterator[list[_Part]]:
     yield from unfinished.values()
 
 
-def _merge(filesystem: pyarrow.fs.FileSystem, path: str, batch: Sequence[_Part], merged: pa.Table) -> None:
+def _merge(filesystem: pyarrow.fs.FileSystem, path: str, batch: Sequence[_Part], merged: _Rows) -> None:
     """Write what the batch holds beyond the merged rows, then remove its files."""
     records = pa.concat_tables([part.records for part in batch])
     curves = pa.concat_tables([part.curves for part in batch], promote_options="default")
-    held = set(_rows(merged.filter(pc.is_in(merged["key"], records["key"]))))
-    if held:  # a compaction was killed before it had removed these
-        records = records.filter(pa.array([row not in held for row in _rows(records.select(_OUTCOME))], pa.bool_()))
-        curves = curves.filter(pc.is_in(curves["key"], records["key"]))
+    if merged:  # a compaction may have been killed before it had removed these
+        held = pa.array([row in merged for row in _rows(records.select(_OUTCOME))], pa.bool_())
+        if pc.any(held).as_py():
+            records = records.filter(pc.invert(held))
+            curves = curves.filter(pc.is_in(curves["key"], records["key"]))
     if records.num_rows:
-        name = f"{MERGED}/{uuid.uuid4().hex}.parquet"
-        if curves.num_rows:
-            in_order = curves.sort_by([("key", "ascending"), ("epoch", "ascending")])
-            write_whole(filesystem, f"{path}/curves/{name}", in_order, _CURVE_ROW_GROUP)
-        write_whole(filesystem, f"{path}/records/{name}", records.sort_by("key"))
+        write_merged(filesystem, path, records, curves)
         _settle(filesystem, f"{path}/curves/{MERGED}", f"{path}/records/{MERGED}")
     _remove(filesystem, [file for part in batch for file in part.curve_paths])
     _remove(filesystem, [file for part in batch for file in part.paths])  # last: what is left without its curves is known to be merged
+
+
+def write_merged(filesystem: pyarrow.fs.FileSystem, path: str, records: pa.Table, curves: pa.Table) -> str:
+    """Write a merged file of records, and one of their curves, in the order of keys; their name."""
+    in_order = curves.sort_by([("key", "ascending"), ("epoch", "ascending")])
+    return write_pair(filesystem, path, f"{MERGED}/{uuid.uuid4().hex}", records.sort_by("key"), in_order)
 
 
 def _rows(table: pa.Table) -> list[tuple[object, ...]]:

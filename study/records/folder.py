@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.fs
 from filelock import FileLock, Timeout
 
-from analysis.records.fragments import statuses
+from analysis.records.fragments import Recorded, recorded
 from analysis.records.store import open_store
 from study.records.lease import AlreadyLeasedError, leased
 from trainables.point.config import ConfigError
@@ -56,8 +56,18 @@ def _unwritable(root: str, error: Exception) -> ConfigError:
     return ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can")
 
 
-def read_statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
+def read_recorded(root: str, measures: Sequence[str] = ()) -> Recorded:
+    """What is recorded under ``STORAGE/STUDY``.
+
+    Raises:
+        ConfigError: the storage cannot be read.
+    """
     try:
-        return statuses(root, measures)
+        return recorded(root, measures)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise ConfigError(f"--storage: {root} cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def read_statuses(root: str, measures: Sequence[str] = ()) -> dict[str, str]:
+    """The status of every point that is recorded with the measures; raises as `read_recorded`."""
+    return read_recorded(root, measures).measured

@@ -2,7 +2,7 @@
 
 A study's results are Parquet fragments in ``STORAGE/STUDY/records`` and ``STORAGE/STUDY/curves``. A fragment appears whole or
 not at all: it is written under a temporary name and renamed (an object store's PUT is atomic by itself). Curves are
-written before records, so a record never lacks its curve.
+written before records, so a record never lacks its curve. The name of both carries their checksums (`analysis.records.checksums`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
-from analysis.records.fragments import fragments, statuses_in
+from analysis.records.checksums import sealed_name
+from analysis.records.fragments import fragments, recorded
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
 from study.records.provenance import Provenance as Provenance
@@ -29,6 +30,10 @@ from trainables.point.config import flatten
 if TYPE_CHECKING:
     from trainables.training.members import Result
 
+CURVES_ROW_GROUP = 10_000
+"""Rows read for the curve of one point."""
+RECORDS_ROW_GROUP = 10_000
+"""Rows that a damaged page costs at most, if the file is a merged one."""
 _FEW_ROWS = 64
 """A file of so few is read three times as fast plain as compressed, and is no larger."""
 
@@ -64,14 +69,16 @@ class FragmentWriter:
         if not results:
             return
         filesystem, path = open_store(self.root)
-        name = f"{results[0].key}-{uuid.uuid4().hex[:12]}.parquet"
         curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
-        if curves.num_rows:
-            write_whole(filesystem, f"{path}/curves/{name}", curves)
         samples = [result.samples for result in results if result.samples is not None]
-        if samples:
-            write_whole(filesystem, f"{path}/samples/{name}", pa.Table.from_pylist(samples, schema=SAMPLES))
-        write_whole(filesystem, f"{path}/records/{name}", self._records(results, device))
+        write_pair(
+            filesystem,
+            path,
+            f"{results[0].key}-{uuid.uuid4().hex[:12]}",
+            self._records(results, device),
+            curves,
+            pa.Table.from_pylist(samples, schema=SAMPLES) if samples else None,
+        )
 
     def recorded(self, keys: Collection[str], measures: Sequence[str] = ()) -> set[str]:
         """Those of the keys that a pack of just these points has recorded already, with the measures; for a pack whose worker was lost.
@@ -79,7 +86,7 @@ class FragmentWriter:
         Only fragments that begin with one of the keys are read, which are few of a large study's.
         """
         paths = [path for path in fragments(self.root) if path.rpartition("/")[2].partition("-")[0] in keys]
-        found = statuses_in(self.root, paths, measures)
+        found = recorded(self.root, measures, paths).measured
         return {key for key, status in found.items() if key in keys and status in FINAL}
 
     def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
@@ -100,12 +107,34 @@ def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
 
 
-def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table, row_group_size: int | None = None) -> None:
-    """Write a Parquet file that is there whole or not at all, and stays after a power cut.
+def write_pair(
+    filesystem: pyarrow.fs.FileSystem, path: str, stem: str, records: pa.Table, curves: pa.Table, samples: pa.Table | None = None
+) -> str:
+    """Write records with their curves and samples below ``path``, each file whole or not at all; the records come last.
+
+    Args:
+        stem: the name of the files, which checksums are added to; a folder may stand before it.
+        curves: there is no file of them if there are none.
+
+    Returns:
+        The name.
 
     Raises:
-        OSError: it cannot be written; nothing has appeared then.
+        OSError: they cannot be written; no records have appeared then.
     """
+    whole = in_parquet(records, RECORDS_ROW_GROUP)
+    beside = in_parquet(curves, CURVES_ROW_GROUP) if curves.num_rows else None
+    name = sealed_name(stem, whole, beside)
+    if beside is not None:
+        write_whole(filesystem, f"{path}/curves/{name}", beside)
+    if samples is not None:
+        write_whole(filesystem, f"{path}/samples/{name}", in_parquet(samples))
+    write_whole(filesystem, f"{path}/records/{name}", whole)
+    return name
+
+
+def in_parquet(table: pa.Table, row_group_size: int | None = None) -> pa.Buffer:
+    """The bytes of a Parquet file with a checksum a page."""
     buffer = pa.BufferOutputStream()
     plain = table.num_rows <= _FEW_ROWS
     pyarrow.parquet.write_table(
@@ -116,16 +145,25 @@ def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, table: pa.Table, r
         use_dictionary=not plain,
         write_page_checksum=True,
     )
+    return buffer.getvalue()
+
+
+def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, data: pa.Buffer) -> None:
+    """Write a file that is there whole or not at all, and stays after a power cut.
+
+    Raises:
+        OSError: it cannot be written; nothing has appeared then.
+    """
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         with filesystem.open_output_stream(path) as stream:  # one PUT: it appears when the stream is closed
-            stream.write(buffer.getvalue())
+            stream.write(data)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.tmp")
     try:
         with unfinished.open("wb") as file:
-            file.write(buffer.getvalue())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())  # a power cut after the rename must not leave an empty fragment
         unfinished.replace(target)

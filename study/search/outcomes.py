@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import pyarrow as pa
-
-from analysis.records.fragments import finished_files, fragments, read_fragments, read_whole, statuses
+from analysis.records.fragments import finished_files, fragments, read_fragments, statuses
 from analysis.records.schema import FINAL
+from analysis.records.soundness import UNREADABLE, read_whole
 from analysis.records.store import open_store
 from study.search.objectives import NEEDED
 
@@ -64,11 +63,18 @@ class Outcomes:
                 continue
             for row in rows:
                 outcome = (row["key"], row["status"], row["finished"])
-                if outcome not in self._seen_rows and (row["status"] in FINAL or row["key"] not in self):
+                if outcome not in self._seen_rows and self._stands(row):
                     self._rows[row["key"]] = row
                 self._seen_rows.add(outcome)  # a merged file has it again
             self._seen.update(new)
             return
+
+    def _stands(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is to be taken: a final one instead of a failure, and of two final ones the first, as by every reader."""
+        known = self._rows.get(row["key"])
+        if known is None or known["status"] not in FINAL:
+            return row["status"] in FINAL or known is None
+        return row["status"] in FINAL and row["finished"] < known["finished"]
 
     def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
         """The train and validation error of a recorded point by epoch; curves are written before records, so it is there."""
@@ -85,6 +91,6 @@ class Outcomes:
                         self._curves.setdefault(row["key"], {})[row["epoch"]] = row
                 except FileNotFoundError:  # merged since they were listed
                     break
-                except (pa.ArrowException, OSError):
+                except UNREADABLE:
                     pass  # a damaged file is named by whoever shows curves
                 self._seen_curves.add(name)

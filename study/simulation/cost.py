@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.records.fragments import fragments, read_fragments
+from analysis.records.fragments import fragments
+from analysis.records.reader import load
 from study.plan.packs import expected_seconds
 from trainables.point.config import KEY_VERSION, ConfigError, TrialConfig, field_types, flatten, with_fields
 
@@ -51,8 +52,8 @@ class Recorded:
             ConfigError: there are none.
         """
         columns = ["key", "status", "key_version", "seconds", "finished", *field_types()]
-        rows = {row["key"]: row for row in read_fragments(root, fragments(root), columns).to_pylist()}
-        usable = [row for row in rows.values() if row["status"] in ("completed", "diverged") and row["key_version"] == KEY_VERSION]
+        rows = load(root, columns=columns).to_pylist() if fragments(root) else []
+        usable = [row for row in rows if row["status"] in ("completed", "diverged") and row["key_version"] == KEY_VERSION]
         if not any(row["seconds"] for row in usable):
             raise ConfigError(f"--from: {root} holds no finished points (with keys of version {KEY_VERSION}) to learn from")
         return cls([row for row in usable if row["seconds"]])

@@ -19,6 +19,7 @@ from study.spec.sections import Published, Resources, SearchSection, TrackingSec
 from study.spec.space import read_space
 from study.spec.text import NOT_YAML, one_line, parsed, written_out
 from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.resolution import resolve
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Spec:
         if not found:
             raise ConfigError("the space is empty: every point of it is excluded")
         return found
+
+    def keys(self) -> frozenset[str]:
+        """The keys of the declared points; the user's own models, if any, are known by then (``imports`` are read with the plan).
+
+        Raises:
+            ConfigError: a point cannot be run, or the points cannot be listed.
+        """
+        return frozenset(resolve(with_fields(self.trial, assignment)).key() for assignment in self.assignments())
 
 
 def read_spec(source: str | Path, changes: tuple[str, ...] = (), scale: str | None = None) -> Spec:
