@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 20
 """How long a lock is waited for: as long as MLflow waits."""
+_LOCK = 0x6761706C
+"""The first half of the number of a lock in PostgreSQL; the second is the experiment's."""
 _RUNS_AT_ONCE = 250
 """Runs a transaction: it locks an SQLite database for a few tenths of a second."""
 _IDS_AT_ONCE = 500
@@ -93,15 +95,7 @@ class BulkWriter:
         self._engine.dispose()
 
     def _write_whole(self, runs: Mapping[str, FinishedRun], replaced: Sequence[str]) -> None:
-        """All or none; and again once if another writer of the same runs was in between."""
-        from sqlalchemy.exc import IntegrityError
-
-        try:
-            self._write_once(runs, replaced)
-        except IntegrityError:
-            self._write_once(runs, replaced)
-
-    def _write_once(self, runs: Mapping[str, FinishedRun], replaced: Sequence[str]) -> None:
+        """All of them or none."""
         with self._transaction() as connection:
             location = self._artifact_location(connection)
             there = self._there(connection, runs)
@@ -114,10 +108,14 @@ class BulkWriter:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
+        """One such transaction at a time: what it finds missing nobody else writes."""
         with self._engine.begin() as connection:
-            local = connection.dialect.name == "sqlite"
-            # SQLite refuses, instead of waiting, a transaction that wants to write only after it has read
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if local else f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+            if connection.dialect.name == "sqlite":
+                # SQLite refuses, instead of waiting, a transaction that wants to write only after it has read
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK}, {self._experiment})")
             yield connection
 
     def _artifact_location(self, connection: Connection) -> str:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,13 +128,9 @@ def repeated_batches_are_written_once(uri: str) -> None:
     """Also by two processes at the same time, and in batches that are cut otherwise."""
     experiment = MlflowClient(uri).create_experiment(f"repeated {time.time_ns()}")
     runs = described([record(seed=seed) for seed in range(40)])
-    threads = [
-        threading.Thread(target=lambda part=part: bulk_writer(uri, experiment).write(part)) for part in (runs, runs[10:], runs[::-1])
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    parts = (runs, runs[10:], runs[::-1])
+    with ThreadPoolExecutor(len(parts)) as pool:
+        assert [len(ids) for ids in pool.map(lambda part: bulk_writer(uri, experiment).write(part), parts)] == [40, 30, 40]
     bulk_writer(uri, experiment).write(runs)
     found = rows_of(uri, experiment)
     assert len(found["runs"]) == 40
