@@ -53,7 +53,16 @@ def mlflow_server(backend: str, workers: int = 1) -> Iterator[str]:
         yield uri
     finally:
         process.terminate()
-        process.wait(30)
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to end; on a busy machine that takes a while."""
+    try:
+        process.wait(120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def programs() -> Path | None:
@@ -83,6 +92,6 @@ def postgres_server() -> Iterator[str]:
             yield f"postgresql://me@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # at once: on SIGTERM it would wait for MLflow's pool of connections
-            process.wait(30)
+            end(process)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

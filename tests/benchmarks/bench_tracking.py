@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from analysis.records.schema import CURVES, RECORDS
 from study.records.tracking import ClientWriter, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
+from study.records.tracking.finished_runs import DRAWN
 from tests.mlflow_servers import mlflow_server, postgres_server, programs
 from trainables.point.config import TrialConfig, flatten
 
@@ -56,7 +57,7 @@ def points(count: int) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(rows, RECORDS), pa.table(columns)
 
 
-def write(writer: Writer, tables: tuple[pa.Table, pa.Table], parent: str) -> tuple[float, float]:
+def write(writer: Writer, tables: tuple[pa.Table, pa.Table], parent: str, drawn: int) -> tuple[float, float]:
     """Seconds, and CPU seconds of this process, for describing and writing every point."""
     records, curves = tables
     common, varying = common_and_varying(records.select(list(flatten(TrialConfig()))).slice(0, 100).to_pylist())
@@ -64,11 +65,11 @@ def write(writer: Writer, tables: tuple[pa.Table, pa.Table], parent: str) -> tup
     start, begun = time.perf_counter(), time.process_time()
     for first in range(0, records.num_rows, CHUNK):
         some = curves.slice(first * EPOCHS, CHUNK * EPOCHS)
-        writer.write(list(finished_runs(records.slice(first, CHUNK), some, study)))
+        writer.write(list(finished_runs(records.slice(first, CHUNK), some, study, drawn)))
     return time.perf_counter() - start, time.process_time() - begun
 
 
-def into(uri: str, count: int, *, bulk: bool = True) -> dict[str, float]:
+def into(uri: str, count: int, *, bulk: bool = True, drawn: int = DRAWN) -> dict[str, float]:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -76,7 +77,7 @@ def into(uri: str, count: int, *, bulk: bool = True) -> dict[str, float]:
     parent = client.create_run(experiment).info.run_id
     before = _bytes(uri)
     writer = open_writer(client, experiment, "bench") if bulk else ClientWriter(client, experiment, 1)
-    seconds, cpu = write(writer, points(count), parent)
+    seconds, cpu = write(writer, points(count), parent, drawn)
     writer.close()
     kb = (_bytes(uri) - before) / count / 1e3
     assert len(client.search_runs([experiment], max_results=1000)) == min(count + 1, 1000)
@@ -133,4 +134,5 @@ def measure() -> dict[str, Any]:
                 note(name, into(uri, BULK_RUNS))
                 with mlflow_server(uri) as server:
                     note(f"HTTP, server on {name}", into(server, HTTP_RUNS))
+                    note(f"HTTP, server on {name}, 8 points a metric", into(server, HTTP_RUNS, drawn=8))
     return measured

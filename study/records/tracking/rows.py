@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from study.records.tracking.finished_runs import FinishedRun
@@ -102,44 +101,56 @@ def insert(connection: Connection, table: Table, columns: Columns) -> None:
     """Rows given as columns."""
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
-        connection.exec_driver_sql(f"{_into(connection, table, columns)} VALUES ({marks})", list(zip(*columns.values(), strict=True)))
+        connection.exec_driver_sql(
+            f"INSERT INTO {_target(connection, table, columns)} VALUES ({marks})", list(zip(*columns.values(), strict=True))
+        )
         return
     from sqlalchemy import text
 
     kinds = {name: table.c[name].type.compile(connection.dialect) for name in columns}
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in kinds.items())
-    connection.execute(text(f"{_into(connection, table, columns)} SELECT * FROM unnest({arrays})"), columns)
+    connection.execute(text(f"INSERT INTO {_target(connection, table, columns)} SELECT * FROM unnest({arrays})"), columns)
 
 
 def insert_metrics(connection: Connection, table: Table, series: Iterator[MetricSeries]) -> None:
-    """The rows of series. In SQLite a statement takes a whole series, which is told its name, moment and run once."""
+    """The rows of series."""
     if connection.dialect.name == "sqlite":
-        by_length: dict[int, list[tuple[Any, ...]]] = {}
-        for key, moment, identifier, values, steps, nans in series:
-            for start in range(0, len(steps), _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
-                some = values[part]
-                by_length.setdefault(len(some), []).append((key, moment, identifier, *some, *steps[part], *nans[part]))
-        for length, rows in by_length.items():
-            connection.exec_driver_sql(_into(connection, table, _METRIC) + _values_of_series(length), rows)
+        _insert_whole_series(connection, table, series)
         return
-    columns: Columns = {name: [] for name in _METRIC}
-    for *same, values, steps, nans in series:
-        for name, one in zip(_METRIC, same, strict=False):
-            columns[name].append([one] * len(steps))
-        for name, many in zip(_METRIC[3:], (values, steps, nans), strict=True):
-            columns[name].append(many)
-    if columns["key"]:
-        insert(connection, table, {name: list(chain.from_iterable(parts)) for name, parts in columns.items()})
+    rows = (
+        (key, moment, identifier, value, step, nan)
+        for key, moment, identifier, values, steps, nans in series
+        for value, step, nan in zip(values, steps, nans, strict=True)
+    )
+    cursor = connection.connection.cursor()
+    if hasattr(cursor, "copy"):  # psycopg 3: a fifth of this process' time, and a little less of the server's
+        with cursor.copy(f"COPY {_target(connection, table, _METRIC)} FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    elif columns := list(zip(*rows, strict=True)):
+        insert(connection, table, {name: list(column) for name, column in zip(_METRIC, columns, strict=True)})
+
+
+def _insert_whole_series(connection: Connection, table: Table, series: Iterator[MetricSeries]) -> None:
+    """A statement a series, which is told its name, moment and run once: a third less than a statement a row."""
+    by_length: dict[int, list[tuple[Any, ...]]] = {}
+    for key, moment, identifier, values, steps, nans in series:
+        for start in range(0, len(steps), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            some = values[part]
+            by_length.setdefault(len(some), []).append((key, moment, identifier, *some, *steps[part], *nans[part]))
+    for length, parameters in by_length.items():
+        connection.exec_driver_sql(f"INSERT INTO {_target(connection, table, _METRIC)} {_values_of_series(length)}", parameters)
 
 
 @lru_cache(maxsize=2 * _ROWS_AT_ONCE)
 def _values_of_series(length: int) -> str:
     """The rows of a series, whose parameters are its name, moment and run, then all values, all steps and all marks of NaN."""
     rows = (f"(?1, ?2, ?3, ?{4 + row}, ?{4 + length + row}, ?{4 + 2 * length + row})" for row in range(length))
-    return f" VALUES {', '.join(rows)}"
+    return f"VALUES {', '.join(rows)}"
 
 
-def _into(connection: Connection, table: Table, columns: Sequence[str] | Columns) -> str:
+def _target(connection: Connection, table: Table, columns: Sequence[str] | Columns) -> str:
+    """A table and the columns that are written, in order."""
     preparer = connection.dialect.identifier_preparer
-    return f"INSERT INTO {preparer.format_table(table)} ({', '.join(preparer.quote(name) for name in columns)})"
+    return f"{preparer.format_table(table)} ({', '.join(preparer.quote(name) for name in columns)})"
