@@ -32,6 +32,8 @@ _IDS_AT_ONCE = 500
 class BulkWriter:
     """Writes finished runs into the tables of an SQLite or PostgreSQL database; see `Writer`."""
 
+    batch = _RUNS_AT_ONCE
+
     def __init__(self, engine: Engine, tables: Mapping[str, Table], experiment_id: str, origin: str) -> None:
         self._engine, self._tables, self._origin = engine, tables, origin
         self._experiment, self._experiment_id = int(experiment_id), experiment_id
@@ -67,13 +69,18 @@ class BulkWriter:
         """The standing of every point of the experiment, once runs that no reader should meet are deleted."""
         from sqlalchemy import select
 
-        runs, tags = self._tables["runs"].c, self._tables["tags"].c
-        query = select(tags.value, runs.run_uuid, runs.status, runs.end_time, runs.lifecycle_stage)
-        query = query.where(runs.run_uuid == tags.run_uuid, tags.key == "gaplab.key", runs.experiment_id == self._experiment)
+        runs, tags, nested = self._tables["runs"], self._tables["tags"], self._tables["tags"].alias("nested")
+        query = select(tags.c.value, runs.c.run_uuid, runs.c.status, runs.c.end_time, runs.c.lifecycle_stage, nested.c.value)
+        query = query.select_from(
+            runs.join(tags, (runs.c.run_uuid == tags.c.run_uuid) & (tags.c.key == "gaplab.key")).outerjoin(
+                nested, (runs.c.run_uuid == nested.c.run_uuid) & (nested.c.key == "mlflow.parentRunId")
+            )
+        ).where(runs.c.experiment_id == self._experiment)
         with self._transaction() as connection:
             rows = connection.execute(query).all()
             best, surplus = best_and_surplus(
-                (key, Standing(run_id, status, end or 0, stage == "deleted")) for key, run_id, status, end, stage in rows
+                (key, Standing(run_id, status, end or 0, stage == "deleted", parent or ""))
+                for key, run_id, status, end, stage, parent in rows
             )
             self._mark(connection, surplus, deleted=True)
         return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from study.records.tracking.finished_runs import FinishedRun
@@ -23,16 +23,15 @@ _PAGE = 1000
 class ClientWriter:
     """Writes finished runs by `MlflowClient`; see `Writer`. A server gives runs their ids, so `reconcile` finds them by their key."""
 
+    batch = 64
+
     def __init__(self, client: MlflowClient, experiment_id: str, at_once: int = REQUESTS_AT_ONCE) -> None:
         self._client, self._experiment_id = client, experiment_id
         self._pool = ThreadPoolExecutor(at_once, "mlflow-writer")
 
     def reconcile(self) -> dict[str, Standing]:
         """The standing of every point of the experiment, once runs that no reader should meet are deleted."""
-        best, surplus = best_and_surplus(
-            (run.data.tags["gaplab.key"], Standing(run.info.run_id, run.info.status, run.info.end_time or 0, _is_deleted(run)))
-            for run in self._points()
-        )
+        best, surplus = best_and_surplus((run.data.tags["gaplab.key"], _standing(run)) for run in self._points())
         for _ in self._pool.map(self._client.delete_run, surplus):
             pass
         return best
@@ -40,8 +39,13 @@ class ClientWriter:
     def write(self, runs: Sequence[FinishedRun], replaced: Mapping[str, str] | None = None) -> list[str]:
         """Write these runs and delete those that they replace, by key; returns their ids. See `Writer.write`."""
         writing = [self._pool.submit(self._write, run, (replaced or {}).get(run.key)) for run in runs]
+        try:
+            wait(writing, return_when=FIRST_EXCEPTION)
+        finally:  # after an error, or Ctrl-C, what has not begun is left
+            for run in writing:
+                run.cancel()
         wait(writing)
-        return [run.result() for run in writing]
+        return [run.result() for run in sorted(writing, key=lambda run: run.cancelled())]
 
     def close(self) -> None:
         """End the threads."""
@@ -80,5 +84,6 @@ class ClientWriter:
         return str(made)
 
 
-def _is_deleted(run: Run) -> bool:
-    return bool(run.info.lifecycle_stage == "deleted")
+def _standing(run: Run) -> Standing:
+    info, parent = run.info, run.data.tags.get("mlflow.parentRunId", "")
+    return Standing(info.run_id, info.status, info.end_time or 0, info.lifecycle_stage == "deleted", parent)

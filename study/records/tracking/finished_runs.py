@@ -41,6 +41,8 @@ _LONGEST_TEXT = 5000
 _TAGS = ("status", "reason", *(name for name in RECORDS.names[RECORDS.names.index(OUTCOMES[-1]) + 1 :]))
 _OWN = ("status", "reason", "finished")
 """What a point says itself, even where it equals the study's."""
+SHARED_TAGS = tuple(name for name in _TAGS if name not in _OWN)
+"""Columns of provenance, which the study's run states where its points share them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class FinishedRun:
 
         It begins with the moment, as databases append in order faster, and smaller, than they insert in between.
         """
-        outcome = "\0".join((experiment_id, origin, self.key, self.tags.get("gaplab.status", self.status), str(self.end)))
+        parent = self.tags.get("mlflow.parentRunId", "")  # a point takes from it what it does not state
+        outcome = "\0".join((experiment_id, origin, parent, self.key, self.tags.get("gaplab.status", self.status), str(self.end)))
         return f"{self.end & 0xFFFFFFFFFFFF:012x}{blake2b(outcome.encode(), digest_size=10).hexdigest()}"
 
 

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """Writes the runs of an experiment; one thread uses it at a time."""
+    """Writes the runs of an experiment; one thread uses it at a time.
+
+    Attributes:
+        batch: how many runs `write` is best given at once.
+    """
+
+    @property
+    def batch(self) -> int: ...
 
     def reconcile(self) -> dict[str, Standing]:
         """The standing of every point of the experiment, once runs that no reader should meet are deleted.
@@ -48,7 +55,7 @@ def open_writer(client: MlflowClient, experiment_id: str, origin: str) -> Writer
     Args:
         client: a client that has asked its store for something: an empty database has its tables then.
         experiment_id: where the runs go.
-        origin: where the records lie, such as ``STORAGE/STUDY``: part of the runs' ids.
+        origin: the id of the storage in which the records lie: part of the runs' ids.
     """
     found = BulkWriter.open(client.tracking_uri, experiment_id, origin)
     return ClientWriter(client, experiment_id) if isinstance(found, str) else found

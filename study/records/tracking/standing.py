@@ -15,12 +15,14 @@ class Standing:
         status: as MLflow says it; that of a run whose writing was interrupted is ``RUNNING``.
         end: in milliseconds since 1970.
         deleted: whether somebody deleted it; MLflow keeps such a run, hidden, until it is collected.
+        parent: id of the run that it is nested in; empty for none.
     """
 
     run_id: str
     status: str
     end: int
     deleted: bool
+    parent: str = ""
 
     @property
     def final(self) -> bool:
