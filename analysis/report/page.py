@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from analysis.errors import NothingToShow
 from analysis.figures.style import colours
-from analysis.records.reader import MLFLOW, load, load_curves
+from analysis.records.reader import MLFLOW, Mapped, load, load_curves
 from analysis.records.samples import load_samples
 from analysis.records.store import open_store
 from analysis.report import tables
@@ -23,7 +23,9 @@ from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 
 
-def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None) -> Path:
+def write_report(
+    source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None, mapping: Mapped | None = None
+) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, figures, tables, the data, how to reproduce.
 
     The figures are interactive: zoom, hover over a point for its key, click on a legend to filter. The file needs no
@@ -34,6 +36,7 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
         path: the HTML file; its folder is made.
         at: when the errors of a run are taken: at its end, or as for `analysis.at_moment`.
         tracking_uri: where an MLflow experiment lives.
+        mapping: of an experiment that gaplab did not write; as for `analysis.load`.
 
     Returns:
         The path.
@@ -41,12 +44,12 @@ def write_report(source: str, path: str | Path, *, at: Literal["end"] | Moment =
     Raises:
         NothingToShow: there is no such study, or it has no records.
     """
-    table = load(source, tracking_uri=tracking_uri)
+    table = load(source, tracking_uri=tracking_uri, mapping=mapping)
     if not table.num_rows:
         raise NothingToShow(f"the study at {source} has no records yet: there is nothing to report")
 
     def curves_of(records: pa.Table, columns: list[str] | None = None) -> pa.Table:
-        return load_curves(source, tracking_uri=tracking_uri, keys=records["key"], columns=columns)
+        return load_curves(source, tracking_uri=tracking_uri, mapping=mapping, keys=records["key"], columns=columns)
 
     if at != "end":
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)

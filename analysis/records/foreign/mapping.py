@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError, unknown_column
-from analysis.records.parquet_files import MEASURE
-from analysis.records.schema import CURVES, RECORDS
+from analysis.records.schema import CURVES, MEASURE, RECORDS
 
 Constant = str | int | float | bool
 _SECTIONS = ("constants", "keep", "curves", "children_only")
