@@ -29,30 +29,38 @@ if TYPE_CHECKING:
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
     from analysis.report.page import write_report
+    from analysis.scaling.choice import Scaling, scaling_of
+    from analysis.scaling.power_laws import PowerLaw, fit_power_law, power_law_table
     from analysis.statistics.aggregate import gap_table, over_seeds
+    from analysis.statistics.censored import fit_times
     from analysis.statistics.comparison import compare
+    from analysis.statistics.decomposition import decomposition_table
+    from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
-    from analysis.statistics.power_laws import PowerLaw, fit_power_law, power_law_table
     from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
     from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
+    from analysis.statistics.verdict import record_order_verdict
 
 __all__ = [
     "AnalysisError",
     "NothingToShow",
     "PowerLaw",
+    "Scaling",
     "ablation_table",
     "at_moment",
     "capacity_corruption_map",
     "compare",
     "compared_runs",
     "counts_vs_gap",
+    "decomposition_table",
     "double_descent",
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
     "export",
     "fit_power_law",
+    "fit_times",
     "gap_columns",
     "gap_table",
     "gap_vs_capacity",
@@ -72,11 +80,14 @@ __all__ = [
     "power_law_table",
     "rademacher",
     "rademacher_table",
+    "record_order_verdict",
     "ridgeless_risk",
+    "scaling_of",
     "search_figures",
     "stability",
     "stability_table",
     "threshold_location",
+    "threshold_table",
     "time_to_fit",
     "train_vs_test",
     "tuned_gap_vs_capacity",

@@ -21,7 +21,10 @@ from analysis.records.schema import CURVES, MEASURE, RECORDS
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 _TAG = "gaplab."
 _NULL_TAG = "gaplab.null"
-"""This tag names the metrics that the record lacks although their curves have values."""
+"""This tag names what the record lacks although its run would say otherwise: metrics of its curve, fields of the study's run."""
+_PARENT = "mlflow.parentRunId"
+_OWN = ("key", "status", "reason", "finished")
+"""Columns that every run of a point states itself."""
 _STATUSES = {"FINISHED": "completed", "FAILED": "failed", "KILLED": "pruned"}
 _COMPLEMENT = "1-"
 
@@ -52,10 +55,43 @@ def own_runs(runs: Runs) -> Runs:
     nothing: list[str | None] = [None] * len(runs.ids)
     kinds, keys = runs.tags.get(_TAG + "kind", nothing), runs.tags.get(_TAG + "key", nothing)
     foreign = sum(kind is None for kind in kinds)
+    if foreign and foreign == len(kinds):
+        raise NothingToShow(
+            f"the runs of experiment {runs.experiment!r} were not written by gaplab, so it needs a mapping: gaplab map"
+            f" 'mlflow:{runs.experiment}' > map.yaml proposes one to edit, and --map map.yaml reads it"
+        )
     if foreign:
         were = "runs of experiment {!r} were" if foreign > 1 else "run of experiment {!r} was"
         warnings.warn(f"{foreign:,} {were.format(runs.experiment)} not written by gaplab and skipped", stacklevel=2)
-    return runs.among([index for index, kind in enumerate(kinds) if kind == "point" and keys[index] and runs.status[index] != "RUNNING"])
+    chosen = [index for index, kind in enumerate(kinds) if kind == "point" and keys[index] and runs.status[index] != "RUNNING"]
+    return _with_shared(runs, chosen, [index for index, kind in enumerate(kinds) if kind == "study"])
+
+
+def _with_shared(runs: Runs, chosen: Sequence[int], studies: Sequence[int]) -> Runs:
+    """The runs of points, with what they do not state taken from the study's run in which they are nested."""
+    points = runs.among(chosen)
+    count = len(points.ids)
+    study_of = {runs.ids[index]: index for index in studies}
+    parents = [study_of.get(parent or "") for parent in points.tags.get(_PARENT, [None] * count)]
+    absent = _absent(points)
+    for prefix, columns, everything in (("", points.params, runs.params), (_TAG, points.tags, runs.tags)):
+        for name, texts in columns.items():
+            column = name.removeprefix(prefix)
+            if not name.startswith(prefix) or column not in RECORDS.names or column in _OWN:
+                continue
+            said = everything[name]
+            if any(said[index] is not None for index in studies):
+                columns[name] = [
+                    said[parent] if text is None and parent is not None and column not in gone else text
+                    for text, parent, gone in zip(texts, parents, absent, strict=True)
+                ]
+    return points
+
+
+def _absent(runs: Runs) -> list[set[str]]:
+    """What each record lacks although its run would say otherwise."""
+    nothing: list[str | None] = [None] * len(runs.ids)
+    return [set((text or "").split(",")) for text in runs.tags.get(_NULL_TAG, nothing)]
 
 
 def records_of(runs: Runs, columns: Sequence[str] | None, mapping: Mapping[str, str] | None, filter: pc.Expression | None) -> pa.Table:
@@ -100,7 +136,7 @@ def converted(source: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _own_records(runs: Runs) -> pa.Table:
     count = len(runs.ids)
     nothing: list[Any] = [None] * count
-    absent = [set((text or "").split(",")) for text in runs.tags.get(_NULL_TAG, nothing)]
+    absent = _absent(runs)
     columns: dict[str, pa.Array] = {}
     for column in RECORDS:
         texts = runs.params.get(column.name) or runs.tags.get(_TAG + column.name)

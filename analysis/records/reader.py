@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from analysis.errors import AnalysisError
 from analysis.records import parquet_source
+from analysis.records.foreign import ForeignMapping, foreign_curves, foreign_records, open_foreign
+from analysis.records.rows import wanted_columns
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -17,6 +19,10 @@ RunsRead = Callable[[int], None]
 """Called with the number of MLflow runs that have been read so far."""
 MLFLOW = "mlflow:"
 """What a source begins with that is an MLflow experiment."""
+
+
+Mapped = Mapping[str, str] | ForeignMapping
+"""A mapping of foreign runs: names by column, or what `analysis.records.foreign.read_mapping` reads."""
 
 
 def _silent(done: int) -> None:
@@ -29,7 +35,7 @@ def load(
     tracking_uri: str | None = None,
     columns: Sequence[str] | None = None,
     filter: pc.Expression | None = None,
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapped | None = None,
     sql: bool = False,
     progress: RunsRead = _silent,
 ) -> pa.Table:
@@ -43,7 +49,8 @@ def load(
         mapping: for an MLflow experiment that gaplab did not write: which metric, param or tag is which column, such as
             ``{"parameters": "num_params", "test_error": "1-val_acc"}``; ``1-`` takes the complement of a metric. Every
             finished run is a record then, its key the run's id; the gap, p/n and interpolation (train error 0)
-            follow where they can.
+            follow where they can. A `ForeignMapping`, as `analysis.records.foreign.read_mapping` reads it from YAML, says more: any
+            expression, constants, columns to keep; the source may be a W&B export or a folder of Tune's results then.
         sql: read the MLflow database itself (``tracking_uri`` is its URL), read-only, instead of asking MLflow: much faster for
             many runs. The tables are internal to MLflow (known: version 3).
         progress: called with the number of runs read so far, after each page from MLflow's API.
@@ -60,6 +67,10 @@ def load(
         UserWarning: a Parquet file cannot be read (it is named and skipped), the experiment holds runs of other origin, or the
             tables of an MLflow database are not those known, so that MLflow's API reads it.
     """
+    if isinstance(mapping, ForeignMapping):
+        table = foreign_records(open_foreign(source, tracking_uri=tracking_uri, sql=sql), mapping)
+        names = wanted_columns(columns, table.schema)
+        return (table if filter is None else table.filter(filter)).select(names)
     if not source.startswith(MLFLOW):
         return parquet_source.records(source, columns, filter)
     experiment = source.removeprefix(MLFLOW)
@@ -80,7 +91,7 @@ def load_curves(
     columns: Sequence[str] | None = None,
     keys: Sequence[str] | pa.StringArray | pa.ChunkedArray | None = None,
     filter: pc.Expression | None = None,
-    mapping: Mapping[str, str] | None = None,
+    mapping: Mapped | None = None,
     sql: bool = False,
     progress: RunsRead = _silent,
 ) -> pa.Table:
@@ -107,6 +118,11 @@ def load_curves(
         UserWarning: as for `load`.
     """
     wanted = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys if keys is None else pa.array(keys, pa.string())
+    if isinstance(mapping, ForeignMapping):
+        runs = open_foreign(source, tracking_uri=tracking_uri, sql=sql)
+        table = foreign_curves(runs, mapping, None if wanted is None else wanted.to_pylist())
+        names = wanted_columns(columns, table.schema)
+        return (table if filter is None else table.filter(filter)).select(names)
     if not source.startswith(MLFLOW):
         return parquet_source.curves(source, columns, wanted, filter)
     experiment = source.removeprefix(MLFLOW)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from analysis.errors import NothingToShow
 from analysis.figures.style import colours
 from analysis.records.declared import declared_rows, undeclared
-from analysis.records.reader import MLFLOW, load, load_curves
+from analysis.records.reader import MLFLOW, Mapped, load, load_curves
 from analysis.records.samples import load_samples
 from analysis.records.store import open_store
 from analysis.report import tables
@@ -25,7 +25,13 @@ from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 
 
 def write_report(
-    source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None, all_recorded: bool = False
+    source: str,
+    path: str | Path,
+    *,
+    at: Literal["end"] | Moment = "end",
+    tracking_uri: str | None = None,
+    mapping: Mapped | None = None,
+    all_recorded: bool = False,
 ) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, figures, tables, the data, how to reproduce.
 
@@ -37,6 +43,7 @@ def write_report(
         path: the HTML file; its folder is made.
         at: when the errors of a run are taken: at its end, or as for `analysis.at_moment`.
         tracking_uri: where an MLflow experiment lives.
+        mapping: of an experiment that gaplab did not write; as for `analysis.load`.
         all_recorded: show the points too that the study's spec does not declare (any more); otherwise they are counted.
 
     Returns:
@@ -45,12 +52,13 @@ def write_report(
     Raises:
         NothingToShow: there is no such study, or it has no records.
     """
-    table, others = declared_rows(load(source, tracking_uri=tracking_uri), frozenset() if all_recorded else undeclared(source))
+    records = load(source, tracking_uri=tracking_uri, mapping=mapping)
+    table, others = declared_rows(records, frozenset() if all_recorded or mapping else undeclared(source))
     if not table.num_rows:
         raise NothingToShow(f"the study at {source} has no records yet: there is nothing to report")
 
     def curves_of(records: pa.Table, columns: list[str] | None = None) -> pa.Table:
-        return load_curves(source, tracking_uri=tracking_uri, keys=records["key"], columns=columns)
+        return load_curves(source, tracking_uri=tracking_uri, mapping=mapping, keys=records["key"], columns=columns)
 
     if at != "end":
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)

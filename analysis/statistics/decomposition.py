@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
-from analysis.statistics.aggregate import completed, varying_fields
 from analysis.statistics.intervals import LEVEL, Estimate
+from analysis.statistics.selection import completed, varying_fields
 
 Floats = NDArray[np.float64]
 

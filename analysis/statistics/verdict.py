@@ -16,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError, unknown_column
-from analysis.statistics.aggregate import completed, varying_fields
 from analysis.statistics.intervals import DEFAULT, ERRORS, LEVEL, Estimate, Method, mean_estimate
+from analysis.statistics.selection import completed, varying_fields
 
 Floats = NDArray[np.float64]
 Outcome = Literal["holds", "does not hold", "undecided"]

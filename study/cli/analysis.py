@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, map. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-Source = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder or URI, or mlflow:EXPERIMENT.")]
+    from analysis.records.reader import Mapped
+
+Source = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's folder or URI, mlflow:EXPERIMENT, or with --map a W&B export or Tune's results.")
+]
 Tracking = Annotated[str | None, typer.Option(help="Of an MLflow experiment.")]
 Mapping = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="COLUMN=NAME", help="For an experiment of other origin: its metric, param or tag for a column."),
+    typer.Option(
+        "--map",
+        metavar="FILE|COLUMN=NAME",
+        help="For runs of other origin: the YAML that gaplab map proposes, or a metric, param or tag for a column; pairs are repeatable.",
+    ),
 ]
 Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
 By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
@@ -64,6 +72,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for command in (plot, fit, compare, rank, export, report):
         app.command()(command)
+    app.command("map")(propose_mapping)
 
 
 def plot(
@@ -179,6 +188,7 @@ def compare(
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
+    mapping: Mapping = None,
 ) -> None:
     """Paired differences over seeds between the values of one field, or between two studies."""
     import pyarrow as pa
@@ -187,9 +197,10 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
-    table = _load(source, tracking_uri, all_recorded=all_recorded)
+    table = _load(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
-        table = pa.concat_tables([table, _load(other, tracking_uri, all_recorded=all_recorded)], promote_options="default")
+        second = _load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        table = pa.concat_tables([table, second], promote_options="default")
     compared = analysis.compare(table, setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
@@ -203,11 +214,12 @@ def rank(
     test_size: Annotated[int | None, typer.Option(help="Test samples the gaps were measured on; the data set's by default.")] = None,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
+    mapping: Mapping = None,
 ) -> None:
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.statistics.ranking import rank_measures
 
-    ranked = rank_measures(_load(source, tracking_uri, all_recorded=all_recorded), test_size=test_size)
+    ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
     show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
@@ -237,6 +249,7 @@ def report(
     at: At = "end",
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
+    mapping: Mapping = None,
 ) -> None:
     """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
     import sys
@@ -244,12 +257,15 @@ def report(
     import analysis
     from analysis.records.declared import undeclared
 
-    local = "://" not in source and not source.startswith("mlflow:")
+    local = "://" not in source and not source.startswith("mlflow:") and not mapping
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
     if not all_recorded and (others := undeclared(source)):
         print(f"{len(others):,} recorded points are not of this spec: --all-recorded shows them", file=sys.stderr)
     try:
-        print(f"wrote {analysis.write_report(source, path, at=at, tracking_uri=tracking_uri, all_recorded=all_recorded)}")
+        written = analysis.write_report(
+            source, path, at=at, tracking_uri=tracking_uri, mapping=_mapping(mapping), all_recorded=all_recorded
+        )
+        print(f"wrote {written}")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}") from None
     beside = Path(source).resolve().parent / "mlflow.db"
@@ -257,6 +273,20 @@ def report(
         from study.records.mirror import Mirror
 
         Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
+
+
+def propose_mapping(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="mlflow:EXPERIMENT, a W&B export (CSV, Parquet), or Tune's results.")],
+    tracking_uri: Tracking = None,
+    sql: Sql = False,
+) -> None:
+    """Propose what the runs of other origin mean, as YAML to edit and to give to --map."""
+    from analysis.records.foreign import open_foreign, propose
+    from study.records.mirror import check_reachable
+
+    if tracking_uri:
+        check_reachable(tracking_uri)
+    print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
 def _load(
@@ -296,14 +326,24 @@ def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table])
     return at_moment(table, curves(needed_of_curves(table, at)), at)
 
 
-def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
-    if not pairs:
+def _mapping(values: list[str] | None) -> Mapped | None:
+    """The mapping of a file, or of pairs."""
+    if not values:
         return None
-    parted = [pair.partition("=") for pair in pairs]
+    if len(values) == 1 and ("=" not in values[0] or Path(values[0]).is_file()):
+        from analysis.records.foreign import read_mapping
+
+        return read_mapping(Path(values[0]))
+    parted = [value.partition("=") for value in values]
     for column, equals, name in parted:
         if not (column and equals and name):
-            raise ConfigError(f"--map {column + equals + name!r} must be COLUMN=NAME, such as parameters=num_params")
+            raise ConfigError(f"--map {column + equals + name!r} must be one file, or COLUMN=NAME, such as parameters=num_params")
     return {column: name for column, _, name in parted}
+
+
+def _is_study(source: str) -> bool:
+    """Whether a source is a folder of records."""
+    return "://" in source or Path(source, "records").is_dir()
 
 
 def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:

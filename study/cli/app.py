@@ -96,11 +96,23 @@ def run(
         return
     from study.launch import run as launch
 
+    charts: list[Path] = []
+
+    def concluded(summary: Summary) -> None:
+        if not summary.interrupted:
+            charts.extend(_show_results(summary, all_recorded))
+
     with _drawn_progress() as progress:
         summary = launch.run(
-            understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+            understood,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            progress=progress,
+            concluded=concluded,
+            allow_mixed=allow_mixed,
         )
-    _conclude(summary, all_recorded)
+    _conclude(summary, charts)
 
 
 @app.command()
@@ -139,7 +151,9 @@ def reproduce(
                     spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
                 )
             if summary.interrupted or summary.halted:
-                _conclude(summary)
+                _conclude(summary, [] if summary.interrupted else _show_results(summary))
+            if summary.copying_interrupted:
+                _end_copying(summary)
         comparison = compared(root, spec)
         for line in comparison.shown:
             _print(line)
@@ -292,15 +306,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _conclude(summary: Summary, all_recorded: bool = False) -> None:
-    """The table, the paths, and how to go on."""
+def _show_results(summary: Summary, all_recorded: bool = False) -> list[Path]:
+    """The table and the paths, as soon as the records are complete; returns the charts."""
     import analysis
 
     plan = summary.plan
-    if summary.interrupted:
-        recorded = f"{summary.declared - summary.missing:,} of {summary.declared:,} points"
-        _print(f"\nInterrupted: {recorded} are recorded in {summary.root}. The same command goes on from there.")
-        raise typer.Exit(130)
     if not summary.ran:
         _print(f"Nothing to run: all {summary.declared:,} points of {plan.study} are recorded.")
     try:
@@ -313,6 +323,18 @@ def _conclude(summary: Summary, all_recorded: bool = False) -> None:
     _print(f"records  {summary.root}/records ({', '.join(f'{count:,} {name}' for name, count in summary.counts.most_common())})")
     for chart in charts:
         _print(f"chart    {chart}")
+    return charts
+
+
+def _conclude(summary: Summary, charts: list[Path]) -> None:
+    """What came of a run besides its results, and how to go on."""
+    plan = summary.plan
+    if summary.interrupted:
+        recorded = f"{summary.declared - summary.missing:,} of {summary.declared:,} points"
+        _print(f"\nInterrupted: {recorded} are recorded in {summary.root}. The same command goes on from there.")
+        raise typer.Exit(interrupts.CODE)
+    if summary.copying_interrupted:
+        _end_copying(summary)
     if summary.mirror:
         _attach(summary.mirror, plan, charts)
     if summary.counts["failed"]:
@@ -323,6 +345,12 @@ def _conclude(summary: Summary, all_recorded: bool = False) -> None:
         raise typer.Exit(1)
     if summary.missing:
         _fail(f"{summary.missing:,} points have no record that can be read: run the same command again")
+
+
+def _end_copying(summary: Summary) -> None:
+    plan = summary.plan
+    _print(f"\nInterrupted: the records are complete; gaplab sync {plan.source or plan.study} copies the rest to MLflow.")
+    raise typer.Exit(interrupts.CODE)
 
 
 def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Table], list[Path]]:

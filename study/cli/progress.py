@@ -71,7 +71,15 @@ def drawn() -> Iterator[Progress]:
                 last_line = time.monotonic()
                 console.print(f"{counts.total():,} points done, {eta} {others}")
 
-        def mirrored(done: int, total: int) -> None:
-            bars.update(bar, description="copying to MLflow", completed=done, total=total, note="")
+        def trained() -> None:
+            bars.stop()  # what is printed now would be drawn over
 
-        yield Progress(planned, started, advanced, mirrored, console.print)
+        def mirrored(done: int, total: int) -> None:
+            nonlocal last_line
+            bars.update(bar, description="copying to MLflow", completed=done, total=total, note="Ctrl-C leaves the rest to gaplab sync")
+            bars.start()
+            if not console.is_terminal and time.monotonic() - last_line > _LINE_SECONDS:
+                last_line = time.monotonic()
+                console.print(f"copied {done:,} of {total:,} records to MLflow")
+
+        yield Progress(planned, started, advanced, trained, mirrored, console.print)

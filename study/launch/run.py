@@ -6,7 +6,7 @@ Resume is set difference: only points without a final record are planned. Nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -22,7 +22,8 @@ from study.records.folder import claimed, read_statuses
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
-from trainables.point.config import ConfigError
+from trainables.point.config import ConfigError, flatten
+from trainables.resolution import Point
 
 LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most errors of a spec have shown by then."""
@@ -39,6 +40,7 @@ class Summary:
         counts: how many of the declared points have which status.
         interrupted: whether the user stopped it.
         mirror: what copies the records to MLflow; its `error` says why it lags, if it does.
+        copying_interrupted: whether the user stopped it while it copied what was left: the records are complete.
         halted: why it was stopped before its end, if nobody asked for that (see `study.launch.breaker`).
     """
 
@@ -49,6 +51,7 @@ class Summary:
     interrupted: bool = False
     mirror: Mirror | None = None
     halted: str | None = None
+    copying_interrupted: bool = False
 
     @property
     def root(self) -> str:
@@ -69,6 +72,7 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
     allow_mixed: bool = False,
+    concluded: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
@@ -79,6 +83,7 @@ def run(
         tracking_uri: MLflow's; an SQLite database beside the results by default.
         address: of a Ray cluster; one on this machine, for this run, by default.
         allow_mixed: run also on a cluster whose nodes have other versions of gaplab, Python's minor one, or what it computes with.
+        concluded: called once the records are complete, before what MLflow still lacks is copied to it.
 
     Raises:
         ConfigError: the study cannot run; nothing was started, and nothing is left behind.
@@ -90,16 +95,29 @@ def run(
         with claimed(plan.root):
             put_damaged_aside_or_warn(plan.root)
             merge_if_many(plan.root)
-            mirror = _mirror(plan.study, plan.root, storage, tracking_uri) if plan.tracked else None
+            mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
             for line in plan.trained_again:
                 progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
+            progress.trained()
+            summary = _summary(plan, trained, mirror)
+            concluded(summary)
             if mirror:
-                mirror.finish(progress.mirrored)
+                _copy_the_rest(mirror, summary, progress)
             merge_if_many(plan.root)
-        return _summary(plan, trained, mirror)
+        return summary
+
+
+def _copy_the_rest(mirror: Mirror, summary: Summary, progress: Progress) -> None:
+    """Copy to MLflow what it lacks; Ctrl-C ends this, and a user who has stopped training does not wait for it."""
+    if summary.interrupted:
+        return
+    try:
+        mirror.finish(progress.mirrored)
+    except KeyboardInterrupt:
+        summary.copying_interrupted = True
 
 
 def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = None, progress: Progress | None = None) -> Mirror | None:
@@ -115,7 +133,7 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
     if not read_statuses(root):
         raise ConfigError(f"there is nothing to copy: {root} holds no records")
     with as_found(), claimed(root):
-        mirror = _mirror(spec.study, root, storage, tracking_uri) if spec.tracking.mlflow else None
+        mirror = _mirror(root, storage, tracking_uri, spec) if spec.tracking.mlflow else None
         if mirror:
             mirror.finish((progress or Progress()).mirrored)
         return mirror
@@ -134,7 +152,7 @@ def _planned(spec: Spec, storage: str, address: str | None, early: EarlyStart, p
     return planned
 
 
-def _mirror(study: str, root: str, storage: str, tracking_uri: str | None) -> Mirror:
+def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, points: Sequence[Point] = ()) -> Mirror:
     """The mirror, not started.
 
     Raises:
@@ -144,7 +162,7 @@ def _mirror(study: str, root: str, storage: str, tracking_uri: str | None) -> Mi
     if uri is None:
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
-    return Mirror(uri, study, root)
+    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points))
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:

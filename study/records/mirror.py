@@ -1,7 +1,8 @@
 """The MLflow mirror: a background thread that copies record fragments into an experiment, in batches, and may lag.
 
 Arrow is the truth, MLflow the index: the mirror reads fragments as any reader does, so it can start late, fail, or be run
-again (`gaplab sync`). A point has one run, found by its key tag; one that is incomplete, or of an earlier outcome, is replaced.
+again (`gaplab sync`). A point has one run, found by its key tag: what is surplus, half written, of an earlier outcome, or nested in
+a run that is gone, is replaced. How runs are written is the matter of `study.records.tracking`.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet
 
 from analysis.records.fragments import MERGED, fragments, read_fragments
-from analysis.records.schema import CURVES, FINAL, OUTCOMES, RECORDS
+from analysis.records.rows import one_row_a_key
+from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.guest import environment
+from study.records.storage_id import storage_id
+from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
+from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
+from study.records.tracking.finished_runs import SHARED_TAGS, as_text, milliseconds
 from trainables.point.config import ConfigError, field_types
 
 if TYPE_CHECKING:
@@ -37,18 +43,9 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a point
 }
 _LONGEST_WAIT = 30.0
-_LONGEST_TEXT = 5000
-"""Characters of a param or tag; MLflow refuses a batch with a longer one."""
-_METRICS_PER_BATCH = 1000
-"""MLflow's limit of `log_batch`."""
-_POINTS_AT_ONCE = 500
-"""Records and curves of so many points are held as Python objects."""
+_FILES_AT_ONCE = 100
+"""Fragments that are read together; a merged file is read alone."""
 _OUTCOME = ["key", "status", "finished"]
-_RUN_STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-NULL_TAG = "gaplab.null"
-"""Names the metrics of a curve that its record lacks."""
-_TAGS = ("status", "reason", *(name for name in RECORDS.names[RECORDS.names.index(OUTCOMES[-1]) + 1 :]))
-_CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 
 
 def default_tracking_uri(storage: str) -> str | None:
@@ -56,20 +53,65 @@ def default_tracking_uri(storage: str) -> str | None:
     return None if "://" in storage else f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
 
 
+@dataclass
+class _Connection:
+    """What is known of the server while it answers."""
+
+    client: MlflowClient
+    writer: Writer
+    runs: StudyRuns
+    standing: dict[str, Standing]
+
+    def lacks(self, row: Mapping[str, Any]) -> bool:
+        """Whether the outcome of a point is not the one that stands: as for any reader, the latest final one does."""
+        run = self.standing.get(row["key"])
+        if run is None or run.deleted or run.parent != self.runs.parent:
+            return True
+        return (row["status"] in FINAL, milliseconds(row["finished"])) > (run.final, run.end)
+
+    def write(self, records: pa.Table, curves: pa.Table | None) -> None:
+        """Write the runs of these records, each key once, in the place of those that stand."""
+        runs = list(finished_runs(records, curves, self.runs))
+        replaced = {
+            run.key: self.standing[run.key].run_id for run in runs if run.key in self.standing and not self.standing[run.key].deleted
+        }
+        for run, identifier in zip(runs, self.writer.write(runs, replaced), strict=True):
+            stood = self.standing.get(run.key)
+            if stood and stood.run_id == identifier and stood.parent != self.runs.parent:  # it was written so, and moved since
+                self.client.set_tag(identifier, "mlflow.parentRunId", self.runs.parent)
+            self.standing[run.key] = Standing(identifier, run.status, run.end, deleted=False, parent=self.runs.parent)
+
+
 class Mirror:
     """Copies the records under `root` to the experiment `study` at `tracking_uri`.
 
-    Nothing is asked of the server before `start` or `finish`; `error` says why it lags, if it does.
+    Nothing is asked of the server before there is a record to copy; `error` says why it lags, if it does.
+
+    Args:
+        tracking_uri: of a server or a database.
+        study: its name is the experiment's.
+        root: ``STORAGE/STUDY``.
+        varied: the fields of the study's space, by which points are named; those that vary in the records if there are none.
+        declared: gives the fields of each declared point: what is constant there stands on the study's run. The records are looked
+            through if it gives none.
     """
 
-    def __init__(self, tracking_uri: str, study: str, root: str) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        study: str,
+        root: str,
+        varied: Collection[str] = (),
+        declared: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
+    ) -> None:
         self.tracking_uri = tracking_uri
         self.error: str | None = None
         self._study, self._root = study, root
+        self._varied, self._declared = varied, declared
         self._done: set[str] = set()
-        self._runs: dict[str, _Run] = {}
-        self._client: MlflowClient | None = None
-        self._parent = self._experiment = ""
+        self._connection: _Connection | None = None
+        self._refused = False
+        self._stood: int | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
 
@@ -78,29 +120,40 @@ class Mirror:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the thread to end after the fragment that it is copying."""
+        """Tell the thread to end after the points that it is copying."""
         self._stop.set()
 
     def finish(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Stop following, and copy what is left unless the server fails."""
+        """Stop following, and copy what is left, anew after an error for as long as the server takes in more.
+
+        Args:
+            progress: called with how many records were looked at, and of how many.
+        """
         self.stop()
         if self._thread.ident:
             self._thread.join()
-        with self._failures_noted():
-            for done, total in self._copy_new():
-                progress(done, total)
+        total, done, stood = self._rows_left(), 0, -1
+        while True:
+            self._stood = None
+            with self._failures_noted():
+                for count in self._copy_new():
+                    done += count
+                    progress(done, max(done, total))
+            if not self.error or self._refused or self._stood is None or self._stood <= stood:
+                return
+            stood = self._stood
 
     def log_artifacts(self, paths: list[Path]) -> None:
-        """Attach files to the study's parent run, unless the server fails."""
+        """Attach files to the study's run, unless the server fails."""
         with environment(_brief()), self._failures_noted():
-            client = self._connected()
+            connection = self._connected()
             for path in paths:
-                client.log_artifact(self._parent, str(path))
+                connection.client.log_artifact(connection.runs.parent, str(path))
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
         wait = POLL_SECONDS
-        while not self._stop.wait(wait):
+        while not self._stop.wait(wait) and not self._refused:
             with self._failures_noted():
                 for _ in self._copy_new():
                     if self._stop.is_set():
@@ -114,37 +167,73 @@ class Mirror:
             yield
             self.error = None
         except Exception as error:
-            self.error, self._client = (str(error).splitlines() or [type(error).__name__])[0], None
+            self.error, self._refused = (str(error).splitlines() or [type(error).__name__])[0], isinstance(error, OtherStorageError)
+            if self._connection:
+                self._connection.writer.close()
+                self._connection = None
 
-    def _copy_new(self) -> Iterator[tuple[int, int]]:
-        """Copy the fragments not copied yet; yields how many of how many are, after each."""
-        client = self._connected()
+    def _rows_left(self) -> int:
+        """How many records the files hold that are not copied yet."""
+        filesystem, _ = open_store(self._root)
+        rows = 0
+        for path in fragments(self._root):
+            if path not in self._done:
+                with suppress(OSError, pa.ArrowException):  # gone, or damaged: whoever reads it says so
+                    rows += pyarrow.parquet.read_metadata(path, filesystem=filesystem).num_rows
+        return rows
+
+    def _copy_new(self) -> Iterator[int]:
+        """Copy the fragments not copied yet; yields how many records were looked at, a batch at a time."""
         while new := [path for path in fragments(self._root) if path not in self._done]:
-            for count, path in enumerate(new):
-                with suppress(FileNotFoundError):  # merged since they were listed: then the next listing has the merged file
-                    self._copy(client, path)
-                self._done.add(path)
-                yield count + 1, len(new)
+            merged = [path for path in new if _is_merged(path)]
+            small = [path for path in new if not _is_merged(path)]
+            parts = [small[start : start + _FILES_AT_ONCE] for start in range(0, len(small), _FILES_AT_ONCE)]
+            for paths in [*parts, *([path] for path in merged)]:
+                yield from self._copy(self._connected(), paths)
+                self._done.update(paths)
 
-    def _connected(self) -> MlflowClient:
-        """The client, with the experiment, the parent run and the runs of earlier mirrors found."""
-        if self._client:
-            return self._client
+    def _connected(self) -> _Connection:
+        """The server, with the experiment, the study's run and the runs of earlier mirrors found, and what nobody should meet deleted."""
+        if self._connection:
+            return self._connection
         os.environ.update(_brief())  # for good: threads share it; `study.run` and `study.sync` put it back, and the level too
         from mlflow import MlflowClient
 
         logger = logging.getLogger("mlflow")
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logger.setLevel(max(logger.level, logging.WARNING))  # a new database would be announced on the terminal
-        client = MlflowClient(self.tracking_uri)
-        experiment = client.get_experiment_by_name(self._study)
-        if experiment is None:
-            self._experiment = client.create_experiment(self._study, artifact_location=self._artifacts())
-        else:
-            self._experiment = experiment.experiment_id
-        self._find_runs(client)
-        self._client = client
-        return client
+        client, storage = MlflowClient(self.tracking_uri), storage_id(self._root)
+        experiment = find_experiment(client, self._study, self._artifacts())
+        find_parent(client, experiment, storage)  # before anything is deleted: the experiment may be another storage's
+        writer = open_writer(client, experiment, storage.identifier)
+        try:
+            standing = writer.reconcile()
+            names, common = self._described()
+            empty = all(run.deleted for run in standing.values())
+            parent, common = shared_by_points(client, experiment, self._study, storage, lambda: common, empty)
+        except BaseException:
+            writer.close()
+            raise
+        self._stood = sum(not run.deleted for run in standing.values())
+        self._connection = _Connection(client, writer, StudyRuns(parent, names, common), standing)
+        return self._connection
+
+    def _described(self) -> tuple[list[str], dict[str, str]]:
+        """The fields that vary, and what the points share, as texts by column: fields, and provenance as the first record has it."""
+        common, names = common_and_varying(self._declared())
+        files = fragments(self._root)
+        with suppress(FileNotFoundError):
+            first = (read_fragments(self._root, files[:1])[:1].to_pylist() if files else []) or [{}]
+            if not (common or names):
+                there = _varying_fields(self._root, files)
+                names = [name for name in field_types() if name in there or name in self._varied]
+                common = {name: as_text(first[0][name]) for name in field_types() if name not in names and first[0].get(name) is not None}
+            common |= {name: as_text(first[0][name]) for name in SHARED_TAGS if first[0].get(name) is not None}
+        if self._varied:  # what follows from these, such as the width from p/n, needs no mention
+            names = [name for name in names if name in self._varied or name == "seed"]
+        elif "seed" in names:  # from which the others follow unless they are given
+            names = [name for name in names if name not in ("data.seed", "corruption.seed")]
+        return names, common
 
     def _artifacts(self) -> str | None:
         """Where an SQLite database keeps artifacts: with the results, or beside itself if they are far away; a server chooses itself."""
@@ -155,49 +244,39 @@ class Mirror:
             return f"{path}/mlflow-artifacts"
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
 
-    def _find_runs(self, client: MlflowClient) -> None:
-        token, self._parent, self._runs = None, "", {}
-        while True:
-            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
-            for run in page:
-                kind, key = run.data.tags.get("gaplab.kind"), run.data.tags.get("gaplab.key")
-                if kind == "study":
-                    self._parent = run.info.run_id
-                elif kind == "point" and key:
-                    self._runs[key] = _Run(run.info.run_id, run.info.status in ("FINISHED", "KILLED"), run.info.end_time or 0)
-            token = page.token
-            if not token:
-                break
-        if not self._parent:
-            parent = client.create_run(self._experiment, run_name=self._study, tags={"gaplab.kind": "study"})
-            client.set_terminated(parent.info.run_id)
-            self._parent = parent.info.run_id
+    def _copy(self, connection: _Connection, paths: Sequence[str]) -> Iterator[int]:
+        """Those points of some record files into MLflow that it lacks, or knows worse; yields how many records were looked at."""
+        tables = {}
+        for path in paths:
+            with suppress(FileNotFoundError):  # merged since they were listed: then the next listing has the merged file
+                tables[path] = self._wanted(connection, path)
+        records: list[pa.Table] = []
+        curves: list[pa.Table] = []
+        for path, table in _one_row_a_key(tables):
+            for start in range(0, table.num_rows, connection.writer.batch):
+                some = table.slice(start, connection.writer.batch)
+                records.append(some)
+                curves += self._curves_beside(path, some["key"])
+                if sum(part.num_rows for part in records) >= connection.writer.batch:
+                    yield _written(connection, records, curves)
+                    records, curves = [], []
+        if records:
+            yield _written(connection, records, curves)
 
-    def _copy(self, client: MlflowClient, path: str) -> None:
-        """Those points of a record file into MLflow that it lacks, or knows worse: as for any reader, the latest outcome stands.
+    def _wanted(self, connection: _Connection, path: str) -> pa.Table:
+        """The records of a file that MLflow lacks. Of a merged file, most of which it has, first the outcomes are read.
 
         Raises:
             FileNotFoundError: the file has gone.
         """
-        outcomes = read_fragments(self._root, [path], _OUTCOME).to_pylist()
-        news = {row["key"] for row in outcomes if self._is_news(row)}
-        if not news:
-            return
-        records = read_fragments(self._root, [path])
-        records = records.filter(pc.is_in(records["key"], pa.array(sorted(news), pa.string())))
-        for start in range(0, records.num_rows, _POINTS_AT_ONCE):
-            rows = records.slice(start, _POINTS_AT_ONCE)
-            curves = self._curves_beside(path, rows["key"])
-            for row in rows.to_pylist():
-                if self._is_news(row):
-                    self._copy_point(client, row, curves.get(row["key"], []))
+        table = read_fragments(self._root, [path], _OUTCOME if _is_merged(path) else None)
+        lacking = [connection.lacks(row) for row in table.select(_OUTCOME).to_pylist()]
+        if _is_merged(path) and any(lacking):
+            table = read_fragments(self._root, [path])
+        return table.filter(pa.array(lacking, pa.bool_()))
 
-    def _is_news(self, row: dict[str, Any]) -> bool:
-        run = self._runs.get(row["key"])
-        return run is None or (row["status"] in FINAL, _milliseconds(row["finished"])) > (run.final, run.ended)
-
-    def _curves_beside(self, path: str, keys: pa.ChunkedArray) -> dict[str, list[dict[str, Any]]]:
-        """The curves of some records of a file by key. Of a merged file, which lies in the order of keys, little else is read."""
+    def _curves_beside(self, path: str, keys: pa.ChunkedArray) -> list[pa.Table]:
+        """The curves of some records of a file. Of a merged file, which lies in the order of keys, little else is read."""
         filesystem, _ = open_store(self._root)
         folder, _, name = path.rpartition("/records/")
         ends = pc.min_max(keys)
@@ -205,61 +284,52 @@ class Mirror:
         for place in (name, MERGED):  # its curves may be merged already, or there may be none: all its points failed
             with suppress(FileNotFoundError):
                 table = pyarrow.parquet.read_table(f"{folder}/curves/{place}", filesystem=filesystem, partitioning=None, filters=between)
-                break
-        else:
-            return {}
-        curves: dict[str, dict[int, dict[str, Any]]] = {}
-        for point in table.to_pylist():
-            curves.setdefault(point["key"], {})[point["epoch"]] = point
-        return {key: list(curve.values()) for key, curve in curves.items()}
+                return [table.filter(pc.is_in(table["key"], keys.combine_chunks()))]
+        return []
 
-    def _copy_point(self, client: MlflowClient, row: dict[str, Any], curve: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
 
-        key, when = row["key"], _milliseconds(row["finished"])
-        if key in self._runs:
-            client.delete_run(self._runs.pop(key).identifier)
-        own_tags = {"gaplab.kind": "point", "gaplab.key": key, "mlflow.parentRunId": self._parent}
-        begun = when - int(1000 * (row["seconds"] or 0))
-        run = client.create_run(self._experiment, start_time=begun, run_name=key[:8], tags=own_tags).info.run_id
-        metrics = [
-            Metric(name, float(point[name]), when, point["epoch"]) for point in curve for name in _CURVE_METRICS if point[name] is not None
-        ]
-        known = {metric.key for metric in metrics}
-        single = [name for name in row if (name in OUTCOMES or name.startswith("measure.")) and name not in known]
-        metrics += [Metric(name, float(row[name]), when, row["epochs"] or 0) for name in single if row[name] is not None]
-        params = [Param(name, str(row[name])[:_LONGEST_TEXT]) for name in field_types() if row[name] is not None]
-        tags = [RunTag(f"gaplab.{name}", _as_tag(row[name])) for name in _TAGS if row[name] is not None]
-        if absent := [name for name in sorted(known) if row.get(name, 0) is None]:  # of a diverged point: its curve has values
-            tags.append(RunTag(NULL_TAG, ",".join(absent)))
-        first = _METRICS_PER_BATCH - len(params) - len(tags)
-        client.log_batch(run, metrics[:first], params, tags)
-        for start in range(first, len(metrics), _METRICS_PER_BATCH):
-            client.log_batch(run, metrics[start : start + _METRICS_PER_BATCH])
-        client.set_terminated(run, _RUN_STATUS[row["status"]], end_time=when)
-        self._runs[key] = _Run(run, row["status"] in FINAL, when)
+def _written(connection: _Connection, records: Sequence[pa.Table], curves: Sequence[pa.Table]) -> int:
+    """Write a batch; returns how many points it has."""
+    rows = pa.concat_tables(records, promote_options="default")
+    connection.write(rows, pa.concat_tables(curves, promote_options="default") if curves else None)
+    return int(rows.num_rows)
+
+
+def _one_row_a_key(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
+    """The records of files of which no key has a better one in another of them."""
+    if not tables:
+        return
+    chosen = one_row_a_key(pa.concat_tables([table.select(_OUTCOME) for table in tables.values()])).to_numpy()
+    start = 0
+    for path, table in tables.items():
+        here = np.sort(chosen[(chosen >= start) & (chosen < start + table.num_rows)]) - start
+        start += table.num_rows
+        if len(here):
+            yield path, table.take(pa.array(here))
+
+
+def _varying_fields(root: str, files: Sequence[str]) -> set[str]:
+    """The fields of which some record files hold more than one value; null counts as one.
+
+    Raises:
+        FileNotFoundError: a file has gone.
+    """
+    values: dict[str, set[Any]] = {name: set() for name in field_types()}
+    for path in files:
+        constant = [name for name, seen in values.items() if len(seen) < 2]
+        table = read_fragments(root, [path], ["key", *constant])
+        for name in constant:
+            values[name] |= set(pc.unique(table[name]).to_pylist()[:2])
+    return {name for name, seen in values.items() if len(seen) > 1}
+
+
+def _is_merged(path: str) -> bool:
+    return f"/records/{MERGED}/" in path
 
 
 def _brief() -> dict[str, str]:
     """What makes MLflow's client quiet and quick to give up, as far as the user has not said otherwise."""
     return {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What MLflow has of a point; `ended` in milliseconds since 1970."""
-
-    identifier: str
-    final: bool
-    ended: int
-
-
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
-def _as_tag(value: Any) -> str:
-    return (value.isoformat() if isinstance(value, datetime) else str(value))[:_LONGEST_TEXT]
 
 
 def check_reachable(uri: str) -> None:

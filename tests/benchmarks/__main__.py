@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "measures", "scale")
+NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "measures", "scale", "tracking")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
+from analysis.scaling.choice import choose_law
+from analysis.scaling.forms import FormName
+from analysis.scaling.laws import fit_law
 from analysis.statistics.censored import median_time, restricted_mean
 from analysis.statistics.decomposition import decompose
 from analysis.statistics.interpolation import threshold
 from analysis.statistics.intervals import mean_intervals
-from analysis.statistics.scaling import fit_law
-from analysis.statistics.scaling_choice import choose_law
-from analysis.statistics.scaling_forms import FormName
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import analysis
 from analysis.records import dataset
+from analysis.records.foreign import read_mapping
 from analysis.records.parquet_source import _all_different
 from analysis.records.schema import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
@@ -316,6 +317,29 @@ def test_a_foreign_experiment_by_a_mapping(from_mlflow, foreign):
         {"epoch": 2, "train_error": 0.0, "test_error": pytest.approx(0.3)},
     ]
     analysis.gap_vs_capacity(table).draw_without_rendering()
+
+
+def test_a_foreign_experiment_without_a_mapping_is_a_sentence_that_says_how_to_get_one(from_mlflow, foreign):
+    load, _ = from_mlflow
+    for of in (analysis.load, analysis.load_curves):
+        with pytest.raises(analysis.NothingToShow, match=r"gaplab map 'mlflow:foreign' > map\.yaml proposes one"):
+            load(of=of, experiment=foreign)
+
+
+@pytest.mark.filterwarnings("ignore:1 unfinished")
+def test_a_foreign_experiment_by_a_mapping_file(from_mlflow, foreign, tmp_path):
+    """Expressions, constants and kept columns; curves and report by the same mapping."""
+    load, _ = from_mlflow
+    lines = "test_error: 1 - val_acc\ntrain_error: err\nparameters: num_params\ndata.train_size: 50\nkeep: [units]\n"
+    (tmp_path / "map.yaml").write_text(lines)
+    mapping = read_mapping(tmp_path / "map.yaml")
+    table = load(experiment=foreign, mapping=mapping).sort_by("parameters")
+    assert table["parameters_per_sample"].to_pylist() == [10.0, 20.0, 40.0]
+    assert table["units"].to_pylist() == [10.0, 20.0, 40.0]
+    few = load(experiment=foreign, mapping=mapping, columns=["key", "test_error"])
+    assert few.column_names == ["key", "test_error"]
+    curve = load(of=analysis.load_curves, experiment=foreign, mapping=mapping, keys=table["key"][:1])
+    assert sorted(curve["test_error"].to_pylist()) == [pytest.approx(0.3), pytest.approx(0.65)]
 
 
 @pytest.mark.filterwarnings("ignore:1 unfinished")

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError, unknown_column
-from analysis.statistics.aggregate import completed
+from analysis.scaling.forms import FORMS, FormName
+from analysis.scaling.laws import RESAMPLES, Cells, Law, cells_of, fit_cells
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.scaling import RESAMPLES, Cells, Law, cells_of, fit_cells
-from analysis.statistics.scaling_forms import FORMS, FormName
+from analysis.statistics.selection import completed
 
 Floats = NDArray[np.float64]
 Side = Literal["fit", "unfit"]

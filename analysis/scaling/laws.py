@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError
+from analysis.scaling.forms import EXPONENTS, FORMS, Form, FormName, Scale, bounds_of, evaluate, fit, minimise
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.scaling_forms import EXPONENTS, FORMS, Form, FormName, Scale, bounds_of, evaluate, fit, minimise
 
 Floats = NDArray[np.float64]
 

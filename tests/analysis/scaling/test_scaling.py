@@ -10,9 +10,9 @@ import pytest
 from scipy.optimize import minimize
 
 import analysis
-from analysis.statistics.scaling import cells_of, compute_optimal, fit_law, optimal_exponent
-from analysis.statistics.scaling_choice import choose_law, scaling_of
-from analysis.statistics.scaling_forms import FORMS, Scale, bounds_of, evaluate, fit, minimise
+from analysis.scaling.choice import choose_law, scaling_of
+from analysis.scaling.forms import FORMS, Scale, bounds_of, evaluate, fit, minimise
+from analysis.scaling.laws import cells_of, compute_optimal, fit_law, optimal_exponent
 from tests.analysis.made_up_study import record, records
 
 SIZES = np.geomspace(1e2, 1e5, 13)
