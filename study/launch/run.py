@@ -79,7 +79,7 @@ def run(
         address: of a Ray cluster; one on this machine, for this run, by default.
 
     Raises:
-        ConfigError: the study cannot run; nothing was started, and nothing is left behind.
+        ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
     """
     progress = progress or Progress()
     with as_found(), EarlyStart(spec.resources) as early:

@@ -26,6 +26,7 @@ from analysis.records.fragments import fragments, statuses_in
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
 from trainables.point.config import KEY_VERSION, flatten
+from trainables.redaction import redacted
 from trainables.reproducibility import bits_mode
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class FragmentWriter:
     def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
         provenance = self.provenance.columns(device)
         rows = [
-            {"key": result.key, "status": result.status, "reason": result.reason}
+            {"key": result.key, "status": result.status, "reason": redacted(result.reason)}
             | flatten(result.point)
             | _finite(result.outcome)
             | provenance
