@@ -22,7 +22,7 @@ from analysis.records.fragments import statuses
 from analysis.records.store import open_store
 from study.records.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from trainables.point.config import ConfigError
-
+from trainables.redaction import redacted
 
 _BRIEFLY = 0.25
 """Seconds for which a lock is tried: as long as somebody may hold it who only looks whether it is held."""
@@ -110,11 +110,11 @@ def _clock(seconds: float) -> str:
 
 
 def write_spec(root: str, text: str) -> None:
-    """Put the YAML that declares a study beside its records."""
+    """Put the YAML that declares a study beside its records, without the secrets in it: whoever may read results may not have them."""
     filesystem, path = open_store(root)
     try:
         with filesystem.open_output_stream(f"{path}/spec.yaml") as stream:
-            stream.write(text.encode())
+            stream.write(redacted(text).encode())
     except OSError as error:
         raise _unwritable(root, error) from None
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from analysis.records.schema import CURVES, FINAL, OUTCOMES, RECORDS
 from analysis.records.store import open_store
 from study.guest import environment
 from trainables.point.config import ConfigError, field_types
+from trainables.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,8 +97,13 @@ class Mirror:
         """Attach files to the study's parent run, unless the server fails."""
         with environment(_brief()), self._failures_noted():
             client = self._connected()
+            moved = self._moved_to(client)
             for path in paths:
-                client.log_artifact(self._parent, str(path))
+                if moved is None:
+                    client.log_artifact(self._parent, str(path))
+                else:
+                    moved.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, moved)
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
@@ -114,7 +122,7 @@ class Mirror:
             yield
             self.error = None
         except Exception as error:
-            self.error, self._client = (str(error).splitlines() or [type(error).__name__])[0], None
+            self.error, self._client = redacted((str(error).splitlines() or [type(error).__name__])[0]), None
 
     def _copy_new(self) -> Iterator[tuple[int, int]]:
         """Copy the fragments not copied yet; yields how many of how many are, after each."""
@@ -154,6 +162,18 @@ class Mirror:
         if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
             return f"{path}/mlflow-artifacts"
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
+
+    def _moved_to(self, client: MlflowClient) -> Path | None:
+        """Where the parent run's artifacts lie now, if the results were moved since the database wrote down where; None if they were not."""
+        here, uri = self._artifacts(), client.get_run(self._parent).info.artifact_uri
+        if here is None or ("://" in uri and not uri.startswith("file://")):
+            return None
+        noted = Path(uri.removeprefix("file://"))
+        if noted.is_relative_to(here):
+            return None
+        place = Path(here, *noted.parts[-2:])  # RUN/artifacts
+        warnings.warn(f"the results were moved, and MLflow's database names their old place: charts are put in {place}", stacklevel=4)
+        return place
 
     def _find_runs(self, client: MlflowClient) -> None:
         token, self._parent, self._runs = None, "", {}
@@ -259,7 +279,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _as_tag(value: Any) -> str:
-    return (value.isoformat() if isinstance(value, datetime) else str(value))[:_LONGEST_TEXT]
+    return (value.isoformat() if isinstance(value, datetime) else redacted(str(value)))[:_LONGEST_TEXT]
 
 
 def check_reachable(uri: str) -> None:
@@ -287,17 +307,8 @@ def check_reachable(uri: str) -> None:
             else:
                 sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names()
         except (FileNotFoundError, ModuleNotFoundError) as error:
-            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)}: {error}") from None
-        except Exception as error:  # not its text, which may hold the password
-            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)} ({type(error).__name__}): {advice}") from None
+            raise ConfigError(f"--tracking-uri: cannot open {uri}: {error}") from None
+        except Exception as error:  # not its text, which may hold the password in some form
+            raise ConfigError(f"--tracking-uri: cannot open {uri} ({type(error).__name__}): {advice}") from None
     else:
         raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")
-
-
-def _without_password(uri: str) -> str:
-    import sqlalchemy
-
-    try:
-        return sqlalchemy.engine.make_url(uri).render_as_string(hide_password=True)
-    except Exception:
-        return uri.partition("://")[0] + "://..."

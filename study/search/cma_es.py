@@ -19,7 +19,6 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState
 
 if TYPE_CHECKING:
-    from cmaes import CMA
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -44,7 +43,7 @@ class CmaEsSampler(BaseSampler):
         self._seed = seed
         self._others = RandomSampler(seed=seed)
         self._space = IntersectionSearchSpace()
-        self._optimizer: CMA | None = None
+        self._optimizer: Any = None
         self._names: tuple[str, ...] = ()
         self.generation: int | None = None
         """Of the trial that was asked for last; None if it was drawn at random."""
@@ -70,15 +69,16 @@ class CmaEsSampler(BaseSampler):
     def reseed_rng(self) -> None:
         self._others.reseed_rng()
 
-    def _new(self, dimensions: int) -> CMA:
-        from cmaes import CMA
+    def _new(self, dimensions: int) -> Any:
+        """A `cmaes.CMA`, which has no types."""
+        from cmaes import CMA  # type: ignore[import-untyped]
 
         bounds = np.tile([0.0, 1.0], (dimensions, 1))
         seed = self._seed % (2**32)
         return CMA(np.full(dimensions, 0.5), _FIRST_DEVIATION, bounds=bounds, n_max_resampling=10 * dimensions, seed=seed)
 
     @staticmethod
-    def _catch_up(optimizer: CMA, study: Study, space: Mapping[str, Numeric]) -> None:
+    def _catch_up(optimizer: Any, study: Study, space: Mapping[str, Numeric]) -> None:
         """Tell the optimizer every generation that is complete by now and that it does not know yet."""
         generations: dict[int, list[FrozenTrial]] = defaultdict(list)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):

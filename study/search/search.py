@@ -26,7 +26,7 @@ from study.search.plan import CellPlan, SearchPlan
 from study.search.quiet import quiet
 from study.search.samplers import build
 from study.search.storage import Storage
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
 from trainables.redaction import redacted
 from trainables.resolution import Point, resolve
 
