@@ -9,9 +9,9 @@ import re
 
 HIDDEN = "***"
 """What stands for a secret."""
-_PASSWORD = re.compile(r"(?P<head>[A-Za-z][\w+.-]*://[^\s:/@\"'<>]*):[^\s@]*(?:@[^\s@\"'<>]*)*@")
-"""``scheme://user:password@``; up to the last @, for who has not written the password's own as %40."""
-_TOKEN = re.compile(r"(?P<head>https?://)[^\s:/@\"'<>]+@")
+_PASSWORD = re.compile(r"(?P<head>[A-Za-z][\w+.-]*:/{1,2}[^\s:/@\"'<>]*):[^\s@]*(?:@[^\s@\"'<>]*)*@")
+"""``scheme://user:password@``, also with one slash, as a path has it; up to the last @, for who has not written the password's own as %40."""
+_TOKEN = re.compile(r"(?P<head>https?:/{1,2})[^\s:/@\"'<>]+@")
 """``https://token@``: a web address has no other use for a name alone; a database's user is no secret."""
 _PARAMETER = re.compile(
     r"(?P<head>[?&;](?:\w*pass(?:word|wd|phrase)?|pwd|\w*secret\w*|\w*token|\w*credentials?|\w*signature|sig|odbc_connect"
@@ -28,7 +28,7 @@ def redacted(text: str) -> str:
     >>> redacted("sqlite:///a.db, postgresql://me:secret@host/name and https://me:p@ss@host/?token=abc&x=1")
     'sqlite:///a.db, postgresql://me:***@host/name and https://me:***@host/?token=***&x=1'
     """
-    if "://" not in text:
+    if ":/" not in text:
         return text
     text = _PASSWORD.sub(rf"\g<head>:{HIDDEN}@", text)
     text = _TOKEN.sub(rf"\g<head>{HIDDEN}@", text)

@@ -217,6 +217,7 @@ def export(
     """Write the records, or the curves, as one Parquet or CSV file."""
     import analysis
 
+    _check(tracking_uri)
     load = analysis.load_curves if curves else analysis.load
     table = load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
     try:
@@ -235,6 +236,7 @@ def report(
     """Write one self-contained HTML page about a study, and attach it to the study's MLflow run if that lies beside it."""
     import analysis
 
+    _check(tracking_uri)
     local = "://" not in source and not source.startswith("mlflow:")
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
     try:
@@ -265,11 +267,17 @@ def _load(
     source: str, tracking_uri: str | None, mapping: list[str] | None = None, sql: bool = False, columns: list[str] | None = None
 ) -> pa.Table:
     import analysis
+
+    _check(tracking_uri)
+    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
+
+
+def _check(tracking_uri: str | None) -> None:
+    """Raise ConfigError if nothing answers there."""
     from study.records.mirror import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)
-    return analysis.load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql, columns=columns)
 
 
 def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table]) -> pa.Table:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from analysis.records.fragments import statuses
 from analysis.records.store import open_store
+from study.records.compaction import COMPACTING
 from study.records.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from trainables.point.config import ConfigError
 from trainables.redaction import redacted
@@ -41,15 +42,14 @@ def claimed(root: str) -> Iterator[None]:
     folder = Path(path)
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()] if local else []
     with ExitStack() as held:
+        held.callback(_remove_empty, made)
         try:
             filesystem.create_dir(path, recursive=True)
             held.enter_context(_locked(folder, made) if local else leased(filesystem, path))
         except (Timeout, AlreadyLeasedError):
-            _remove_empty(made)
             who = active_driver(root)
             raise ConfigError(f"another gaplab is at work on {root}{f' ({who})' if who else ''}: wait until it ends, or stop it") from None
         except OSError as error:
-            _remove_empty(made)
             raise _unwritable(root, error) from None
         yield
 
@@ -65,9 +65,9 @@ def _locked(folder: Path, made: Sequence[Path]) -> Iterator[None]:
             yield
         finally:
             driver.unlink(missing_ok=True)
-            if folder in made and os.listdir(folder) == [LOCK]:
+            if folder in made and set(os.listdir(folder)) <= {LOCK, COMPACTING}:
+                (folder / COMPACTING).unlink(missing_ok=True)
                 lock.unlink()  # still locked: whoever has opened it meanwhile finds that it is not the file of that name
-    _remove_empty(made)
 
 
 def _remove_empty(made: Sequence[Path]) -> None:

@@ -164,7 +164,7 @@ class Mirror:
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
 
     def _moved_to(self, client: MlflowClient) -> Path | None:
-        """Where the parent run's artifacts lie now, if the results were moved since the database wrote down where; None if they were not."""
+        """Where the parent run's artifacts lie now, if the results were moved since the database noted where; None if they were not."""
         here, uri = self._artifacts(), client.get_run(self._parent).info.artifact_uri
         if here is None or ("://" in uri and not uri.startswith("file://")):
             return None

@@ -26,8 +26,7 @@ from study.search.plan import CellPlan, SearchPlan
 from study.search.quiet import quiet
 from study.search.samplers import build
 from study.search.storage import Storage
-from trainables.point.config import TrialConfig, with_fields
-from trainables.redaction import redacted
+from trainables.point.config import ConfigError, TrialConfig, with_fields
 from trainables.resolution import Point, resolve
 
 if TYPE_CHECKING:
@@ -201,8 +200,8 @@ class Search:
         try:
             chosen = self.plan.ask(trial, cell.assignment)
             points = tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.plan.seeds)
-        except ValueError as error:  # a ConfigError, or Optuna's, of a trial that somebody else has begun with other axes
-            trial.set_user_attr("reason", redacted(str(error)))
+        except ConfigError as error:
+            trial.set_user_attr("reason", str(error))
             cell.study.tell(trial, state=_states().FAIL)
             return None
         trial.set_user_attr("keys", [point.key for point in points])
