@@ -10,7 +10,8 @@ import re
 HIDDEN = "***"
 """What stands for a secret."""
 _PASSWORD = re.compile(r"(?P<head>[A-Za-z][\w+.-]*:/{1,2}[^\s:/@\"'<>]*):[^\s@]*(?:@[^\s@\"'<>]*)*@")
-"""``scheme://user:password@``, also with one slash, as a path has it; up to the last @, for who has not written the password's own as %40."""
+"""``scheme://user:password@``, also with one slash, as a path has it; up to the last @, for who has not written a password's own as
+%40."""
 _TOKEN = re.compile(r"(?P<head>https?:/{1,2})[^\s:/@\"'<>]+@")
 """``https://token@``: a web address has no other use for a name alone; a database's user is no secret."""
 _PARAMETER = re.compile(

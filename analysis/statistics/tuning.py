@@ -114,8 +114,8 @@ def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:
             raise NothingToShow(f"{source} holds no Optuna journal: it is not a search, or one that keeps its trials in a database")
         try:
             opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        except (OSError, ValueError, KeyError) as error:
-            raise NothingToShow(f"{path} is damaged ({error}): the trials of the search are left out") from None
+        except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
+            raise NothingToShow(f"{path} is damaged ({type(error).__name__}: {error}): the trials of the search are left out") from None
     is_recorded, studies = recorded_under(source), []
     for name in optuna.get_all_study_names(opened):
         study, said = without_foreign(optuna.load_study(study_name=name, storage=opened), is_recorded)

@@ -103,7 +103,7 @@ class Storage:
         try:
             self._journal = GroupCommit(str(path))
             self.optuna = JournalStorage(self._journal)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
             raise _damaged(path, error) from None
 
     @property
@@ -130,12 +130,12 @@ def for_reading(where: str, root: str) -> BaseStorage | None:
         return None
     try:
         return JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{path} is damaged ({error}): move it away, and the search learns anew from its records")
+    return ConfigError(f"{path} is damaged ({type(error).__name__}: {error}): move it away, and the search learns anew from its records")
 
 
 def _database(url: str, *, make: bool) -> BaseStorage:

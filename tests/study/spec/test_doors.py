@@ -51,7 +51,7 @@ def test_a_sentence_that_quotes_much_is_cut() -> None:
 def test_an_import_that_exits_is_said(body: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(body)
     (tmp_path / "spec.yaml").write_text("study: x\nimports: [own.py]\n")
-    with pytest.raises(ConfigError, match="own.py raises SystemExit"):
+    with pytest.raises(ConfigError, match=r"own\.py raises SystemExit"):
         plan_study(read_spec(tmp_path / "spec.yaml"), str(tmp_path))
 
 
