@@ -81,7 +81,10 @@ def active_driver(root: str) -> str | None:
     """Who runs the study now, in words; None if nobody does. A driver that was killed holds no lock."""
     filesystem, path = open_store(root)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        claims = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/.drivers", allow_not_found=True))
+        try:
+            claims = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/.drivers", allow_not_found=True))
+        except OSError:  # whoever reads the records says so
+            return None
         alive = [claim.mtime_ns for claim in claims if claim.is_file and time.time() - claim.mtime_ns / 1e9 < PATIENCE_SECONDS]
         return f"its claim was renewed at {_clock(max(alive) / 1e9)}" if alive else None
     lock, driver = Path(path) / LOCK, Path(path) / DRIVER

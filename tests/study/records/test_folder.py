@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from study.launch import run as launch
 from study.launch.training import _forget_tune
 from study.records.folder import active_driver, claimed
 from study.records.writer import FragmentWriter, Provenance
+from tests.study.conftest import Answer
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
 
@@ -106,3 +109,11 @@ def test_a_driver_that_was_killed_is_not_at_work(tmp_path: Path) -> None:
 def test_a_study_has_no_name_of_a_file_beside_it(name: str) -> None:
     with pytest.raises(ConfigError, match="beside it lie files of such names"):
         study.understand(WRITTEN | {"study": name})
+
+
+def test_the_status_says_that_a_run_is_active(tmp_path: Path, gaplab: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(json.dumps(WRITTEN))
+    assert "active" not in gaplab("status", "tiny.yaml").out
+    with claimed(str(tmp_path / "results" / "tiny")):
+        assert f"A run is active: process {os.getpid()} on " in gaplab("status", "tiny.yaml").out
