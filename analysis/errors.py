@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from trainables.redaction import redacted
+
 
 class AnalysisError(ValueError):
     """A question cannot be answered as it was put: the message says which part is wrong, and what would be right."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(sentence.replace("$", ""))  # the names of columns in figures are TeX
+        super().__init__(redacted(sentence.replace("$", "")))  # the names of columns in figures are TeX
 
 
 class NothingToShow(AnalysisError):  # noqa: N818 - what the user reads it as

@@ -22,6 +22,7 @@ from analysis.report.measures import measure_figures
 from analysis.report.search import SearchedCell, searched_cells
 from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
+from trainables.redaction import redacted
 
 
 def write_report(
@@ -82,7 +83,7 @@ def _render(
     shown = [one for one in drawn if isinstance(one, InteractiveFigure)]
     parts = (tables.ablation_part(source), tables.gap_part(table), tables.threshold_part(table), tables.ranked_part(table))
     return environment.get_template("report.html.j2").render(
-        title=table["study"][0].as_py() or source,
+        title=table["study"][0].as_py() or redacted(source),
         facts=tables.facts(table),
         figures=shown,
         figure_data=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
@@ -93,7 +94,7 @@ def _render(
         points=tables.points_part(table),
         spec=spec,
         origin=tables.origin(table),
-        source=source,
+        source=redacted(source),
         data=tables.as_csv(table),
         most_data=tables.MOST_DATA,
         plotly=get_plotlyjs(),
@@ -119,7 +120,7 @@ def _spec(source: str) -> str | None:
             text: bytes = stream.read()
     except OSError:
         return None
-    return text.decode(errors="replace")
+    return redacted(text.decode(errors="replace"))  # an older one may hold secrets
 
 
 def _palettes(lines: Sequence[Sequence[Any]]) -> dict[str, list[str]]:

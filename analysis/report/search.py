@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,10 +59,16 @@ def searched_cells(source: str, spec: str | None) -> list[SearchedCell]:
     if source.startswith(MLFLOW):
         return []
     cells = []
-    with suppress(NothingToShow):
-        for study in optuna_studies(source, _storage(spec)):
-            with suppress(NothingToShow):
-                cells.append(_cell(study))
+    storage = _storage(spec)
+    try:
+        studies = optuna_studies(source, storage)
+    except NothingToShow as error:
+        if storage != "journal":
+            warnings.warn(f"{error}: the report shows the records, and no trials of the search", stacklevel=2)
+        return []
+    for study in studies:
+        with suppress(NothingToShow):
+            cells.append(_cell(study))
     return cells
 
 
@@ -85,9 +92,11 @@ def ablation_rows(source: str) -> list[list[Any]]:
 
 def _storage(spec: str | None) -> str:
     """Where the trials of the search are kept, as its spec says; the journal in its folder by default."""
-    with suppress(YAMLError, TypeError, KeyError):  # not a spec: what follows says whether there is a journal
-        return str(YAML(typ="safe").load(spec or "")["search"]["storage"])
-    return "journal"
+    try:
+        storage = YAML(typ="safe", pure=True).load(spec or "")["search"]["storage"]
+    except (YAMLError, TypeError, KeyError, ValueError, RecursionError):  # no spec: what follows says whether there is a journal
+        return "journal"
+    return storage if isinstance(storage, str) else "journal"
 
 
 def _cell(study: optuna.Study) -> SearchedCell:

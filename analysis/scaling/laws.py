@@ -127,7 +127,7 @@ class Law:
     def predict(self, *sizes: ArrayLike) -> Floats:
         """The expected value at given sizes, in the order of the fit; arrays broadcast."""
         places = np.stack(np.broadcast_arrays(*(np.asarray(size, np.float64) for size in sizes)))
-        return self.draws(places.reshape(len(places), -1), best=True)[0].reshape(places.shape[1:])
+        return np.asarray(self.draws(places.reshape(len(places), -1), best=True)[0].reshape(places.shape[1:]), np.float64)
 
     def interval(self, *sizes: float, runs: int | None = None, seed: int = 0) -> Estimate:
         """The expected value at one place with its interval; with ``runs`` the prediction interval for the mean of so many new runs."""
@@ -151,7 +151,7 @@ class Law:
 
     @property
     def _centre(self) -> Floats:
-        return np.log(self.cells.sizes).mean(axis=1, keepdims=True)
+        return np.asarray(np.log(self.cells.sizes).mean(axis=1, keepdims=True), np.float64)
 
     def _names(self) -> list[str]:
         if self.form.name in ("constant", "peaked"):

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import NothingToShow
-from analysis.statistics.groups import groups
 from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, share_estimate
+from analysis.statistics.selection import groups
 
 Floats = NDArray[np.float64]
 _PERMUTATIONS = 10_000
@@ -260,7 +260,7 @@ def log_rank_scores(times: ArrayLike, fitted: ArrayLike) -> Floats:
     """
     times, fitted = _checked(times, fitted)
     steps, fits, at_risk = _steps(times, fitted)
-    return fitted - np.where(times[:, None] >= steps, fits / at_risk, 0).sum(axis=1)
+    return np.asarray(fitted - np.where(times[:, None] >= steps, fits / at_risk, 0).sum(axis=1), np.float64)
 
 
 def _checked(times: ArrayLike, fitted: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

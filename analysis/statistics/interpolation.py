@@ -19,9 +19,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError, unknown_column
-from analysis.statistics.groups import groups
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import completed_lines, sorted_by
+from analysis.statistics.selection import completed_lines, groups, sorted_by
 
 Floats = NDArray[np.float64]
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.records.reader import load
 from analysis.records.store import open_store
+from analysis.records.trials import recorded_under, trial_database, without_foreign
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.comparison import compare
 
@@ -92,26 +93,36 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
 
 
 def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:
-    """The Optuna studies of a search, one a cell, for reading.
+    """The Optuna studies of a search, one a cell, for reading; trials without a record count as failed there (a warning names them).
 
     Args:
         source: ``STORAGE/STUDY``.
         storage: ``search.storage`` of its spec: "journal", or the URL of a database.
 
     Raises:
-        NothingToShow: there is no journal.
+        NothingToShow: there is no journal, or it or the database cannot be read.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    opened: optuna.storages.BaseStorage | str = storage
-    if storage == "journal":
+    if storage != "journal":
+        opened: optuna.storages.BaseStorage = trial_database(storage)
+    else:
         path = Path(open_store(source)[1]) / "optuna.journal"
         if not path.is_file():
             raise NothingToShow(f"{source} holds no Optuna journal: it is not a search, or one that keeps its trials in a database")
-        opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    return [optuna.load_study(study_name=name, storage=opened) for name in optuna.get_all_study_names(opened)]
+        try:
+            opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
+            raise NothingToShow(f"{path} is damaged ({type(error).__name__}: {error}): the trials of the search are left out") from None
+    is_recorded, studies = recorded_under(source), []
+    for name in optuna.get_all_study_names(opened):
+        study, said = without_foreign(optuna.load_study(study_name=name, storage=opened), is_recorded)
+        if said:
+            warnings.warn(said, stacklevel=2)
+        studies.append(study)
+    return studies
 
 
 def importance_table(

@@ -236,7 +236,7 @@ def _t_test(differences: Floats, resolution: float) -> float:
 
 
 def _error(differences: Floats, resolution: float) -> float:
-    return max(float(differences.std(ddof=1)), resolution / 2) / len(differences) ** 0.5
+    return float(max(float(differences.std(ddof=1)), resolution / 2) / len(differences) ** 0.5)
 
 
 def _difference(differences: Floats, level: float, resolution: float) -> Estimate:

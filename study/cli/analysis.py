@@ -234,6 +234,7 @@ def export(
     """Write the records, or the curves, as one Parquet or CSV file."""
     import analysis
 
+    _check(tracking_uri)
     load = analysis.load_curves if curves else analysis.load
     table = load(source, tracking_uri=tracking_uri, mapping=_mapping(mapping), sql=sql)
     try:
@@ -257,6 +258,7 @@ def report(
     import analysis
     from analysis.records.declared import undeclared
 
+    _check(tracking_uri)
     local = "://" not in source and not source.startswith("mlflow:") and not mapping
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
     if not all_recorded and (others := undeclared(source)):
@@ -282,10 +284,8 @@ def propose_mapping(
 ) -> None:
     """Propose what the runs of other origin mean, as YAML to edit and to give to --map."""
     from analysis.records.foreign import open_foreign, propose
-    from study.records.mirror import check_reachable
 
-    if tracking_uri:
-        check_reachable(tracking_uri)
+    _check(tracking_uri)
     print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
@@ -303,10 +303,8 @@ def _load(
 
     import analysis
     from analysis.records.declared import declared_rows, undeclared
-    from study.records.mirror import check_reachable
 
-    if tracking_uri:
-        check_reachable(tracking_uri)
+    _check(tracking_uri)
     others = frozenset[str]() if all_recorded else undeclared(source)
     if others and columns is not None:
         columns = list(dict.fromkeys([*columns, "key"]))
@@ -315,6 +313,14 @@ def _load(
     if line:
         print(f"{line}: --all-recorded shows them", file=sys.stderr)
     return table
+
+
+def _check(tracking_uri: str | None) -> None:
+    """Raise ConfigError if nothing answers there."""
+    from study.records.mirror import check_reachable
+
+    if tracking_uri:
+        check_reachable(tracking_uri)
 
 
 def _taken(table: pa.Table, at: Moment, curves: Callable[[list[str]], pa.Table]) -> pa.Table:

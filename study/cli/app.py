@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,8 +17,10 @@ from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
 from study.cli import interrupts
 from study.cli import simulate as cli_simulate
+from study.cli.streams import redacting
 from study.guest import hooks_kept
 from study.packages import hidden_here
+from trainables.redaction import redacted
 from trainables.reproducibility import keep_bits
 
 if TYPE_CHECKING:
@@ -44,7 +47,12 @@ AllowMixed = Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes w
 
 
 def main() -> None:
-    """The entry point: runs `app` and turns the user's errors into sentences."""
+    """The entry point: runs `app` and turns the user's errors into sentences; no secret is printed."""
+    with redacting():
+        _main()
+
+
+def _main() -> None:
     if hidden := hidden_here():
         print(f"gaplab: {hidden}", file=sys.stderr)
         sys.exit(2)
@@ -58,11 +66,19 @@ def main() -> None:
         sys.exit(interrupts.CODE)
     except ValueError as error:
         if not _is_the_users(error):
-            raise
+            _report_defect(error)
         print(f"gaplab: {' '.join(str(error).splitlines())}", file=sys.stderr)
         for line in getattr(error, "table", ()):  # of nodes (see study.launch.node_checks)
             print(f"  {line}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        _report_defect(error)
+
+
+def _report_defect(error: Exception) -> NoReturn:
+    """A traceback as Python prints it, but not beside `redacting`."""
+    print("".join(traceback.format_exception(error)), end="", file=sys.stderr)
+    sys.exit(1)
 
 
 def _is_the_users(error: ValueError) -> bool:
@@ -189,10 +205,13 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     """Say which points of a study are recorded, which are missing, and why."""
     from study.plan.missing import explained
     from study.plan.plan import plan_study
+    from study.records.folder import active_driver
     from study.records.verify import damaged_files
     from study.spec.reading import read_spec
 
     plan = plan_study(read_spec(spec, tuple(changes or ()), scale), storage)
+    if who := active_driver(plan.root):
+        _print(f"A run is active: {who}.")
     if plan.search:
         from study.cli.search import progress_of
 
@@ -254,7 +273,7 @@ def doctor(
     for check in checks(storage, tracking_uri, address):
         bad += not check.good
         verdict = Text("ok ", "green") if check.good else Text("no ", "red")
-        table.add_row(verdict + Text(check.name), Text(check.found), Text("" if check.good else check.remedy))
+        table.add_row(verdict + Text(check.name), Text(redacted(check.found)), Text("" if check.good else redacted(check.remedy)))
     _print(table)
     if bad:
         raise typer.Exit(1)
@@ -353,8 +372,8 @@ def _end_copying(summary: Summary) -> None:
     raise typer.Exit(interrupts.CODE)
 
 
-def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Table], list[Path]]:
-    """The tables to print and the charts written."""
+def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
+    """The tables, and sentences, to print and the charts written."""
     import analysis
 
     folder = _charts(plan)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from analysis.records.trials import SECRET_VARIABLE
 from trainables.point.config import ConfigError
+from trainables.redaction import holds_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -51,6 +53,7 @@ def submit(
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
+    _check_secrets(understood, [storage, tracking_uri or "", *(changes or [])])
     if "://" not in storage and not Path(storage).is_absolute():
         raise ConfigError(f"--storage: {storage} is relative, and would lie anywhere on the cluster: give a URI or an absolute folder")
     options = ["--address", "auto", "--storage", storage]
@@ -92,6 +95,20 @@ def stop(job: Job, address: Address) -> None:
     with _client(address) as client:
         stopped = client.stop_job(job)
     print(f"{job} {'is being stopped' if stopped else 'had ended already'}; submitting the study again goes on from its records")
+
+
+def _check_secrets(spec: Spec, options: list[str]) -> None:
+    """Raise ConfigError for what the cluster's dashboard would show to all: a job's command and its files."""
+    if any(map(holds_secret, options)):
+        raise ConfigError(
+            "an option holds a password, which the cluster's dashboard would show: leave it out here, and set it there in the environment "
+            f"(MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, PGPASSWORD, {SECRET_VARIABLE})"
+        )
+    if holds_secret(spec.text):
+        raise ConfigError(
+            f"{spec.source} holds a password, and would lie on the cluster for all: leave it out, and set {SECRET_VARIABLE} there "
+            "to the whole URL"
+        )
 
 
 async def _print_tail(client: JobSubmissionClient, job: str) -> None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from analysis.records.trials import recorded_under, without_foreign
 from study.plan.packs import expected_seconds
 from study.search.objectives import OBJECTIVES
 from study.search.plan import SearchPlan
 from study.search.samplers import SAMPLERS, drawn_at_random
 from study.search.storage import for_reading
+from trainables.point.config import ConfigError
 from trainables.resolution import capacity, resolve
 
 if TYPE_CHECKING:
@@ -41,27 +43,30 @@ def described(search: SearchPlan, root: str) -> list[Table | Text]:
     head += f"\npruner      {_pruner(search)}\nat once     {search.at_once}"
     costs = [expected_seconds(resolve(cell.trial)) * search.trials * seeds for cell in search.cells]
     cost = f"If each spends all its epochs, in the order of {sum(costs):,.0f} seconds on one core."
-    return [Text(head), _axes(search), _cells(search, root), Text(cost)]
+    studies, said = _told_apart(search, root)
+    return [Text(head), _axes(search), _cells(search, studies), *map(Text, said), Text(cost)]
 
 
 def progress_of(search: SearchPlan, root: str) -> Text:
     """How many suggestions are in which state."""
-    states: Counter[str] = sum(_states(search, root), Counter())
+    studies, said = _told_apart(search, root)
+    states: Counter[str] = sum(_states(studies), Counter())
     wanted = len(search.cells) * search.trials
     done = sum(states[state] for state in _FINISHED)
     counts = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(states.items())) or "none asked for yet"
     rest = "" if done >= wanted else "\ngaplab run goes on with the rest: what is running was left so, unless a search runs now."
-    return Text(f"{search.study}: {wanted:,} suggestions declared; {counts}{rest}")
+    return Text("\n".join([f"{search.study}: {wanted:,} suggestions declared; {counts}{rest}", *said]))
 
 
-def concluded(search: SearchPlan, root: str, charts: Path) -> tuple[list[Table], list[Path]]:
+def concluded(search: SearchPlan, root: str, charts: Path) -> tuple[list[Table | Text], list[Path]]:
     """What a search found: the best suggestion of each cell and the comparison on fresh seeds, as tables and as files in `charts`."""
     import analysis
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
     from analysis.statistics.tuning import compared_runs
 
-    studies = [study for study in _studies(search, root) if study]
-    tables = [_best(search, studies)]
+    known, said = _told_apart(search, root)
+    studies = [study for study in known if study]
+    tables: list[Table | Text] = [_best(search, studies), *map(Text, said)]
     figures: dict[str, Any] = {}
     files: list[Path] = []
     for study in studies:
@@ -143,9 +148,9 @@ def _range(axis: Distribution) -> str:
     return f"{axis.low:g} to {axis.high:g}{scale}"
 
 
-def _cells(search: SearchPlan, root: str) -> Table:
+def _cells(search: SearchPlan, studies: list[optuna.Study | None]) -> Table:
     table = Table("cell", "parameters", "p/n", "told", "open", "failed")
-    for cell, states in zip(search.cells, _states(search, root), strict=True):
+    for cell, states in zip(search.cells, _states(studies), strict=True):
         point = resolve(cell.trial)
         parameters = capacity(point)
         reported = sum(states[state] for state in _FINISHED)
@@ -155,9 +160,20 @@ def _cells(search: SearchPlan, root: str) -> Table:
     return table
 
 
-def _states(search: SearchPlan, root: str) -> list[Counter[str]]:
+def _told_apart(search: SearchPlan, root: str) -> tuple[list[optuna.Study | None], list[str]]:
+    """The Optuna study of each cell, as far as it has begun, and what is to be said of them: of trials without a record, or that none
+    can be read."""
+    try:
+        opened = _studies(search, root)
+    except ConfigError as error:
+        return [None] * len(search.cells), [str(error)]
+    is_recorded = recorded_under(root)
+    ranked = [without_foreign(study, is_recorded) if study else (None, None) for study in opened]
+    return [study for study, _ in ranked], [said for _, said in ranked if said]
+
+
+def _states(studies: list[optuna.Study | None]) -> list[Counter[str]]:
     """How many Optuna trials of each cell are in which state."""
-    studies = _studies(search, root)
     return [Counter(trial.state.name for trial in study.get_trials(deepcopy=False)) if study else Counter() for study in studies]
 
 

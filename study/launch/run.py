@@ -86,7 +86,7 @@ def run(
         concluded: called once the records are complete, before what MLflow still lacks is copied to it.
 
     Raises:
-        ConfigError: the study cannot run; nothing was started, and nothing is left behind.
+        ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
     """
     progress = progress or Progress()
     with as_found(), EarlyStart(spec.resources) as early:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pyarrow.fs
 
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
@@ -26,6 +29,9 @@ from trainables.resolution import Point
 
 if TYPE_CHECKING:
     from study.search.search import Search
+
+_RUN_NAME = re.compile("([0-9a-f]{32}-)?[0-9a-f]{12}")
+"""The name of a run of Tune, or of a point that Ray Train trains, which is the name of its folder."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +171,22 @@ def _fit_points(run: Run, points: list[Point]) -> None:
 def _forget_tune(root: str) -> None:
     """Remove Tune's own files (state, checkpoints of packs), which serve a running study only: records are what stays.
 
-    Those of drivers that were killed go too: this one has the study for itself.
+    Those of drivers that were killed go too: this one has the study for itself. What in that folder has not the name of a run
+    of Tune stays, whoever has put it there.
     """
     filesystem, path = open_store(root)
     with suppress(OSError):
-        filesystem.delete_dir(f"{path}/tune")
+        found = filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/tune"))
+        scratch = [one for one in found if _RUN_NAME.fullmatch(one.base_name) and one.type == pyarrow.fs.FileType.Directory]
+        for one in scratch:
+            filesystem.delete_dir(one.path)
+        if len(scratch) == len(found):
+            _remove_empty_folder(filesystem, f"{path}/tune")
+
+
+def _remove_empty_folder(filesystem: pyarrow.fs.FileSystem, path: str) -> None:
+    """Remove a folder in which nothing lies; an object store has none but those in which something does."""
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        Path(path).rmdir()
+    elif not filesystem.get_file_info(pyarrow.fs.FileSelector(path)):
+        filesystem.delete_dir(path)  # the mark that some stores keep of an empty folder

@@ -29,6 +29,8 @@ from study.records.writer import write_pair
 
 MANY = 100
 """A study with more fragments than this is compacted when a run of it starts or ends: each costs a reader about 2 ms."""
+COMPACTING = ".compacting"
+"""The file that a compaction locks."""
 _MOST_ROWS = 2**22
 """About as many curve rows as one merged file holds (a record, with nine times the columns, counts as 16): 0.5 GB of memory."""
 _AT_ONCE = 256
@@ -103,7 +105,7 @@ def alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem) or not folder.is_dir():
         yield
         return
-    with FileLock(folder / ".compacting"):
+    with FileLock(folder / COMPACTING):
         for file in folder.glob(f"*/{MERGED}/.*.tmp"):
             file.unlink()
         whole = {file.name for file in (folder / "records" / MERGED).glob("*.parquet")}

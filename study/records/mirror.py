@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from study.records.tracking import Standing, StudyRuns, Writer, common_and_varyi
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
 from study.records.tracking.finished_runs import SHARED_TAGS, as_text, milliseconds
 from trainables.point.config import ConfigError, field_types
+from trainables.redaction import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,8 +150,13 @@ class Mirror:
         """Attach files to the study's run, unless the server fails."""
         with environment(_brief()), self._failures_noted():
             connection = self._connected()
+            moved = self._moved_to(connection)
             for path in paths:
-                connection.client.log_artifact(connection.runs.parent, str(path))
+                if moved is None:
+                    connection.client.log_artifact(connection.runs.parent, str(path))
+                else:
+                    moved.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, moved)
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
@@ -167,7 +175,10 @@ class Mirror:
             yield
             self.error = None
         except Exception as error:
-            self.error, self._refused = (str(error).splitlines() or [type(error).__name__])[0], isinstance(error, OtherStorageError)
+            self.error, self._refused = (
+                redacted((str(error).splitlines() or [type(error).__name__])[0]),
+                isinstance(error, OtherStorageError),
+            )
             if self._connection:
                 self._connection.writer.close()
                 self._connection = None
@@ -243,6 +254,18 @@ class Mirror:
         if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
             return f"{path}/mlflow-artifacts"
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
+
+    def _moved_to(self, connection: _Connection) -> Path | None:
+        """Where the study's artifacts lie now, if the results were moved since the database noted where; None if they were not."""
+        here, uri = self._artifacts(), connection.client.get_run(connection.runs.parent).info.artifact_uri
+        if here is None or ("://" in uri and not uri.startswith("file://")):
+            return None
+        noted = Path(uri.removeprefix("file://"))
+        if noted.is_relative_to(here):
+            return None
+        place = Path(here, *noted.parts[-2:])  # RUN/artifacts
+        warnings.warn(f"the results were moved, and MLflow's database names their old place: charts are put in {place}", stacklevel=4)
+        return place
 
     def _copy(self, connection: _Connection, paths: Sequence[str]) -> Iterator[int]:
         """Those points of some record files into MLflow that it lacks, or knows worse; yields how many records were looked at."""
@@ -357,17 +380,8 @@ def check_reachable(uri: str) -> None:
             else:
                 sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names()
         except (FileNotFoundError, ModuleNotFoundError) as error:
-            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)}: {error}") from None
-        except Exception as error:  # not its text, which may hold the password
-            raise ConfigError(f"--tracking-uri: cannot open {_without_password(uri)} ({type(error).__name__}): {advice}") from None
+            raise ConfigError(f"--tracking-uri: cannot open {uri}: {error}") from None
+        except Exception as error:  # not its text, which may hold the password in some form
+            raise ConfigError(f"--tracking-uri: cannot open {uri} ({type(error).__name__}): {advice}") from None
     else:
         raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")
-
-
-def _without_password(uri: str) -> str:
-    import sqlalchemy
-
-    try:
-        return sqlalchemy.engine.make_url(uri).render_as_string(hide_password=True)
-    except Exception:
-        return uri.partition("://")[0] + "://..."

@@ -26,6 +26,7 @@ from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
 from study.records.provenance import Provenance as Provenance
 from trainables.point.config import flatten
+from trainables.redaction import redacted
 
 if TYPE_CHECKING:
     from trainables.training.members import Result
@@ -92,7 +93,7 @@ class FragmentWriter:
     def _records(self, results: Sequence[Result], device: str | None) -> pa.Table:
         provenance = self.provenance.columns(device)
         rows = [
-            {"key": result.key, "status": result.status, "reason": result.reason}
+            {"key": result.key, "status": result.status, "reason": redacted(result.reason)}
             | flatten(result.point)
             | _finite(result.outcome)
             | provenance

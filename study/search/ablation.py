@@ -63,7 +63,7 @@ def ablations(search: Search, seeds: int) -> list[Ablation]:
     fresh = list(itertools.islice((seed for seed in itertools.count(FIRST_FRESH_SEED) if seed not in search.plan.seeds), seeds))
     found = []
     for cell in search.cells:
-        if best := best_trial(cell.study):
+        if best := best_trial(search.ranked(cell)):
             variants = {
                 name: [point_of(cell.trial, fields | {"seed": seed}) for seed in fresh]
                 for name, fields in _variants(search, cell, best).items()

@@ -21,7 +21,7 @@ from study.search.quiet import quiet
 from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
-from trainables.point.config import ConfigError, TrialConfig, flatten, with_fields
+from trainables.point.config import RAISED, ConfigError, TrialConfig, flatten, with_fields
 from trainables.resolution import resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
@@ -195,7 +195,7 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
     def ask(trial: Asker, cell: Mapping[str, Any]) -> Assignment:
         try:
             fields = function(trial)
-        except Exception as error:
+        except RAISED as error:
             raise ConfigError(f"search.function {spec.search.function} raises {type(error).__name__}: {error}") from None
         if not isinstance(fields, Mapping) or "seed" in fields or not fields.keys().isdisjoint(cell):
             taken = ", ".join(["seed", *cell])
@@ -214,7 +214,7 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(text, str(path), "exec"), module)
-    except Exception as error:
+    except RAISED as error:
         raise ConfigError(f"search.function: {path} raises {type(error).__name__}: {error}") from None
     if not callable(module.get(name)):
         raise ConfigError(f"search.function: {path} has no function {name}")

@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.trials import is_foreign, keys_of, recorded_under, without_foreign
 from study import compat
+from study.search.cma_es import GENERATION, CmaEsSampler
 from study.search.objectives import mean
 from study.search.outcomes import Answers, Outcomes
 from study.search.plan import CellPlan, SearchPlan
@@ -67,6 +69,7 @@ class Search:
     def __init__(self, plan: SearchPlan, root: str, outcomes: Answers | None = None) -> None:
         self.plan, self.root = plan, root
         self.outcomes = Outcomes(root, plan.measures) if outcomes is None else outcomes
+        self._recorded = recorded_under(root)
         self._pruner: SuggestionPruner | None = None
         self._storage = Storage(plan.storage, root)
         self._ready: deque[list[Point]] = deque()
@@ -75,7 +78,8 @@ class Search:
         self.cells = [self._cell(index, cell) for index, cell in enumerate(plan.cells)]
         for cell in self.cells:
             self._take_up(cell)
-        self._storage.flush()
+        if self._storage.begun:  # a new search leaves nothing behind before it asks
+            self._storage.flush()
 
     @property
     def finished(self) -> bool:
@@ -90,7 +94,11 @@ class Search:
 
     def keys(self) -> set[str]:
         """The keys of all points that were ever asked for."""
-        return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in trial.user_attrs.get("keys", ())}
+        return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in keys_of(trial)}
+
+    def ranked(self, cell: Cell) -> optuna.Study:
+        """The cell's study to read, in which only trials count whose points are recorded."""
+        return without_foreign(cell.study, self._is_recorded)[0]
 
     def refill(self, pruner: SuggestionPruner) -> None:
         """Let a pruner prune members of packs; it learns what happened so far."""
@@ -98,6 +106,8 @@ class Search:
         for cell in self.cells:
             for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
                 pruned = trial.state == _states().PRUNED
+                if is_foreign(trial, self._is_recorded):
+                    continue
                 pruner.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
 
     def next_pack(self) -> list[Point] | None:
@@ -134,6 +144,10 @@ class Search:
         self._ready.extend([point] for point in pack if point.key in self._open)
         return True
 
+    def _is_recorded(self, key: str) -> bool:
+        """Also without measures that are asked for now: what was asked once is not asked again for their sake."""
+        return key in self.outcomes or self._recorded(key)
+
     def _cell(self, index: int, cell: CellPlan) -> Cell:
         import optuna
 
@@ -156,7 +170,10 @@ class Search:
             study.enqueue_trial(untuned)
         resumed = 0 if self.plan.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
         study.sampler = build(self.plan.sampler, self.plan.seed(index, resumed))
-        kept = sum(trial.state in (state.COMPLETE, state.PRUNED, state.RUNNING) for trial in before)
+        ended = sum(trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._is_recorded) for trial in before)
+        kept = ended + sum(trial.state == state.RUNNING for trial in before)
+        if said := without_foreign(study, self._is_recorded)[1]:
+            warnings.warn(said, stacklevel=2)
         return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
 
     def _take_up(self, cell: Cell) -> None:
@@ -172,7 +189,7 @@ class Search:
         opened: list[Suggestion] = []
         while cell.left and len(opened) < self.plan.at_once:
             cell.left -= 1
-            suggestion = self._suggestion(cell, cell.study.ask())
+            suggestion = self._suggestion(cell, _asked(cell.study))
             if suggestion and not self._reported(suggestion):
                 opened.append(suggestion)
         self._pack(opened)
@@ -234,6 +251,14 @@ class Search:
         for epoch in sorted(set.intersection(*(set(curve) for curve in curves))):
             rows = [{"status": "running", **curve[epoch]} for curve in curves]
             suggestion.trial.report(mean(rows, objective), epoch)
+
+
+def _asked(study: optuna.Study) -> optuna.Trial:
+    """A new trial; of CMA-ES, which has no other memory, with its generation."""
+    trial = study.ask()
+    if isinstance(study.sampler, CmaEsSampler) and study.sampler.generation is not None:
+        trial.set_user_attr(GENERATION, study.sampler.generation)
+    return trial
 
 
 def point_of(trial: TrialConfig, chosen: Mapping[str, Any]) -> Point:

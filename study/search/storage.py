@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optuna.exceptions import StorageInternalError
-from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.errors import NothingToShow
 from analysis.records.store import open_store
+from analysis.records.trials import trial_database
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
@@ -32,17 +32,23 @@ class GroupCommit(BaseJournalBackend):
     """
 
     def __init__(self, file_path: str) -> None:
-        _cut_torn_end(Path(file_path))
-        self._file = JournalFileBackend(file_path)
-        self._on_disk = sum(1 for _ in self._file.read_logs(0))
+        self._path = Path(file_path)
+        _end_with_a_whole_line(self._path)
+        self._file = JournalFileBackend(file_path) if self._path.is_file() else None
+        self._on_disk = sum(1 for _ in self._file.read_logs(0)) if self._file else 0
         self._since: list[dict[str, Any]] = []
         self._flushed = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a file."""
+        return self._file is not None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         self._since += [json.loads(json.dumps(log)) for log in logs]
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        if log_number_from < self._on_disk:
+        if self._file and log_number_from < self._on_disk:
             for index, log in enumerate(self._file.read_logs(log_number_from), start=log_number_from):
                 if index < self._on_disk:
                     yield log
@@ -51,15 +57,25 @@ class GroupCommit(BaseJournalBackend):
     def flush(self) -> None:
         """Put on disk what is not there yet, in one write."""
         if new := self._since[self._flushed :]:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._file or JournalFileBackend(str(self._path))  # makes the file, which no search has that never asked
             self._file.append_logs(new)
             self._flushed = len(self._since)
 
 
-def _cut_torn_end(path: Path) -> None:
-    """A line that a kill cut off would make the journal unreadable once another follows it."""
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+def _end_with_a_whole_line(path: Path) -> None:
+    """Cut off what a kill has left of a line, which would make the journal unreadable once another follows it; a whole one is ended."""
+    if not path.is_file() or not (content := path.read_bytes()) or content.endswith(b"\n"):
+        return
+    last = content.rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        try:
+            json.loads(content[last:])  # of an object no part is one: so this is whole
+        except ValueError:
+            file.truncate(last)
+        else:
+            file.seek(0, 2)
+            file.write(b"\n")
 
 
 class Storage:
@@ -77,19 +93,23 @@ class Storage:
         self._journal: GroupCommit | None = None
         self.optuna: BaseStorage
         if where != "journal":
-            self.optuna = _database(where)
+            self.optuna = _database(where, make=True)
             return
         if "://" in root:
             raise ConfigError(
                 f"search.storage: a journal cannot lie in {root}: give the URL of a database, such as postgresql://USER@HOST/NAME"
             )
         path = Path(open_store(root)[1]) / JOURNAL
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._journal = GroupCommit(str(path))
             self.optuna = JournalStorage(self._journal)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): move it away, and the search learns anew from its records") from None
+        except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
+            raise _damaged(path, error) from None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything on disk."""
+        return self._journal is None or self._journal.begun
 
     def flush(self) -> None:
         """Everything so far is on disk when this returns."""
@@ -98,15 +118,28 @@ class Storage:
 
 
 def for_reading(where: str, root: str) -> BaseStorage | None:
-    """The storage of a search as it is, also while that runs; None if there is none yet."""
+    """The storage of a search as it is, also while that runs; None if there is none yet.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     if where != "journal":
-        return _database(where)
+        return _database(where, make=False)
     path = Path(open_store(root)[1]) / JOURNAL
-    return JournalStorage(JournalFileBackend(str(path))) if path.is_file() else None
-
-
-def _database(url: str) -> BaseStorage:
+    if not path.is_file():
+        return None
     try:
-        return RDBStorage(url)
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"search.storage: no database answers at {url.rpartition('@')[2]} ({str(error).splitlines()[0]})") from None
+        return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} is damaged ({type(error).__name__}: {error}): move it away, and the search learns anew from its records")
+
+
+def _database(url: str, *, make: bool) -> BaseStorage:
+    try:
+        return trial_database(url, make=make)
+    except NothingToShow as error:
+        raise ConfigError(str(error)) from None

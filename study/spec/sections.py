@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.axes import MOST_VALUES
 from study.spec.fields import unknown_field
@@ -125,10 +126,20 @@ class Published(Section):
     picture: Literal["learning-curves", "time-to-fit", "error-vs-corruption", "double-descent", "ridgeless-risk"] | None = None
 
 
+_FILES = (".db", ".lock", ".tmp", ".md", ".html", ".parquet", ".yaml", ".yml", ".db-wal", ".db-shm", ".db-journal")
+"""Ends of names that files have which lie beside the studies of a storage, or may: ``mlflow.db`` is MLflow's."""
+
+
+def _no_file(study: str) -> str:
+    if study.lower().endswith(_FILES):
+        raise ValueError(f"a study is a folder, and beside it lie files of such names: do without {Path(study).suffix}")
+    return study
+
+
 class WrittenSpec(Section):
     """The whole spec as written, before its fields and axes are understood."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_no_file)]
     trial: dict[str, Any] = {}
     space: dict[str, Any] = {}
     search: SearchSection = SearchSection()
@@ -160,4 +171,4 @@ def in_a_sentence(error: ValidationError) -> str:
         return f"{where} is missing"
     if where == "study" and first["type"] == "string_pattern_mismatch":
         return f"study is {first['input']!r}: a name is at most 100 letters, digits, '.', '_' and '-', and begins with a letter or digit"
-    return f"{where} is {first['input']!r}: {first['msg'].replace('Input', 'it', 1)}"
+    return f"{where} is {first['input']!r}: {first['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"

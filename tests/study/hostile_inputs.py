@@ -9,8 +9,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from analysis.records.fragments import fragments, read_fragments, statuses
+from study.cli.search import progress_of
+from study.search.plan import plan_search
+from study.search.quiet import quiet
+from study.search.search import Search
+from study.search.storage import JOURNAL
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import read_spec
+from tests.study.made_up_searches import spec_of
 from trainables.point.config import ConfigError, field_types
 
 WORDS = [
@@ -72,6 +78,24 @@ def load_hostile_spec(folder: Path, text: str, changes: list[str]) -> bool:
     except ConfigError as error:
         if not str(error).startswith(str(path)):
             raise AssertionError(f"the sentence does not name the file: {error}") from error
+        return False
+    return True
+
+
+def read_damaged_journal(root: Path, whole: bytes, damage: list[tuple[float, int]], cut: float) -> bool:
+    """Whether a search whose journal was damaged goes on; anything but that or a ConfigError is a defect, and is raised."""
+    broken = bytearray(whole[: int(len(whole) * cut)])
+    for place, value in damage:
+        if broken:
+            broken[int(place * len(broken))] = value
+    (root / JOURNAL).write_bytes(broken)
+    spec = spec_of(trials=6)
+    try:
+        with warnings.catch_warnings(), quiet():
+            warnings.simplefilter("ignore")
+            progress_of(plan_search(spec), str(root))
+            Search(plan_search(spec), str(root)).next_pack()
+    except ConfigError:
         return False
     return True
 

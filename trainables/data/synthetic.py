@@ -7,10 +7,13 @@ from functools import cache
 import torch
 
 from trainables.data.dataset import Dataset
+from trainables.point.config import ConfigError
 from trainables.point.streams import generator
 
 SYNTHETIC_SAMPLES = 10_000
 """Training samples, and test samples, of the synthetic set: a fixed pool that `train_size` takes its subset from."""
+_MOST_NUMBERS = 2**28
+"""Numbers of its pool: 2 GiB while it is made."""
 
 
 @cache
@@ -19,7 +22,14 @@ def synthetic(dimension: int, classes: int, separation: float) -> Dataset:
 
     The means lie on random directions at distance separation/sqrt(2) from the origin: two of them are `separation`
     apart when the directions are orthogonal (made so where dimension >= classes).
+
+    Raises:
+        ConfigError: it would not fit into memory.
     """
+    if classes > SYNTHETIC_SAMPLES:
+        raise ConfigError(f"data.classes is {classes:,}: the synthetic set has {SYNTHETIC_SAMPLES:,} samples, so at most as many classes")
+    if (most := _MOST_NUMBERS // (2 * SYNTHETIC_SAMPLES)) < dimension:
+        raise ConfigError(f"data.dimension is {dimension:,}: the synthetic set is made in memory, with at most {most:,} dimensions")
     draw = generator(0, "synthetic", dimension, classes)
     directions = torch.randn(classes, dimension, generator=draw, dtype=torch.float64)
     if dimension >= classes:

@@ -18,6 +18,7 @@ from math import inf, isfinite
 from typing import Any, Literal, get_type_hints
 
 from trainables.point.families import unread_fields
+from trainables.redaction import redacted
 
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
@@ -33,8 +34,21 @@ WIDEST = 10_000_000
 """Largest width: beyond any memory, yet small enough that no parameter count overflows."""
 
 
+RAISED = (Exception, SystemExit)
+"""What the user's own code may raise while a study is planned: a `sys.exit()` in it ends that code, not gaplab."""
+_LONGEST_SENTENCE = 1500
+
+
 class ConfigError(ValueError):
-    """A point that cannot be run, said in one sentence for the user: which field, what is wrong, what would be right."""
+    """A point that cannot be run, said in one sentence for the user: which field, what is wrong, what would be right.
+
+    A sentence that quotes something long is cut in its middle; secrets of URIs are not quoted.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST_SENTENCE:
+            sentence = f"{sentence[: _LONGEST_SENTENCE // 2]} ... {sentence[-_LONGEST_SENTENCE // 2 :]}"
+        super().__init__(redacted(sentence))
 
 
 def _knob(

@@ -378,3 +378,17 @@ def test_a_study_whose_hours_are_up_goes_on_from_there(tmp_path):
     assert summary.counts["completed"] < 12
     unhurried = study.understand({**LONGER, "tracking": {"mlflow": False}})
     assert study.run(unhurried, storage=str(tmp_path)).counts == {"completed": 12}
+
+
+def test_a_search_whose_function_fails_only_in_the_ablation_loses_nothing(tmp_path: Path) -> None:
+    body = "from optuna.trial import FixedTrial\n\ndef own(trial):\n    assert not isinstance(trial, FixedTrial), 'only here'\n"
+    (tmp_path / "own.py").write_text(body + "    return {'optimizer.learning_rate': trial.suggest_float('rate', 0.01, 0.1)}\n")
+    search = {"kind": "optuna", "trials": 2, "sampler": "random", "function": "own.py:own", "ablation_seeds": 1}
+    written = WRITTEN | {"space": {}, "search": search, "trial": WRITTEN["trial"] | {"data": DATA | {"validation_size": 30}}}
+    (tmp_path / "spec.yaml").write_text(json.dumps(written | {"tracking": {"mlflow": False}}))
+    for _ in range(2):  # the second time everything but the comparison is there
+        with pytest.raises(ConfigError, match="only here"):
+            study.run(study.read_spec(tmp_path / "spec.yaml"), storage=str(tmp_path / "results"))
+        assert analysis.load(str(tmp_path / "results" / "tiny")).num_rows == 2
+        assert (tmp_path / "results" / "tiny" / "optuna.journal").is_file()
+        assert not (tmp_path / "results" / "tiny" / "tune").exists()

@@ -443,6 +443,22 @@ def test_the_chart_is_with_the_parent_run(writer, uri, tmp_path):
     assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["chart.svg"]
 
 
+def test_charts_of_results_that_were_moved_lie_where_they_are_now(tmp_path):
+    storage = tmp_path / "before"
+    FragmentWriter(str(storage / STUDY), Provenance(STUDY, None, ""))([result(seed=0)], "cpu")
+    first = Mirror(f"sqlite:///{storage}/mlflow.db", STUDY, str(storage / STUDY))
+    first.finish()
+    assert first.error is None
+    now = tmp_path / "now"
+    storage.rename(now)
+    mirror = Mirror(f"sqlite:///{now}/mlflow.db", STUDY, str(now / STUDY))
+    with pytest.warns(UserWarning, match="the results were moved"):
+        mirror.log_artifacts(results_of_a_chart(tmp_path))
+    assert mirror.error is None
+    assert not storage.exists()
+    assert list((now / STUDY / "mlflow-artifacts").glob("*/artifacts/chart.svg"))
+
+
 def test_the_default_database_lies_in_local_storage(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert default_tracking_uri("results") == f"sqlite:///{tmp_path}/results/mlflow.db"

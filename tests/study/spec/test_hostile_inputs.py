@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from analysis.records.fragments import fragments
 from study.records.writer import FragmentWriter, Provenance
-from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged
+from study.search.storage import JOURNAL
+from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged, read_damaged_journal
 from tests.study.made_up_results import result
+from tests.study.made_up_searches import Trained, spec_of
 
 briefly = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
@@ -41,3 +43,18 @@ def test_a_damaged_record_file_is_read_or_skipped(
     study_of_one_file: tuple[str, bytes], damage: list[tuple[float, int]], cut: float
 ) -> None:
     assert read_damaged(*study_of_one_file, damage, cut) in range(5)
+
+
+@pytest.fixture(scope="module")
+def searched(folder: Path) -> tuple[Path, bytes]:
+    root = folder / "searched"
+    Trained(root).run(spec_of(trials=4, at_once=2))
+    return root, (root / JOURNAL).read_bytes()
+
+
+@settings(briefly, max_examples=30)
+@given(damage=DAMAGE, cut=st.just(1.0) | st.floats(0, 1))
+def test_a_damaged_journal_is_gone_on_with_or_refused_in_a_sentence(
+    searched: tuple[Path, bytes], damage: list[tuple[float, int]], cut: float
+) -> None:
+    read_damaged_journal(*searched, damage, cut)

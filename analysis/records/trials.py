@@ -1,0 +1,109 @@
+"""The trials of a search that count: those whose points are recorded. Optuna's storage is an index, the records are the truth.
+
+Whoever can write the storage can add trials to it, and records can be lost: a trial without them was not run, as far as
+anybody can tell, and is neither counted nor ranked, but named.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.errors import NothingToShow
+from analysis.records.fragments import statuses
+from analysis.records.schema import FINAL
+from trainables.redaction import HIDDEN, redacted
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+SECRET_VARIABLE = "GAPLAB_SEARCH_STORAGE"
+"""The environment variable with the URL of a search's database, its password included, which a stored spec does not hold."""
+_TIMED = ("psycopg2", "psycopg", "pymysql", "mysqldb")
+"""Drivers that take `connect_timeout`."""
+_PATIENCE_SECONDS = 10
+IsRecorded = Callable[[str], bool]
+"""Whether the point of a key is recorded."""
+
+
+def recorded_under(root: str) -> IsRecorded:
+    """Of the points under ``STORAGE/STUDY``, with whatever measures."""
+    return {key for key, status in statuses(root).items() if status in FINAL}.__contains__
+
+
+def keys_of(trial: FrozenTrial) -> list[str]:
+    """The keys of a trial's points, one a seed; none of a trial that no search has asked for."""
+    keys = trial.user_attrs.get("keys")
+    return keys if isinstance(keys, list) and all(isinstance(key, str) for key in keys) else []
+
+
+def is_foreign(trial: FrozenTrial, is_recorded: IsRecorded) -> bool:
+    """Whether a trial says that it has ended well, and not all its points are recorded."""
+    keys = keys_of(trial)
+    return trial.state.name in ("COMPLETE", "PRUNED") and not (keys and all(map(is_recorded, keys)))
+
+
+def without_foreign(study: optuna.Study, is_recorded: IsRecorded) -> tuple[optuna.Study, str | None]:
+    """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence about them, if there are any."""
+    import optuna
+
+    trials = study.get_trials(deepcopy=False)
+    foreign = {trial.number for trial in trials if is_foreign(trial, is_recorded)}
+    if not foreign:
+        return study, None
+    copy = optuna.create_study(study_name=study.study_name, directions=study.directions)
+    for name, value in study.user_attrs.items():
+        copy.set_user_attr(name, value)
+    if study.metric_names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            copy.set_metric_names(study.metric_names)
+    failed = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
+    copy.add_trials([failed if trial.number in foreign else trial for trial in trials])
+    named = ", ".join(map(str, sorted(foreign)[:8])) + (", ..." if len(foreign) > 8 else "")
+    return copy, (
+        f"{len(foreign):,} of {len(trials):,} Optuna trials of {study.study_name} have no record here (number {named}): "
+        "added by hand, or of records that are gone; they do not count"
+    )
+
+
+def trial_database(url: str, *, make: bool = False) -> RDBStorage:
+    """The database of a search.
+
+    Args:
+        url: ``search.storage``; where its password is left out, or is not stored, `SECRET_VARIABLE` has it.
+        make: let Optuna make an SQLite database that is not there.
+
+    Raises:
+        NothingToShow: it does not answer.
+    """
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    whole = _with_secret(url)
+    where = redacted(url).rpartition("@")[2]
+    if HIDDEN in whole:
+        raise NothingToShow(f"search.storage: the password of the database at {where} is not stored: set {SECRET_VARIABLE} to its URL")
+    try:
+        parsed = make_url(whole)
+        file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+        if file and not make and not file.startswith("file:") and not Path(file).is_file():
+            raise ValueError("there is no such file")
+        patience = {"connect_timeout": _PATIENCE_SECONDS} if parsed.get_driver_name() in _TIMED else {}
+        return RDBStorage(whole, engine_kwargs={"connect_args": patience})
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
+        raise NothingToShow(f"search.storage: no database answers at {where} ({str(error).splitlines()[0]})") from None
+
+
+def _with_secret(url: str) -> str:
+    """The URL that the environment has in its place, if it is the same but for a password."""
+    given = os.environ.get(SECRET_VARIABLE, "")
+    bare = [redacted(one).replace(f":{HIDDEN}@", "@") for one in (given, url)]
+    return given if bare[0] == bare[1] else url

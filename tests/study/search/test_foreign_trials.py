@@ -1,0 +1,138 @@
+"""What others write into Optuna's storage: trials that no record backs do not count or rank, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+import analysis
+from analysis.report.search import searched_cells
+from study.cli.search import concluded, progress_of
+from study.search.ablation import ablations
+from study.search.cma_es import GENERATION
+from study.search.plan import plan_search
+from study.search.search import Search
+from study.search.storage import JOURNAL
+from tests.study.made_up_searches import SPACE, STATES, Trained, spec_of, trials_of
+from trainables.point.config import ConfigError
+
+LUCKY = {"optimizer.learning_rate": 0.5, "regularizers.label_smoothing": 0.4}
+
+
+def add_by_hand(root: Path, system: dict[str, Any] | None = None, **attributes: Any) -> None:
+    """A completed trial that beats all, and which nobody ran."""
+    storage = JournalStorage(JournalFileBackend(str(root / JOURNAL)))
+    (name,) = optuna.get_all_study_names(storage)
+    known = optuna.load_study(study_name=name, storage=storage)
+    distributions = known.trials[0].distributions
+    known.add_trial(
+        optuna.trial.create_trial(params=LUCKY, distributions=distributions, value=-1.0, user_attrs=attributes, system_attrs=system)
+    )
+
+
+@pytest.mark.parametrize("attributes", [{}, {"keys": ["0" * 32]}, {"keys": 3}, {"keys": [{}]}, {"keys": []}])
+@pytest.mark.filterwarnings("ignore:.*have no record here")
+def test_a_trial_without_a_record_neither_counts_nor_ranks(attributes: dict[str, Any], trained: Trained) -> None:
+    spec = spec_of(trials=6)
+    trained.run(spec, packs=0)
+    trained.run(spec_of(trials=4, at_once=2))
+    for _ in range(3):
+        add_by_hand(trained.root, **attributes)
+    search = trained.run(spec)
+    assert sum(trial.state == STATES.COMPLETE for trial in trials_of(trained.root)) == 6 + 3
+    assert len(trained.times) == 6
+    (ablation,) = ablations(search, 1)
+    assert ablation.best.values[0] >= 0
+    assert ablation.best.params != LUCKY
+
+
+def test_they_are_named_wherever_a_search_is_shown(trained: Trained) -> None:
+    spec = spec_of(trials=6)
+    trained.run(spec)
+    add_by_hand(trained.root)
+    said = "1 of 7 Optuna trials of "
+    plan, root = plan_search(spec), str(trained.root)
+    status = str(progress_of(plan, root))
+    assert "6 complete, 1 fail" in status
+    assert said in status
+    tables, _ = concluded(plan, root, trained.root / "charts")
+    assert said in str(tables[1])
+    with pytest.warns(UserWarning, match=said):
+        (of_search,) = analysis.optuna_studies(root)
+    assert of_search.best_value >= 0
+    assert len(of_search.trials) == 7
+    with pytest.warns(UserWarning, match=said):
+        (cell,) = searched_cells(root, None)
+    assert cell.best[0][1] >= 0
+    with pytest.warns(UserWarning, match=said):
+        Search(plan, root)
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.file,)
+
+
+def test_a_pickle_in_the_journal_is_never_read(trained: Trained, tmp_path: Path) -> None:
+    spec = spec_of(trials=12, sampler="cma_es", at_once=2)
+    trained.run(spec, packs=3)
+    sprung = tmp_path / "sprung"
+    forged = pickle.dumps(Trap(sprung)).hex()
+    keys = trials_of(trained.root)[1].user_attrs["keys"]
+    for attributes in ({"keys": keys}, {"keys": keys, GENERATION: forged}, {"keys": keys, GENERATION: 0}):
+        system = {"cma:optimizer:0": forged, "cma:generation": 0, "cma:optimizer": forged}
+        add_by_hand(trained.root, system, **attributes)
+    assert trained.run(spec).finished
+    assert not sprung.exists()
+
+
+def test_cma_es_goes_on_from_its_trials(trained: Trained) -> None:
+    """As well as in one go, and better than at random."""
+    spec = spec_of(trials=60, sampler="cma_es", at_once=4)
+    trained.run(spec, packs=8)
+    trained.run(spec)
+    told = trials_of(trained.root)
+    generations = [trial.user_attrs[GENERATION] for trial in told if GENERATION in trial.user_attrs]
+    assert generations == sorted(generations)
+    assert max(generations) >= 6
+    values = [trial.value for trial in told if trial.value is not None]
+    assert sum(values[-20:]) < sum(values[:20]) / 2
+
+
+def test_a_database_that_does_not_answer_is_said_in_a_line(trained: Trained, tmp_path: Path) -> None:
+    for url in (
+        "postgresql://me:verysecret@127.0.0.1:1/none",
+        f"sqlite:///{tmp_path}/moved/trials.db",
+        "postgresql://me:***@127.0.0.1:1/none",
+    ):
+        spec = spec_of(storage=url)
+        with pytest.warns(UserWarning, match=r"search.storage: .*the report shows the records") as caught:
+            assert searched_cells(str(trained.root), spec.text) == []
+        assert "verysecret" not in str(caught[0].message)
+        status = str(progress_of(plan_search(spec), str(trained.root)))
+        assert "search.storage: " in status
+        assert "verysecret" not in status
+    with pytest.raises(ConfigError, match="no database answers"):
+        Search(plan_search(spec_of(SPACE, storage=f"sqlite:///{tmp_path}/no/folder/trials.db")), str(trained.root))
+
+
+def test_the_password_of_a_stored_spec_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.records.trials import SECRET_VARIABLE, _with_secret
+
+    url = "postgresql://me:verysecret@host/name"
+    monkeypatch.setenv(SECRET_VARIABLE, url)
+    assert _with_secret("postgresql://me:***@host/name") == url
+    assert _with_secret("postgresql://me@host/name") == url
+    assert _with_secret("postgresql://me:***@another/name") == "postgresql://me:***@another/name"
