@@ -152,7 +152,10 @@ def test_the_report_of_a_search_has_its_figures_and_its_comparison(compared: Pat
         study = optuna.create_study(study_name=f"made up {index}", storage=storage, directions=["minimize"] * (1 + index))
         study.set_user_attr("objectives", ["validation_error", "parameters"][: 1 + index])
         study.set_user_attr("cell", cell)
-        study.optimize(lambda trial, many=1 + index: [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][:many], 6)
+        for _ in range(6):
+            trial = study.ask()
+            trial.set_user_attr("keys", [record(seed=99)["key"]])  # what no record backs is not shown
+            study.tell(trial, [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][: 1 + index])
     html = write_report(str(compared), compared / "report.html").read_text(encoding="utf-8")
     searched = json.loads(re.search(r'<script type="application/json" id="searched">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
     one, two = ([figure["title"] for figure in cell] for cell in searched)
