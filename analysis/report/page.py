@@ -25,7 +25,12 @@ from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 
 
 def write_report(
-    source: str, path: str | Path, *, at: Literal["end"] | Moment = "end", tracking_uri: str | None = None, all_recorded: bool = False
+    source: str,
+    path: str | Path,
+    *,
+    at: Literal["end"] | Moment = "end",
+    tracking_uri: str | None = None,
+    all_recorded: bool = False,
 ) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, figures, tables, the data, how to reproduce.
 
