@@ -15,6 +15,7 @@ import typer
 
 from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
+from study.cli import files as cli_files
 from study.cli import interrupts
 from study.cli import simulate as cli_simulate
 from study.cli.streams import redacting
@@ -230,9 +231,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     for line in plan.trained_again:
         _print(line.replace(" are ", " will be ", 1) + ".")
     if damaged := damaged_files(plan.root):
-        _print(
-            f"{damaged:,} files of records or curves are damaged: gaplab verify {plan.root} names them, and the next run puts them aside."
-        )
+        _print(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")
     if counts["missing"] or counts["failed"] or counts["without a measure"]:
         _print(f"gaplab run {spec} runs what is missing or failed.")
 
@@ -464,5 +463,6 @@ def _fail(message: str) -> None:
 
 
 cli_analysis.register(app)
+cli_files.register(app)
 cli_cluster.register(app)
 cli_simulate.register(app)

@@ -161,8 +161,7 @@ def test_points_of_a_fragment_cut_short_run_again_and_no_others(undisturbed: lis
     cut = Path(fragments(root)[0])
     lost = pq.read_table(cut).num_rows
     cut.write_bytes(cut.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="no complete Parquet file"):
+    with pytest.warns(UserWarning, match="^1 damaged file was moved to"):
         again = run(spec, storage=str(tmp_path))
     assert again.ran == lost
-    cut.unlink()
     assert rows(root) == undisturbed

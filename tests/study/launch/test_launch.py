@@ -146,12 +146,66 @@ def test_a_fragment_cut_short_runs_again_to_the_same_record(storage, finished):
     victim = Path(fragments(root)[0])
     lost = read_fragments(root, [str(victim)]).num_rows
     victim.write_bytes(victim.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="is no complete Parquet file"):
+    with pytest.warns(UserWarning, match="^1 damaged file was moved to"):
         summary = study.run(spec(), storage=str(storage))
     assert (summary.ran, summary.counts) == (lost, {"completed": 4})
-    victim.unlink()
+    assert not victim.exists()
     assert outcomes(root).equals(outcomes(str(finished / "tiny"))), "a point's result follows from its key"
     assert mirrored(storage) == dict.fromkeys(keys(spec()), 1)
+
+
+@pytest.mark.parametrize("kind", ["records", "curves"])
+def test_a_flipped_bit_costs_its_points_a_training_and_nothing_else(storage, finished, kind):
+    root = str(storage / "tiny")
+    victim = Path(fragments(root)[0].replace("/records/", f"/{kind}/"))
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    victim.write_bytes(raw)
+    with pytest.warns(UserWarning, match="^1 damaged file was moved to"):
+        summary = study.run(spec(), storage=str(storage))
+    assert 0 < summary.ran < 5
+    assert summary.counts == {"completed": 4}
+    assert outcomes(root).equals(outcomes(str(finished / "tiny")))
+    kept = Path(root, "quarantine", kind, victim.name)
+    assert kept.read_bytes() == bytes(raw)
+    assert study.run(spec(), storage=str(storage)).ran == 0
+
+
+def test_further_measures_are_computed_alone_and_hide_none(storage):
+    said: list[str] = []
+    root = str(storage / "tiny")
+    progress = study.Progress(noted=said.append)
+    for names, ran in ((["l2_norm"], 4), (["path_norm"], 4), (["l2_norm"], 0), (["l2_norm", "path_norm"], 0)):
+        assert study.run(spec(measures=names), storage=str(storage), progress=progress).ran == ran
+    assert said == ["4 points are trained again for l2_norm", "4 points are trained again for path_norm"]
+    raw = read_fragments(root, fragments(root)).to_pylist()
+    assert all((row["measure.l2_norm"] is None) or (row["measure.path_norm"] is None) for row in raw), "one alone each time"
+    grown = spec(measures=["l2_norm", "path_norm"], space={"corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 3}})
+    assert study.run(grown, storage=str(storage)).ran == 2
+    table = analysis.load(root)
+    assert table.num_rows == 6
+    assert table["measure.l2_norm"].null_count == table["measure.path_norm"].null_count == 0
+
+
+def test_what_the_spec_no_longer_declares_is_counted_and_not_shown(storage, gaplab, tmp_path, monkeypatch):
+    changed = spec(trial=WRITTEN["trial"] | {"budget": {"epochs": 3}})
+    (tmp_path / "changed.yaml").write_text(changed.text)
+    root = str(storage / "tiny")
+    monkeypatch.chdir(tmp_path)
+    answer = gaplab("run", "changed.yaml", "--storage", str(storage))
+    assert answer.code == 0, answer.err
+    assert "4 recorded points are not of this spec" in answer.out
+    table = analysis.load(root)
+    assert table.num_rows == 8
+    assert analysis.gap_table(table, of=changed)["seeds"].to_pylist() == [2, 2]
+    for command in (["plot", root], ["report", root]):
+        answer = gaplab(*command)
+        assert "4 recorded points are not of this spec" in answer.err, answer.err
+        assert "not of this spec" not in gaplab(*command, "--all-recorded").err
+    analysis.write_report(root, tmp_path / "own.html")
+    own = (tmp_path / "own.html").read_text()
+    keys = {row["key"]: row["budget.epochs"] == 3 for row in table.to_pylist()}
+    assert {key: key in own for key in keys} == keys
 
 
 def test_duplicate_fragments_are_one_record(storage, finished):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 import warnings
@@ -275,3 +276,28 @@ def test_a_merged_curve_without_records_is_kept(writer):
     writer([result(seed=8)], "cpu")
     compact(writer.root)
     assert [file.name for file in Path(writer.root, "quarantine/curves/merged").iterdir()] == [path.name]
+
+
+def test_verify_names_what_is_damaged_and_what_it_costs(writer, gaplab):
+    for seed in range(4):
+        writer([result(seed=seed)], "cpu")
+    compact(writer.root)
+    for seed in range(4, 8):
+        writer([result(seed=seed)], "cpu")
+    answer = gaplab("verify", writer.root)
+    assert (answer.code, answer.out.split(": ")[1]) == (0, "5 files of records and their curves can be read whole\n")
+    statuses(writer.root)
+    victim = Path(next(path for path in fragments(writer.root) if result(seed=5).key in path))
+    stamp = beside(victim).stat()
+    flip_value(beside(victim))
+    os.utime(beside(victim), ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # as on a disk that rots
+    before = sorted(Path(writer.root).rglob("*"))
+    answer = gaplab("verify", writer.root)
+    assert answer.code == 1
+    assert result(seed=5).key[:20] in answer.out
+    assert sorted(path for path in Path(writer.root).rglob("*")) == before
+    assert gaplab("verify", writer.root, "--repair").code == 1
+    assert Path(writer.root, "quarantine", "curves", victim.name).exists()
+    assert gaplab("verify", writer.root).code == 0
+    assert len(statuses(writer.root)) == 7
+    assert gaplab("verify", str(Path(writer.root).parent / "none")).code == 2

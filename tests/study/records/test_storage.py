@@ -19,6 +19,7 @@ from analysis.records.fragments import statuses
 from analysis.records.store import open_store, study_root
 from study.records import lease
 from study.records.compaction import compact
+from study.records.verify import put_damaged_aside, verify
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
@@ -92,6 +93,28 @@ def test_fragments_on_s3_are_merged(endpoint: str, monkeypatch: pytest.MonkeyPat
         "results/far-away/records/merged",
     ]
     assert statuses(writer.root) == dict.fromkeys(before[0]["key"].to_pylist(), "completed")
+
+
+def test_damage_on_s3_is_found_and_put_aside(endpoint: str) -> None:
+    writer = FragmentWriter(
+        f"s3://bucket/results/far-away?endpoint_override={endpoint}&scheme=http&region=us-east-1", Provenance("far-away", None, "0.1.0")
+    )
+    for seed in range(3):
+        writer([result(seed=seed)], "cpu")
+    assert verify(writer.root) == []
+    client: Any = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1")
+    victim = next(name for name in objects(endpoint) if f"curves/{result(seed=1).key}" in name)
+    raw = bytearray(client.get_object(Bucket="bucket", Key=victim)["Body"].read())
+    raw[len(raw) // 2] ^= 1
+    client.put_object(Bucket="bucket", Key=victim, Body=bytes(raw))
+    (damage,) = verify(writer.root)
+    assert damage.keys == (result(seed=1).key,)
+    with pytest.warns(UserWarning, match="^1 damaged file was moved to"):
+        put_damaged_aside(writer.root)
+    kept = victim.replace("/curves/", "/quarantine/curves/")
+    assert client.get_object(Bucket="bucket", Key=kept)["Body"].read() == bytes(raw)
+    assert statuses(writer.root) == {result(seed=seed).key: "completed" for seed in (0, 2)}
+    assert verify(writer.root) == []
 
 
 @pytest.mark.filterwarnings("ignore:another driver claims")
