@@ -103,7 +103,7 @@ def test_each_declared_point_has_exactly_one_record_and_one_run(finished):
 
 def test_a_finished_study_holds_its_spec_and_nothing_of_tune(finished):
     left = {path.name for path in (finished / "tiny").iterdir()}
-    assert left - {"mlflow-artifacts", "charts", ".lock", ".compacting"} == {"spec.yaml", "records", "curves"}
+    assert left - {"mlflow-artifacts", "charts", ".lock", ".compacting", ".storage-id"} == {"spec.yaml", "records", "curves"}
     from study.spec.reading import read_spec
 
     assert keys(read_spec(finished / "tiny" / "spec.yaml")) == keys(spec())

@@ -19,7 +19,7 @@ import requests
 
 import analysis
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
-from study.records.tracking import ClientWriter
+from study.records.tracking import ClientWriter, StudyRuns, finished_runs
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
@@ -318,6 +318,26 @@ def test_two_storages_of_one_study_name_are_not_mixed(writer, uri, tmp_path):
     assert copied(writer, uri).error is None, "the folder was made anew: the same place"
     moved = Path(writer.root).rename(tmp_path / "moved")
     assert copied(FragmentWriter(str(moved), Provenance(STUDY, None, "0.1.0")), uri).error is None, "a storage keeps its id when it moves"
+
+
+def test_an_experiment_whose_runs_state_everything_goes_on_as_it_is(writer, uri):
+    """As earlier versions wrote it: nothing on the study's run but its kind."""
+    from mlflow import MlflowClient
+
+    writer([result(seed=0)], "cpu")
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(STUDY, artifact_location=f"{writer.root}/mlflow-artifacts")
+    parent = client.create_run(experiment, tags={"gaplab.kind": "study"}).info.run_id
+    client.set_terminated(parent)
+    old = ClientWriter(client, experiment, at_once=1)
+    before = old.write(list(finished_runs(analysis.load(writer.root), analysis.load_curves(writer.root), StudyRuns(parent))))
+    old.close()
+    assert_equal_to_records(writer, uri)
+    writer([result(seed=1)], "cpu")
+    assert copied(writer, uri).error is None
+    assert_equal_to_records(writer, uri)
+    assert not client.get_run(parent).data.params, "old runs lack nothing that it might state"
+    assert {parent, *before} < run_ids(uri), "and stay as they are"
 
 
 def test_a_study_that_grows_keeps_what_its_run_states(writer, uri):
