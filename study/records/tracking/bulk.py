@@ -167,7 +167,7 @@ def _known_tables() -> tuple[dict[str, Table], str]:
 
         classes = (models.SqlRun, models.SqlParam, models.SqlTag, models.SqlMetric, models.SqlLatestMetric)
         tables = {model.__table__.name: model.__table__ for model in classes}
-        head = _get_latest_schema_revision()  # type: ignore[no-untyped-call]
+        head = _get_latest_schema_revision()
     except (ImportError, AttributeError):
         return {}, "the installed MLflow keeps its tables elsewhere"
     if {name: set(table.columns.keys()) for name, table in tables.items()} != {name: set(names) for name, names in COLUMNS.items()}:

@@ -92,7 +92,7 @@ def _run_columns(runs: Mapping[str, FinishedRun], experiment: int, location: str
         "deleted_time": [None] * count,
         "source_version": [""] * count,
         "lifecycle_stage": ["active"] * count,
-        "artifact_uri": [append_to_uri_path(location, identifier, "artifacts") for identifier in runs],  # type: ignore[no-untyped-call]
+        "artifact_uri": [append_to_uri_path(location, identifier, "artifacts") for identifier in runs],
         "experiment_id": [experiment] * count,
     }
 
