@@ -27,6 +27,8 @@ SMALL = 2**16
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError)
 """What reading a damaged file raises."""
 _GROUPS_AT_ONCE = 64
+_FEW = 10_000
+"""Fewer rows than this are looked up in a set, which is faster than a join."""
 _MOST_REMEMBERED = 2**18
 _NEEDED = ["key", "status", "epochs", "budget.evaluate_every"]
 """What says which curve a record must have."""
@@ -88,9 +90,9 @@ def read_sound(filesystem: pyarrow.fs.FileSystem, pair: Pair, columns: Sequence[
     if data is None and pair.records.size <= SMALL:
         data = _bytes(filesystem, pair.path)
     if data is None:
-        return checked_records(read_whole(filesystem, pair.path, columns)), verdict
+        return with_right_types(read_whole(filesystem, pair.path, columns)), verdict
     with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-        return checked_records(file.read(columns=columns, use_threads=False)), verdict
+        return with_right_types(file.read(columns=columns, use_threads=False)), verdict
 
 
 def read_whole(filesystem: pyarrow.fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -128,6 +130,15 @@ def checked_records(table: pa.Table) -> pa.Table:
         pa.ArrowInvalid: it is no table of records; the message says why.
     """
     table.validate(full=True)
+    return with_right_types(table)
+
+
+def with_right_types(table: pa.Table) -> pa.Table:
+    """The same table with the types of records.
+
+    Raises:
+        pa.ArrowInvalid: it is no table of records; the message says why.
+    """
     if table.schema.equals(RECORDS):
         return table
     if "key" not in table.schema.names:
@@ -157,7 +168,11 @@ def lacking_curves(records: pa.Table, keys: pa.Array | pa.ChunkedArray, epochs: 
     wanted = records.select([name for name in _NEEDED if name in records.column_names])
     ended = wanted.filter(pc.is_in(wanted["status"], pa.array([status for status in FINAL if status != "diverged"])))
     rows = pa.table({"key": keys, "epochs": pc.cast(epochs, pa.int32())})
-    found = ended.select(["key", "epochs"]).join(rows, ["key", "epochs"], join_type="left anti")["key"].to_pylist()
+    if rows.num_rows < _FEW:
+        there = set(zip(keys.to_pylist(), epochs.to_pylist(), strict=True))
+        found = [row["key"] for row in ended.to_pylist() if (row["key"], row["epochs"]) not in there]
+    else:
+        found = ended.select(["key", "epochs"]).join(rows, ["key", "epochs"], join_type="left anti")["key"].to_pylist()
     if "budget.evaluate_every" in wanted.column_names:
         diverged = wanted.filter(pc.fill_null(pc.greater(wanted["epochs"], wanted["budget.evaluate_every"]), False))
         diverged = diverged.filter(pc.equal(diverged["status"], "diverged"))

@@ -88,8 +88,9 @@ def put_damaged_aside(root: str, *, everything: bool = False) -> list[Damage]:
         for damage, pair in list(_found(filesystem, path, everything)):
             salvaged, lost = _salvage(filesystem, path, pair) if pair else (0, None)
             for folder in ("samples", "curves", "records"):  # records last: a record without its curve is not recorded
-                with suppress(FileNotFoundError):
-                    put_aside(filesystem, path, f"{path}/{folder}/{damage.name}")
+                file = f"{path}/{folder}/{damage.name}"
+                if filesystem.get_file_info(file).is_file:
+                    put_aside(filesystem, path, file)
             moved.append(Damage(damage.name, damage.reason, damage.keys if lost is None else lost, salvaged))
     if moved:
         files = f"{len(moved):,} damaged {'files were' if len(moved) > 1 else 'file was'}"
