@@ -42,6 +42,7 @@ def study(tmp_path_factory):
         (folder / kind).mkdir(parents=True)
     pq.write_table(records(rows), folder / "records" / "all.parquet")
     points = [point | {"clean_train_error": 0.5 / point["epoch"]} for row in rows if row["status"] == "completed" for point in curve(row)]
+    points += [{"key": row["key"], "epoch": epoch} for row in rows if row["status"] == "diverged" for epoch in (1, 2)]
     pq.write_table(pa.Table.from_pylist(points, CURVES), folder / "curves" / "all.parquet")
     (folder / "spec.yaml").write_text(SPEC)
     return folder
@@ -124,7 +125,7 @@ def test_an_empty_study_is_a_sentence(tmp_path):
 
 def test_one_run_without_curves_and_nan_is_reported(tmp_path):
     (tmp_path / "records").mkdir()
-    pq.write_table(records([record(test_loss=float("inf"), train_loss=float("nan"))]), tmp_path / "records" / "all.parquet")
+    pq.write_table(records([record(epochs=0, test_loss=float("inf"), train_loss=float("nan"))]), tmp_path / "records" / "all.parquet")
     html = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
     assert set(figures_of(html)) == {"gap", "scatter"}
 

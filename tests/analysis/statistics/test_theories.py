@@ -44,7 +44,8 @@ def samples(key: str, trained: np.ndarray, loss: np.ndarray, correct: np.ndarray
 
 
 def write(folder: Path, rows: list[dict[str, Any]], sampled: list[dict[str, Any]]) -> str:
-    for kind, table in (("records", records(rows)), ("samples", pa.Table.from_pylist(sampled, SAMPLES))):
+    untrained = [row | {"epochs": 0} for row in rows]  # which needs no curve
+    for kind, table in (("records", records(untrained)), ("samples", pa.Table.from_pylist(sampled, SAMPLES))):
         (folder / kind).mkdir(parents=True)
         for part in range(2):
             pq.write_table(table.slice(part * (len(table) // 2), None if part else len(table) // 2), folder / kind / f"{part}.parquet")

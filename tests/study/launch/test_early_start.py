@@ -60,11 +60,11 @@ def test_a_mistake_that_shows_later_leaves_nothing(begun: list[bool], tmp_path: 
 
 
 def test_a_storage_that_cannot_be_read_is_no_mistake_of_a_point(begun: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_statuses(root: str, measures: tuple[str, ...] = ()) -> dict[str, str]:
+    def unreadable(root: str, measures: tuple[str, ...] = ()) -> None:
         raise ConfigError("--storage: it cannot be read")
 
-    for module in (launch, plan):
-        monkeypatch.setattr(module, "read_statuses", read_statuses)
+    monkeypatch.setattr(launch, "read_statuses", unreadable)
+    monkeypatch.setattr(plan, "read_recorded", unreadable)
     with pytest.raises(ConfigError, match=r"^--storage: it cannot be read$"):
         study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
     assert begun == []
