@@ -80,10 +80,9 @@ def columns_page() -> str:
         "in two files at once: `analysis.load` gives it once.\n\n"
         "A point is recorded if its record and its curve can be read whole, checksums included. The next run moves what cannot\n"
         "to `STORAGE/STUDY/quarantine` and trains it again; `gaplab verify STORAGE/STUDY [--repair]` looks at every checksum.\n"
-        "Measures of a point\n"
-        "that was trained again are joined to its first record if both agree to the bit. Recorded\n"
-        "points that the spec of the last run does not\n"
-        "declare stand in `undeclared.json`: figures leave them out unless `--all-recorded` asks for them.\n\n"
+        "Measures of a point that was trained again are joined to its first record if both agree to the bit. Recorded points that the\n"
+        "spec of the last run does not declare stand in `undeclared.json`:\n"
+        "figures leave them out unless `--all-recorded` asks for them.\n\n"
     )
     page += table(("column", "type", "meaning"), rows(RECORDS))
     page += "\n## Curves\n\nOne row a point and evaluated epoch, `STORAGE/STUDY/curves/*.parquet`.\n\n"
