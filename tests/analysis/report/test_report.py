@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
+from analysis.records.schema import CURVES
 from tests.analysis.made_up_study import gap_study, mirror, record, records
 
 pytestmark = pytest.mark.xdist_group("analysis")  # one browser, one MLflow database
@@ -33,7 +34,6 @@ def troubled_study():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    from analysis.records.schema import CURVES
     from tests.analysis.made_up_study import curve
 
     folder = tmp_path_factory.mktemp("report") / "made-up"
@@ -123,9 +123,12 @@ def test_an_empty_study_is_a_sentence(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_one_run_without_curves_and_nan_is_reported(tmp_path):
-    (tmp_path / "records").mkdir()
-    pq.write_table(records([record(epochs=0, test_loss=float("inf"), train_loss=float("nan"))]), tmp_path / "records" / "all.parquet")
+def test_one_run_with_a_bare_curve_and_nan_is_reported(tmp_path):
+    for kind in ("records", "curves"):
+        (tmp_path / kind).mkdir()
+    unusual = record(test_loss=float("inf"), train_loss=float("nan"))
+    pq.write_table(records([unusual]), tmp_path / "records" / "all.parquet")
+    pq.write_table(pa.Table.from_pylist([{"key": unusual["key"], "epoch": 12}], CURVES), tmp_path / "curves" / "all.parquet")
     html = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
     assert set(figures_of(html)) == {"gap", "scatter"}
 

@@ -19,7 +19,7 @@ import analysis
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.measures import counted_runs
 from analysis.figures.theories import most_memorised
-from analysis.records.schema import SAMPLES
+from analysis.records.schema import CURVES, SAMPLES
 from tests.analysis.made_up_study import record, records
 
 TRAIN, TEST = 12, 5
@@ -44,8 +44,8 @@ def samples(key: str, trained: np.ndarray, loss: np.ndarray, correct: np.ndarray
 
 
 def write(folder: Path, rows: list[dict[str, Any]], sampled: list[dict[str, Any]]) -> str:
-    untrained = [row | {"epochs": 0} for row in rows]  # which needs no curve
-    for kind, table in (("records", records(untrained)), ("samples", pa.Table.from_pylist(sampled, SAMPLES))):
+    curves = pa.Table.from_pylist([{"key": row["key"], "epoch": row["epochs"]} for row in rows], CURVES)
+    for kind, table in (("records", records(rows)), ("curves", curves), ("samples", pa.Table.from_pylist(sampled, SAMPLES))):
         (folder / kind).mkdir(parents=True)
         for part in range(2):
             pq.write_table(table.slice(part * (len(table) // 2), None if part else len(table) // 2), folder / kind / f"{part}.parquet")
