@@ -161,7 +161,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, mlflow_uri: str) -> Path:
             error = 0.5 / config["model"]["width"] / (1 + epoch)
             tune.report({"train_acc": 1 - error, "mean_accuracy": 0.9 - error, "num_params": 10 * config["model"]["width"]})
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         space = {"model": {"width": tune.grid_search([4, 16, 64])}, "lr": tune.grid_search([0.1, 0.01])}
         callback = MLflowLoggerCallback(mlflow_uri, experiment_name="tuned")
