@@ -40,7 +40,7 @@ class Sampler:
     constraints: bool = True
 
 
-SAMPLERS = {
+SAMPLERS = {  # `study.spec.sections` lists the same names, for a spec to be checked against
     "tpe": Sampler("TPE", most_trials=10_000),
     "gp": Sampler("GP", most_trials=500, learns_choices=False),
     "cma_es": Sampler("CMA-ES", most_trials=100_000, learns_choices=False, objectives=1, constraints=False),

@@ -17,7 +17,7 @@ from trainables.data.augmentation import augment, augments
 from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
 from trainables.data.dataset import Dataset
 from trainables.data.image_files import ImageFiles
-from trainables.data.source import Images, PointData, Samples, Source
+from trainables.data.protocol import Images, PointData, Samples, Source
 from trainables.data.sources import load
 from trainables.data.streamed import FileInputs, channel_statistics
 from trainables.data.subset import split
@@ -31,7 +31,7 @@ _FLOAT_BYTES = 256 * 2**20
 
 
 class Inputs:
-    """Images gathered by index as ``pixels * scale + shift``, float32. See `trainables.data.source.Images`.
+    """Images gathered by index as ``pixels * scale + shift``, float32. See `trainables.data.protocol.Images`.
 
     Args:
         pixels: (n, C*H*W), uint8 or float32.
@@ -77,7 +77,7 @@ class Inputs:
             torch.mul(self._pixels.index_select(0, index), scale, out=out).add_(shift)
 
     def source(self, several: Sequence[Images]) -> Source:
-        """See `trainables.data.source.Images`."""
+        """See `trainables.data.protocol.Images`."""
         inputs = [one for one in several if isinstance(one, Inputs)]
         assert len(inputs) == len(several)
         return StackedInputs(inputs)
@@ -86,7 +86,7 @@ class Inputs:
 class StackedInputs:
     """Batches of K members, row k of an index (K, b) from source k, in memory that the next batch of that size overwrites.
 
-    See `trainables.data.source.Source`. Memory that is used again stays in the cache: fresh memory makes a step of small networks a
+    See `trainables.data.protocol.Source`. Memory that is used again stays in the cache: fresh memory makes a step of small networks a
     tenth longer.
     """
 
@@ -98,21 +98,21 @@ class StackedInputs:
 
     @property
     def shared(self) -> Tensor | None:
-        """See `trainables.data.source.Source`; None as well for a set that is converted when it is gathered, and while it is augmented."""
+        """See `trainables.data.protocol.Source`; None as well for a set that is converted when it is gathered, and while it is augmented."""
         return self._sources[0].ready if len(self._sources) == 1 and not self._draws else None
 
     def announce(self, index: Tensor, size: int) -> None:
-        """See `trainables.data.source.Source`: all is ready already."""
+        """See `trainables.data.protocol.Source`: all is ready already."""
 
     def begin_epoch(self, points: Sequence[TrialConfig], epochs: Sequence[int], index: Tensor, size: int) -> None:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         several = zip(points, epochs, strict=True)
         changed = any(augments(point) for point in points)
         self._points = points
         self._draws = [generator(point.seed, "augmentation", epoch) for point, epoch in several] if changed else []
 
     def training_batch(self, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         inputs = self.gather(index)
         if not self._draws:
             return inputs, targets

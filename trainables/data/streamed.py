@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainables.data.image_files import ImageFiles, Stored, read_image
 from trainables.data.named import data_folder
-from trainables.data.source import Images, Source
+from trainables.data.protocol import Images, Source
 from trainables.point.config import ImageShape, TrialConfig
 from trainables.point.streams import derive
 
@@ -37,7 +37,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class FileInputs:
-    """Images of one split that stay in their files. See `trainables.data.source.Images`.
+    """Images of one split that stay in their files. See `trainables.data.protocol.Images`.
 
     Args:
         files: of which an index counts.
@@ -58,17 +58,17 @@ class FileInputs:
         return len(self.files)
 
     def gather(self, index: Tensor) -> Tensor:
-        """See `trainables.data.source.Images`."""
+        """See `trainables.data.protocol.Images`."""
         return StreamedInputs(self).gather(index.reshape(1, -1)).reshape(*index.shape, -1)
 
     def source(self, several: Sequence[Images]) -> Source:
-        """See `trainables.data.source.Images`."""
+        """See `trainables.data.protocol.Images`."""
         assert len(several) == 1
         return StreamedInputs(self)
 
 
 class StreamedInputs:
-    """Batches of one member, read ahead in the order that was announced. See `trainables.data.source.Source`."""
+    """Batches of one member, read ahead in the order that was announced. See `trainables.data.protocol.Source`."""
 
     shared: Tensor | None = None
 
@@ -78,15 +78,15 @@ class StreamedInputs:
         self._coming = 0
 
     def announce(self, index: Tensor, size: int) -> None:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         self._read_ahead(_Decoded(self._inputs, None), index, size, 0)
 
     def begin_epoch(self, points: Sequence[TrialConfig], epochs: Sequence[int], index: Tensor, size: int) -> None:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         self._read_ahead(_Decoded(self._inputs, points[0]), index, size, epochs[0])
 
     def gather(self, index: Tensor) -> Tensor:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         if not self._coming:
             self.announce(index, index.shape[1])
         self._coming -= 1
@@ -97,7 +97,7 @@ class StreamedInputs:
         return batch.flatten(1)[None]
 
     def training_batch(self, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """See `trainables.data.source.Source`."""
+        """See `trainables.data.protocol.Source`."""
         return self.gather(index), targets
 
     def _read_ahead(self, images: _Decoded, index: Tensor, size: int, epoch: int) -> None:

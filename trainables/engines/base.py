@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.point.config import Optimizer
 

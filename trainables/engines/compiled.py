@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 from trainables.engines import kernels
 from trainables.engines.base import State, Stream
 from trainables.engines.losses import ROWS

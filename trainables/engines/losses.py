@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.errors import misclassified
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 
 ROWS = 256
 """Samples evaluated at once. Fixed, because the bits of a product could depend on it."""

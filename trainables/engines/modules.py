@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
 from trainables.point.config import ImageShape

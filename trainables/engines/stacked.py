@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.compat import through_rectifier
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
 from trainables.models.chains import layers_of

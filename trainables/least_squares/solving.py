@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables.data.errors import misclassified
 from trainables.data.inputs import point_data
-from trainables.data.source import PointData, Samples
+from trainables.data.protocol import PointData, Samples
 from trainables.least_squares.closed_form import Solution, kernel_regression, linear_regression
 from trainables.least_squares.features import extract
 from trainables.least_squares.kernel_systems import GaussianKernel

@@ -1,5 +1,7 @@
 """Model families: one file a family, a registry of their names and defaults, exact parameter counts.
 
+A new built-in family is a new file here: the registry imports every module of this room, and `make docs` writes its page.
+
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes, decorated with
 `model_family`; its random initialization is part of the build (PyTorch's default, unless a family sets its own), and gaplab seeds it.
 A custom model joins from the user's file in the same way:

@@ -11,7 +11,7 @@ from math import prod
 
 from torch import nn
 
-from trainables.data.source import PointData
+from trainables.data.protocol import PointData
 from trainables.least_squares.solving import Solved, least_squares, pixels, regressed
 from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model, TrialConfig

@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import nn
 
-from trainables.data.source import PointData
+from trainables.data.protocol import PointData
 from trainables.least_squares.closed_form import ridgeless_risk, ridgeless_trial
 from trainables.least_squares.expressivity import interpolant, weight_count
 from trainables.least_squares.features import GaborFeatures, extract, patch_features

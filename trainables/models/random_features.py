@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import nn
 
-from trainables.data.source import PointData
+from trainables.data.protocol import PointData
 from trainables.least_squares.features import extract
 from trainables.least_squares.solving import Solved, least_squares, pixels, regressed
 from trainables.models.fourier import FourierFeatures

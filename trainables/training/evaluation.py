@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.errors import misclassified
-from trainables.data.source import PointData, Samples
+from trainables.data.protocol import PointData, Samples
 from trainables.engines import Engine
 from trainables.engines.losses import ROWS, losses_and_errors
 from trainables.training.distributed import Processes

@@ -4,7 +4,7 @@ A `Training` has a list of points and a number of slots. The members in the slot
 reached, budget spent, diverged) free their slots for the next points in the list, so that the engine always runs full. A
 member's draws come from its own seeds and epoch, so its result does not depend on its neighbours (design promise 3).
 
-Where inputs come from is the business of a data source (`trainables.data.source`): tensors on the device, or files that are streamed.
+Where inputs come from is the business of a data source (`trainables.data.protocol`): tensors on the device, or files that are streamed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 
 from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
-from trainables.data.source import Source
+from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.models import build

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.data.source import PointData
+from trainables.data.protocol import PointData
 from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import TrialConfig, sizes_only

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables.data.corruption import classes_of, corrupt_labels
 from trainables.data.errors import misclassified
-from trainables.data.source import Images, PointData
+from trainables.data.protocol import Images, PointData
 from trainables.data.sources import load
 from trainables.data.subset import split
 from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
