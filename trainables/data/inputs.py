@@ -98,7 +98,7 @@ class StackedInputs:
 
     @property
     def shared(self) -> Tensor | None:
-        """See `trainables.data.protocol.Source`; None as well for a set that is converted when it is gathered, and while it is augmented."""
+        """See `trainables.data.protocol.Source`; also None for a set that is converted when it is gathered, and while it is augmented."""
         return self._sources[0].ready if len(self._sources) == 1 and not self._draws else None
 
     def announce(self, index: Tensor, size: int) -> None:
