@@ -43,12 +43,12 @@ ENGINE = """
 from trainables.reproducibility import keep_bits
 keep_bits()
 import copy, torch
-from tests.trainables.engines.test_engines import STACKED, batch, modules, seated, streams
+from tests.trainables.engines.test_engines import STACKED, batch, engine_of, modules, streams
 torch.set_num_threads(1)
 for name in STACKED:
     for size in (1, 2, 3):
         inputs, targets = batch(2, size)
-        engine, found = seated(modules(STACKED[name], 2)), set()
+        engine, found = engine_of(modules(STACKED[name], 2)), set()
         for first in range(16):
             room = torch.empty(inputs.numel() + 32)
             first += -(room.data_ptr() // 4) % 16
