@@ -118,8 +118,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.xdist_group("faults")
 def test_a_mixed_cluster_is_refused_unless_told_and_records_say_what_made_them(
-    cluster: Cluster, other: dict[str, str], tmp_path: Path
+    cluster: Cluster, other: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # workers look into the driver's folder first, where a checkout has gaplab's own version
     (old,) = cluster.worker_nodes
     cluster.add_node(num_cpus=2, env_vars=other)
     cluster.remove_node(old)
