@@ -1,8 +1,15 @@
 """The command line: one file a group of commands, put together by `app`."""
 
+import sys
+
+from study.packages import hidden_here
+
 
 def main() -> None:
-    """The entry point of the command `gaplab`; what it needs is loaded when it is called."""
+    """The entry point of the command `gaplab`; what it needs is loaded when it is called, if it is gaplab's."""
+    if hidden := hidden_here():
+        print(f"gaplab: {hidden}", file=sys.stderr)
+        sys.exit(2)
     from study.cli.app import main as run
 
     run()

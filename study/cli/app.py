@@ -20,7 +20,6 @@ from study.cli import interrupts
 from study.cli import simulate as cli_simulate
 from study.cli.streams import redacting
 from study.guest import hooks_kept
-from study.packages import hidden_here
 from trainables.redaction import redacted
 from trainables.reproducibility import keep_bits
 
@@ -54,9 +53,6 @@ def main() -> None:
 
 
 def _main() -> None:
-    if hidden := hidden_here():
-        print(f"gaplab: {hidden}", file=sys.stderr)
-        sys.exit(2)
     keep_bits()
     try:
         with warnings.catch_warnings(), hooks_kept(), interrupts.delivered():

@@ -10,6 +10,7 @@ import pytest
 from ray.tune.execution import class_cache
 
 from study import compat
+from study.search.plan import plan_search
 from study.search.search import Search
 from tests.study.made_up_searches import STATES, Trained, spec_of, trials_of
 
@@ -44,7 +45,7 @@ def test_a_ray_that_preloads_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch)
 def test_suggestions_that_were_left_open_go_on(private: bool, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is trained once with the values it had: under its own number, or, without Optuna's private part, under another."""
     spec = spec_of(trials=6, at_once=2)
-    search = Search(spec, str(tmp_path))
+    search = Search(plan_search(spec), str(tmp_path))
     search.next_pack()
     left_open = [trial.params for trial in trials_of(tmp_path) if trial.state == STATES.RUNNING]
     if not private:

@@ -16,7 +16,7 @@ from study.spec.reading import Resources
 from trainables.point.config import ConfigError
 
 HOME = Path(study.__file__).parents[1]
-COMMAND = "from study.cli.app import main; main()"
+COMMAND = "from study.cli import main; main()"
 SPEC = """
 study: tiny
 trial: {data: {name: synthetic, train_size: 40}, model: {width: 4}, budget: {epochs: 1}}

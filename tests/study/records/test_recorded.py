@@ -19,6 +19,7 @@ import pytest
 import analysis
 import study
 from analysis.records.fragments import fragments, recorded, statuses
+from study.records import provenance
 from study.records import verify as verification
 from study.records import writer as writing
 from study.records.compaction import compact
@@ -230,7 +231,7 @@ def write_later(writer: FragmentWriter, monkeypatch: pytest.MonkeyPatch, minutes
         def now(cls, tz=None):
             return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
 
-    monkeypatch.setattr(writing, "datetime", Clock)
+    monkeypatch.setattr(provenance, "datetime", Clock)
     writer(results, "cpu")
 
 
