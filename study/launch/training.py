@@ -75,7 +75,8 @@ def train(
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
                 interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
-        _store(plan, search)  # a search has declared more by now, and a spec may have changed that needs no training
+        if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
+            _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
 
 

@@ -64,7 +64,8 @@ def _locked(folder: Path, made: Sequence[Path]) -> Iterator[None]:
         try:
             yield
         finally:
-            driver.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has turned read-only: without the lock, the file says nothing
+                driver.unlink(missing_ok=True)
             if folder in made and set(os.listdir(folder)) <= {LOCK, COMPACTING}:
                 (folder / COMPACTING).unlink(missing_ok=True)
                 lock.unlink()  # still locked: whoever has opened it meanwhile finds that it is not the file of that name

@@ -19,7 +19,6 @@ from contextlib import ExitStack, nullcontext, suppress
 from functools import lru_cache
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -144,6 +143,8 @@ def channel_statistics(dataset: ImageFiles, side: int, loaders: int) -> Statisti
     Raises:
         ConfigError: an image cannot be decoded; the sentence says which.
     """
+    from filelock import FileLock  # here alone: data in memory does without
+
     path = data_folder() / "statistics" / f"{dataset.digest}-{side}.json"
     with ExitStack() as locked:
         try:

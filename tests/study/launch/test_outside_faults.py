@@ -237,7 +237,7 @@ def test_a_clock_that_jumps_back_changes_no_outcome(tmp_path: Path, fresh_databa
     """A point that failed and then completed, one that ran twice, one that failed only; their times say the contrary."""
     shutil.copy(fresh_database, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setattr("study.records.writer.datetime", Backwards)
+    monkeypatch.setattr("study.records.provenance.datetime", Backwards)
     writer = FragmentWriter(str(tmp_path / "leans"), Provenance("leans", None, "0"))
     mirror = Mirror(uri, "leans", writer.root)
     for first, second in (("failed", "completed"), ("completed", "completed"), ("failed", "failed")):

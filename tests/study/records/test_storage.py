@@ -62,7 +62,7 @@ def test_a_study_runs_on_s3_and_every_point_once(endpoint: str, tmp_path: Path, 
     table = analysis.load(summary.root)
     assert len(set(table["key"].to_pylist())) == table.num_rows == 4
     folders = {name.split("/")[2] for name in objects(endpoint) if name.startswith("results/far-away/") and not name.endswith("/")}
-    assert folders == {"records", "curves", "spec.yaml"}  # Tune's own files are gone
+    assert folders == {".storage-id", "records", "curves", "spec.yaml"}  # Tune's own files are gone
     assert study.run(spec, storage=storage, tracking_uri=tracking).ran == 0
     assert summary.mirror is not None
     summary.mirror.log_artifacts([tmp_path / "mlflow.db"])
