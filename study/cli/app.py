@@ -43,6 +43,8 @@ Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE
 Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
 Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+MLFLOW_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers by default."""
 AllowMixed = Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions than here.")]
 
 
@@ -109,11 +111,8 @@ def run(
         return
     from study.launch import run as launch
 
-    charts: list[Path] = []
-
-    def concluded(summary: Summary) -> None:
-        if not summary.interrupted:
-            charts.extend(_show_results(summary, all_recorded))
+    def concluded(summary: Summary) -> list[Path]:
+        return [] if summary.interrupted else _show_results(summary, all_recorded)
 
     with _drawn_progress() as progress:
         summary = launch.run(
@@ -125,7 +124,7 @@ def run(
             concluded=concluded,
             allow_mixed=allow_mixed,
         )
-    _conclude(summary, charts)
+    _conclude(summary)
 
 
 @app.command()
@@ -153,28 +152,47 @@ def reproduce(
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
     specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
-    pages = []
-    for spec in specs:
-        if spec.published is None:
-            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+    pages: list[str] = []
+
+    def compare(spec: Spec) -> list[Path]:
+        """Show what was measured, and write the report of all so far; returns the charts."""
         root = study_root(storage, spec.study)
-        if not recorded:
-            with _drawn_progress() as progress:
-                summary = launch.run(
-                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
-                )
-            if summary.interrupted or summary.halted:
-                _conclude(summary, [] if summary.interrupted else _show_results(summary))
-            if summary.copying_interrupted:
-                _end_copying(summary)
         comparison = compared(root, spec)
         for line in comparison.shown:
             _print(line)
         pages.append(comparison.page)
-    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report(pages, scale, Path(storage).name))
-    _print(f"wrote {path}")
+        path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report(pages, scale, Path(storage).name))
+        _print(f"wrote {path}")
+        return comparison.charts
+
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        if recorded:
+            compare(spec)
+            continue
+
+        def concluded(summary: Summary, spec: Spec = spec) -> list[Path]:
+            if summary.interrupted:
+                return []
+            return _show_results(summary) if summary.halted else compare(spec)
+
+        with _drawn_progress() as progress:
+            summary = launch.run(
+                spec,
+                storage=storage,
+                tracking_uri=tracking_uri,
+                address=address,
+                progress=progress,
+                concluded=concluded,
+                allow_mixed=allow_mixed,
+            )
+        if summary.interrupted or summary.halted:
+            _conclude(summary)
+        if summary.copying_interrupted:
+            _end_copying(summary)
 
 
 @app.command()
@@ -340,7 +358,7 @@ def _show_results(summary: Summary, all_recorded: bool = False) -> list[Path]:
     return charts
 
 
-def _conclude(summary: Summary, charts: list[Path]) -> None:
+def _conclude(summary: Summary) -> None:
     """What came of a run besides its results, and how to go on."""
     plan = summary.plan
     if summary.interrupted:
@@ -350,7 +368,7 @@ def _conclude(summary: Summary, charts: list[Path]) -> None:
     if summary.copying_interrupted:
         _end_copying(summary)
     if summary.mirror:
-        _attach(summary.mirror, plan, charts)
+        _tell_of_mlflow(summary.mirror, plan)
     if summary.counts["failed"]:
         _print_failures(summary.root, None)
     if summary.halted:
@@ -386,14 +404,16 @@ def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
     return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
 
 
-def _attach(mirror: Mirror, plan: Plan, charts: list[Path]) -> None:
-    """Log the charts to the parent run; say how to open MLflow, or that it lags."""
-    if not mirror.error:
-        mirror.log_artifacts(charts)
+def _tell_of_mlflow(mirror: Mirror, plan: Plan) -> None:
+    """Say where the study stands in MLflow, or that it lags."""
     if mirror.error:
         _print(f"MLflow lags behind the records ({mirror.error}): gaplab sync {plan.source or plan.study} copies the rest.")
-    is_server = mirror.tracking_uri.startswith("http")
-    _print(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+    if mirror.tracking_uri.startswith("http"):
+        _print(f"MLflow   {mirror.page or mirror.tracking_uri}")
+    else:
+        _print(f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+        if mirror.page:
+            _print(f"         then open {MLFLOW_UI}{mirror.page}")
 
 
 def _charts(plan: Plan) -> Path:

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
+from study.launch.front import charts_of, front_of
 from study.launch.progress import Progress
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
@@ -72,7 +74,7 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
     allow_mixed: bool = False,
-    concluded: Callable[[Summary], None] = lambda summary: None,
+    concluded: Callable[[Summary], Sequence[Path]] = lambda summary: (),
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
@@ -83,7 +85,8 @@ def run(
         tracking_uri: MLflow's; an SQLite database beside the results by default.
         address: of a Ray cluster; one on this machine, for this run, by default.
         allow_mixed: run also on a cluster whose nodes have other versions of gaplab, Python's minor one, or what it computes with.
-        concluded: called once the records are complete, before what MLflow still lacks is copied to it.
+        concluded: called once the records are complete, before what MLflow still lacks is copied to it; returns the charts that go
+            with the study's run there.
 
     Raises:
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
@@ -103,19 +106,23 @@ def run(
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
             summary = _summary(plan, trained, mirror)
-            concluded(summary)
+            charts = concluded(summary)
             if mirror:
-                _copy_the_rest(mirror, summary, progress)
+                _copy_the_rest(mirror, summary, charts, progress)
             merge_if_many(plan.root)
         return summary
 
 
-def _copy_the_rest(mirror: Mirror, summary: Summary, progress: Progress) -> None:
+def _copy_the_rest(mirror: Mirror, summary: Summary, charts: Sequence[Path], progress: Progress) -> None:
     """Copy to MLflow what it lacks; Ctrl-C ends this, and a user who has stopped training does not wait for it."""
     if summary.interrupted:
         return
     try:
         mirror.finish(progress.mirrored)
+        if not mirror.error:
+            plan = summary.plan
+            trials = [cell.trial for cell in plan.search.cells] if plan.search else [point.config for point in plan.points]
+            mirror.show(front_of(plan.root, plan.study, plan.text, charts, [trial.data for trial in trials]))
     except KeyboardInterrupt:
         summary.copying_interrupted = True
 
@@ -136,6 +143,8 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
         mirror = _mirror(root, storage, tracking_uri, spec) if spec.tracking.mlflow else None
         if mirror:
             mirror.finish((progress or Progress()).mirrored)
+            if not mirror.error:
+                mirror.show(front_of(root, spec.study, spec.text, charts_of(root)))
         return mirror
 
 

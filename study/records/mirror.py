@@ -33,6 +33,8 @@ from study.records.storage_id import storage_id
 from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
 from study.records.tracking.finished_runs import SHARED_TAGS, as_text, milliseconds
+from study.records.tracking.front import Front, write_front
+from study.records.tracking.views import link
 from trainables.point.config import ConfigError, field_types
 from trainables.redaction import redacted
 
@@ -63,6 +65,7 @@ class _Connection:
     """What is known of the server while it answers."""
 
     client: MlflowClient
+    experiment: str
     writer: Writer
     runs: StudyRuns
     standing: dict[str, Standing]
@@ -95,7 +98,8 @@ class _Connection:
 class Mirror:
     """Copies the records under `root` to the experiment `study` at `tracking_uri`.
 
-    Nothing is asked of the server before there is a record to copy; `error` says why it lags, if it does.
+    Nothing is asked of the server before there is a record to copy; `error` says why it lags, if it does. `page` is the page of the study
+    once `show` has been called: of a server its address, of a database what follows the address of the server that is started for it.
 
     Args:
         tracking_uri: of a server or a database.
@@ -116,6 +120,7 @@ class Mirror:
     ) -> None:
         self.tracking_uri = tracking_uri
         self.error: str | None = None
+        self.page: str | None = None
         self._study, self._root = study, root
         self._varied, self._declared = varied, declared
         self._done: set[str] = set()
@@ -155,17 +160,28 @@ class Mirror:
                 return
             stood = self._stood
 
-    def log_artifacts(self, paths: list[Path]) -> None:
+    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
         """Attach files to the study's run, unless the server fails."""
         with environment(_brief()), self._failures_noted():
             connection = self._connected()
             moved = self._moved_to(connection)
             for path in paths:
                 if moved is None:
-                    connection.client.log_artifact(connection.runs.parent, str(path))
+                    connection.client.log_artifact(connection.runs.parent, str(path), folder)
                 else:
-                    moved.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, moved)
+                    place = moved / (folder or "")
+                    place.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, place)
+
+    def show(self, front: Front) -> None:
+        """Put what the study found on its run and experiment, unless the server fails; the charts go beside it."""
+        self.log_artifacts(front.charts, "charts")
+        if self.error:
+            return
+        with environment(_brief()), self._failures_noted():
+            connection = self._connected()
+            write_front(connection.client, connection.experiment, connection.runs.parent, front, self._moved_to(connection) is None)
+            self.page = link(connection.experiment, server=self.tracking_uri if self.tracking_uri.startswith("http") else "")
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
@@ -240,7 +256,7 @@ class Mirror:
         except BaseException:
             writer.close()
             raise
-        self._connection = _Connection(client, writer, StudyRuns(parent, names, common), standing)
+        self._connection = _Connection(client, experiment, writer, StudyRuns(parent, names, common), standing)
         self._stood = self._connection.runs_that_stand
         if self._stood < self._known:  # somebody has deleted runs, or the database began anew: what was copied is not all there
             self._done.clear()
