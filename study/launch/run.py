@@ -21,7 +21,9 @@ from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
-from study.records.mirror import Mirror, check_reachable, default_tracking_uri
+from study.records.mirror import Mirror
+from study.records.tracking.finished_runs import DRAWN
+from study.records.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.point.config import ConfigError, flatten
@@ -171,7 +173,8 @@ def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, point
     if uri is None:
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
-    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points))
+    drawn = None if spec.tracking.curves == "all" else DRAWN
+    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points), drawn)
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:

@@ -32,10 +32,10 @@ from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
 from study.records.storage_id import storage_id
 from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
-from study.records.tracking.finished_runs import SHARED_TAGS, as_text, milliseconds
+from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text, milliseconds
 from study.records.tracking.front import Front, write_front
 from study.records.tracking.views import link
-from trainables.point.config import ConfigError, field_types
+from trainables.point.config import field_types
 from trainables.redaction import redacted
 
 if TYPE_CHECKING:
@@ -55,11 +55,6 @@ _FILE = "file"
 """A column added to rows: the file that they come from."""
 
 
-def default_tracking_uri(storage: str) -> str | None:
-    """An SQLite database in a local storage folder; None for storage that is not local."""
-    return None if "://" in storage else f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
-
-
 @dataclass
 class _Connection:
     """What is known of the server while it answers."""
@@ -69,6 +64,7 @@ class _Connection:
     writer: Writer
     runs: StudyRuns
     standing: dict[str, Standing]
+    drawn: int | None
 
     @property
     def runs_that_stand(self) -> int:
@@ -84,7 +80,7 @@ class _Connection:
 
     def write(self, records: pa.Table, curves: pa.Table | None) -> None:
         """Write the runs of these records, each key once, in the place of those that stand."""
-        runs = list(finished_runs(records, curves, self.runs))
+        runs = list(finished_runs(records, curves, self.runs, self.drawn))
         replaced = {
             run.key: self.standing[run.key].run_id for run in runs if run.key in self.standing and not self.standing[run.key].deleted
         }
@@ -108,6 +104,7 @@ class Mirror:
         varied: the fields of the study's space, by which points are named; those that vary in the records if there are none.
         declared: gives the fields of each declared point: what is constant there stands on the study's run. The records are looked
             through if it gives none.
+        drawn: the most points of a metric's curve; all for None.
     """
 
     def __init__(
@@ -117,12 +114,13 @@ class Mirror:
         root: str,
         varied: Collection[str] = (),
         declared: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
+        drawn: int | None = DRAWN,
     ) -> None:
         self.tracking_uri = tracking_uri
         self.error: str | None = None
         self.page: str | None = None
         self._study, self._root = study, root
-        self._varied, self._declared = varied, declared
+        self._varied, self._declared, self._drawn = varied, declared, drawn
         self._done: set[str] = set()
         self._earlier = EarlierRows(root)
         self._connection: _Connection | None = None
@@ -256,7 +254,7 @@ class Mirror:
         except BaseException:
             writer.close()
             raise
-        self._connection = _Connection(client, experiment, writer, StudyRuns(parent, names, common), standing)
+        self._connection = _Connection(client, experiment, writer, StudyRuns(parent, names, common), standing, self._drawn)
         self._stood = self._connection.runs_that_stand
         if self._stood < self._known:  # somebody has deleted runs, or the database began anew: what was copied is not all there
             self._done.clear()
@@ -384,35 +382,3 @@ def _varying_fields(root: str, files: Sequence[str]) -> set[str]:
 def _brief() -> dict[str, str]:
     """What makes MLflow's client quiet and quick to give up, as far as the user has not said otherwise."""
     return {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-
-
-def check_reachable(uri: str) -> None:
-    """Ask once, shortly, so that a mistyped URI is an error now and not a silent lag. Nothing is made.
-
-    Raises:
-        ConfigError: there is no tracking server or database at the URI.
-    """
-    advice = "start the server, or correct --tracking-uri"
-    if uri.startswith(("http://", "https://")):
-        import requests
-
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
-        except requests.RequestException as error:
-            raise ConfigError(f"--tracking-uri: no MLflow server answers at {uri} ({type(error).__name__}): {advice}") from None
-    elif "://" in uri and not uri.startswith(("databricks", "uc:")):
-        import sqlalchemy
-
-        try:
-            url = sqlalchemy.engine.make_url(uri)
-            if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-                if not Path(url.database or "").parent.is_dir():
-                    raise FileNotFoundError(f"there is no folder {Path(url.database or '').parent}")
-            else:
-                sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names()
-        except (FileNotFoundError, ModuleNotFoundError) as error:
-            raise ConfigError(f"--tracking-uri: cannot open {uri}: {error}") from None
-        except Exception as error:  # not its text, which may hold the password in some form
-            raise ConfigError(f"--tracking-uri: cannot open {uri} ({type(error).__name__}): {advice}") from None
-    else:
-        raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")

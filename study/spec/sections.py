@@ -83,9 +83,15 @@ class Resources(Section):
 
 
 class TrackingSection(Section):
-    """Whether results are mirrored to MLflow."""
+    """Whether and how results are mirrored to MLflow.
+
+    Attributes:
+        mlflow: whether they are.
+        curves: `thinned` to the points that a chart can draw, both ends and the epoch of the fit among them; or `all`.
+    """
 
     mlflow: bool = True
+    curves: Literal["thinned", "all"] = "thinned"
 
 
 class PublishedRow(Section):

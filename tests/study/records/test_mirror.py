@@ -127,6 +127,12 @@ def test_long_curves_are_thinned(writer, uri):
     assert max(epochs) == 700
 
 
+def test_whole_curves_are_copied_if_asked_for(writer, uri):
+    writer([result(seed=0, epochs=700)], "cpu")
+    Mirror(uri, STUDY, writer.root, drawn=None).finish()
+    assert_equal_to_records(writer, uri)
+
+
 def test_a_damaged_fragment_does_not_stop_the_mirror(writer, uri):
     writer([result(seed=0)], "cpu")
     Path(writer.root, "records", "cut.parquet").write_bytes(b"PAR1")
