@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import AnalysisError, unknown_column
+from analysis.errors import AnalysisError
 from analysis.scaling.forms import FORMS, FormName
 from analysis.scaling.laws import RESAMPLES, Cells, Law, cells_of, fit_cells
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import completed
 
 Floats = NDArray[np.float64]
-Side = Literal["fit", "unfit"]
 
 _MISSED = 0.99
 """Level at which the largest decade must lie in what the smaller sizes forecast for it."""
@@ -143,64 +138,6 @@ def choose_law(
         refused = law.bound or _impossible(law, possible or within) or _unlike(law) or missed
         found.append((Candidate(name, held_out, 0.0, refused), law, _akaike(law)))
     return _chosen(found, short, int(large.sum()))
-
-
-def scaling_of(
-    table: pa.Table,
-    *,
-    value: str = "test_error",
-    sizes: Sequence[str] = ("parameters",),
-    side: Side | None = None,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Scaling:
-    """The scaling law of one line of a study.
-
-    Args:
-        table: records that differ in ``sizes`` and seeds alone; only completed ones count.
-        value: a numeric column.
-        sizes: one or two columns of positive numbers.
-        side: of the interpolation threshold: settings all of whose runs fit (``"fit"``), or none of whose did. It may be left out where
-            all runs lie on one side.
-        resamples: bootstrap fits of each form.
-        level: confidence, in (0, 1).
-
-    Raises:
-        NothingToShow: no completed record.
-        AnalysisError: a column does not exist; a run has no value; runs lie on both sides of the threshold and no side was asked for;
-        too few sizes.
-    """
-    runs = completed(table)
-    for name in (value, *sizes):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
-    places = np.stack([runs[name].cast(pa.float64()).to_numpy() for name in sizes])
-    fitted = runs["interpolated"].fill_null(False).to_numpy()
-    if side is None and fitted.any() and not fitted.all():
-        raise AnalysisError(
-            f"{int(fitted.sum())} of {len(fitted)} runs fit: no law holds across the interpolation threshold; ask for one side of it"
-        )
-    kept = np.ones(len(fitted), bool)
-    if side is not None:
-        _, cell = np.unique(places, axis=1, return_inverse=True)
-        share = (np.bincount(cell.ravel(), fitted) / np.bincount(cell.ravel()))[cell.ravel()]
-        kept = share == 1 if side == "fit" else share == 0
-    if not kept.any():
-        raise AnalysisError(
-            f"no setting has runs that all {'fit' if side == 'fit' else 'stayed unfit'}: nothing can be fitted on that side"
-        )
-    values = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)[kept]
-    within = (-1.0, 1.0) if value.endswith("gap") else (0.0, 1.0) if value.endswith("error") else (0.0, np.inf)
-    possible = (_chance(runs, value), within[1]) if value == "test_error" else None
-    return choose_law(places[:, kept], values, within=within, possible=possible, resamples=resamples, level=level)
-
-
-def _chance(runs: pa.Table, value: str) -> float:
-    """The lowest test error that is possible: chance where every label was redrawn, else 0."""
-    redrawn = pc.all(pc.and_(pc.equal(runs["corruption.kind"], "redraw"), pc.greater_equal(runs["corruption.level"], 1.0))).as_py()
-    rates = runs["wrong_label_rate"].drop_null().to_numpy() if redrawn else []
-    # the measured rate of wrong labels, (C - 1)/C, with what it varies by
-    return float(np.mean(rates) - 3 * np.std(rates) - 0.01) if len(rates) else 0.0
 
 
 def _largest_decade(cells: Cells) -> NDArray[np.bool_]:

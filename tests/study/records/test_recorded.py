@@ -255,6 +255,16 @@ def test_measures_of_a_point_are_joined_and_none_hides_another(writer, monkeypat
     assert recorded(writer.root, ["l2_norm", "path_norm"]).unmeasured == {keys[2]: {"path_norm"}}
 
 
+def test_a_record_without_its_compute_is_joined_to_one_with_it(writer, monkeypatch):
+    """Older versions did not count it: trained again for a measure, the point is the same."""
+    first, again = measured(0, None, l2_norm=0.5), measured(0, None, path_norm=0.25)
+    again = replace(again, outcome=again.outcome | {"multiply_adds": 28, "training_flops": 6.0 * 28 * 60 * 3})
+    write_later(writer, monkeypatch, 0, [first])
+    write_later(writer, monkeypatch, 1, [again])
+    (row,) = analysis.load(writer.root).to_pylist()
+    assert (row["measure.l2_norm"], row["measure.path_norm"], row["multiply_adds"]) == (0.5, 0.25, 28)
+
+
 def test_a_network_trained_again_to_another_result_lends_no_measure(writer, monkeypatch):
     first, other = measured(0, None, l2_norm=0.5), measured(0, None, path_norm=0.25)
     other = replace(other, outcome=other.outcome | {"test_loss": other.outcome["test_loss"] + 1e-15})
