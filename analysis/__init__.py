@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.ridgeless import ridgeless_risk
     from analysis.figures.runs import parallel_coordinates, train_vs_test
+    from analysis.figures.scaling import isoflop_panels, scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
     from analysis.figures.style import write_chart
     from analysis.figures.theories import memorised_images, rademacher, stability
@@ -69,6 +70,7 @@ __all__ = [
     "importance_table",
     "interpolation_thresholds",
     "isoflop",
+    "isoflop_panels",
     "learning_curves",
     "load",
     "load_curves",
@@ -84,6 +86,7 @@ __all__ = [
     "rademacher_table",
     "record_order_verdict",
     "ridgeless_risk",
+    "scaling_chart",
     "scaling_laws",
     "scaling_of",
     "scaling_table",

@@ -19,6 +19,8 @@ _MISSED = 0.99
 """Level at which the largest decade must lie in what the smaller sizes forecast for it."""
 _FAR, _MUCH = 3.0, 0.25
 """A form is refused that leaves over this many times the seeds' noise and this share of the variation between sizes."""
+LEAST = 4
+"""Different sizes that there must be below the largest decade."""
 _NEGLIGIBLE = 1e-4
 """Relative noise below which nobody cares how well a law forecasts."""
 
@@ -117,10 +119,8 @@ def choose_law(
         AnalysisError: too few sizes below the largest decade, or what `cells_of` refuses.
     """
     cells = cells_of(sizes, values)
-    large = _largest_decade(cells)
+    large = largest_decade(cells.sizes)
     small = cells.only(~large)
-    if min(len(np.unique(row)) for row in small.sizes) < 4:
-        raise AnalysisError("a law is tried on the largest decade: there must be 4 different sizes below it, over half a decade more")
     rehearsed: dict[FormName, Law] = {}
     short = []
     for name in forms:
@@ -140,9 +140,24 @@ def choose_law(
     return _chosen(found, short, int(large.sum()))
 
 
-def _largest_decade(cells: Cells) -> NDArray[np.bool_]:
-    total = np.log10(cells.sizes).sum(axis=0)
-    return np.asarray(total > total.max() - 1 + 1e-9)
+def largest_decade(sizes: ArrayLike) -> NDArray[np.bool_]:
+    """Which settings a form is tried on: those in the largest decade of the size, or of the product of two.
+
+    Args:
+        sizes: positive, shape (sizes, settings).
+
+    Raises:
+        AnalysisError: fewer than 4 different values of a size lie below it.
+    """
+    sizes = np.asarray(sizes, np.float64)
+    total = np.log10(sizes).sum(axis=0)
+    large = np.asarray(total > total.max() - 1 + 1e-9)
+    below = min(len(np.unique(row)) for row in sizes[:, ~large])
+    if below < LEAST:
+        raise AnalysisError(
+            f"a law is tried on the largest decade, so that {LEAST} different sizes must lie below it: there are {below}; add smaller ones"
+        )
+    return large
 
 
 def _noise_of(held_out: Cells, laws: Sequence[Law]) -> Floats:

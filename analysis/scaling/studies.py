@@ -100,10 +100,10 @@ def scaling_laws(
     for name in (value, *(sizes or ()), *(by or ())):
         if name not in runs.column_names:
             raise unknown_column(name, runs.column_names)
-    over = tuple(sizes) if sizes else _sizes_that_vary(runs)
+    over = tuple(sizes) if sizes else sizes_that_vary(runs)
     if len(over) > 2:
         raise AnalysisError(f"a law runs over one or two sizes, not {len(over)}")
-    lines = _lines(runs, over) if by is None else list(by)
+    lines = lines_over(runs, over) if by is None else list(by)
     if pooled := averaged_over(runs, [*lines, *over]):
         rest = ", ".join(pooled)
         raise AnalysisError(f"runs of one line and size differ in {rest}: name what tells lines apart with by, {rest} among it")
@@ -192,7 +192,7 @@ def plain(column: str) -> str:
     return words(column).replace("$", "")
 
 
-def _sizes_that_vary(runs: pa.Table) -> tuple[str, ...]:
+def sizes_that_vary(runs: pa.Table) -> tuple[str, ...]:
     """Those of `SIZES` that vary; only one of two that change together."""
     vary = [name for name in SIZES if pc.count_distinct(runs[name]).as_py() > 1]
     if not vary:
@@ -202,7 +202,7 @@ def _sizes_that_vary(runs: pa.Table) -> tuple[str, ...]:
     return tuple(vary)
 
 
-def _lines(runs: pa.Table, sizes: Sequence[str]) -> list[str]:
+def lines_over(runs: pa.Table, sizes: Sequence[str]) -> list[str]:
     """Every field that varies, but for those that set the sizes and those that change with them one to one."""
     setting = {"parameters": ("model.width",), "parameters_per_sample": ("model.width", "data.train_size")}
     setting |= {"training_flops": ("model.width", "data.train_size", "budget.epochs")}

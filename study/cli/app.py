@@ -17,6 +17,7 @@ from study.cli import analysis as cli_analysis
 from study.cli import cluster as cli_cluster
 from study.cli import files as cli_files
 from study.cli import interrupts
+from study.cli import scaling as cli_scaling
 from study.cli import simulate as cli_simulate
 from study.cli.streams import redacting
 from study.guest import hooks_kept
@@ -125,6 +126,45 @@ def run(
             concluded=concluded,
             allow_mixed=allow_mixed,
         )
+    _conclude(summary, charts)
+
+
+@app.command()
+def scale(
+    spec: SpecName,
+    changes: Changes = None,
+    scale: Scale = None,
+    value: cli_scaling.Value = "test_error",
+    sizes: cli_scaling.Sizes = None,
+    by: cli_analysis.By = None,
+    side: cli_scaling.OneSide = None,
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")] = None,
+    allow_mixed: AllowMixed = False,
+) -> None:
+    """Run or resume a study over sizes, then fit scaling laws and forecast ten times the size."""
+    import analysis
+    from analysis.records.declared import declared_rows, undeclared
+    from study.launch import run as launch
+    from study.plan.plan import plan_study
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    chosen = cli_scaling.options_of(value, sizes, by, side)
+    cli_scaling.check_sizes(plan_study(understood, storage), chosen)
+    with _drawn_progress() as progress:
+        summary = launch.run(
+            understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+        )
+    charts: list[Path] = []
+    if not summary.interrupted:
+        if not summary.ran:
+            _print(f"Nothing to run: all {summary.declared:,} points of {understood.study} are recorded.")
+        records, _ = declared_rows(analysis.load(summary.root), undeclared(summary.root))
+        charts = cli_scaling.concluded(records, _charts(summary.plan), understood.study, chosen)
+        for chart in charts:
+            _print(f"chart    {chart}")
     _conclude(summary, charts)
 
 
@@ -459,6 +499,7 @@ def _fail(message: str) -> None:
 
 
 cli_analysis.register(app)
+cli_scaling.register(app)
 cli_files.register(app)
 cli_cluster.register(app)
 cli_simulate.register(app)

@@ -180,7 +180,7 @@ def test_nothing_is_dropped_and_few_sizes_are_refused():
         cells_of(SIZES, np.where(SIZES > 9e4, np.nan, 0.1))
     with pytest.raises(analysis.AnalysisError, match="positive"):
         cells_of([0, 1], [0.1, 0.2])
-    with pytest.raises(analysis.AnalysisError, match="4 different sizes below it"):
+    with pytest.raises(analysis.AnalysisError, match="4 different sizes must lie below it"):
         choose_law(SIZES[-6:], SIZES[-6:] ** -0.3)
     with pytest.raises(analysis.AnalysisError, match="needs 4 settings"):
         fit_law("decreasing", [1, 10, 100], [0.5, 0.4, 0.3])

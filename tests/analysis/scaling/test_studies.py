@@ -133,7 +133,7 @@ def test_a_run_that_did_not_complete_or_has_no_value_refuses() -> None:
 def test_too_few_sizes_are_a_reason_and_a_row() -> None:
     law = law_of(runs(falling, sizes=SIZES[:4]))
     assert law.scaling.law is None
-    assert "there must be 4 different sizes below it" in law.scaling.reason
+    assert "4 different sizes must lie below it" in law.scaling.reason
     assert "no law" in law.sentence()
     (row,) = analysis.scaling_table([law]).to_pylist()
     assert (row["form"], row["note"]) == (None, law.scaling.reason)
