@@ -91,7 +91,7 @@ def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0, ignores: 
 def known_measures() -> dict[str, Measure]:
     """Every measure known in this process, by name, bundled ones first."""
     for module in _BUNDLED:
-        importlib.import_module(f"trainables.measures.{module}")
+        importlib.import_module(f"trainables.measures.bundled.{module}")
     return dict(_MEASURES)
 
 
