@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 import analysis
-from study.cli.analysis import RANKED, as_rich
+from study.cli.shown.tables import RANKED, as_rich
 from trainables.measures import find_measure
 
 if TYPE_CHECKING:
