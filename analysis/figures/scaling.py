@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.figures.canvas import DASHES, explain, log_axis
-from analysis.figures.lines import MOST_LINES, Line, label_of, title_of
-from analysis.figures.style import MARKERS, colours, drawing
+from analysis.figures.drawing.canvas import DASHES, explain, log_axis
+from analysis.figures.drawing.lines import MOST_LINES, Line, label_of, title_of
+from analysis.figures.drawing.style import MARKERS, colours, drawing
 from analysis.scaling.forecasts import flops_per_product
 from analysis.scaling.isoflop import IsoFlop, isoflop
 from analysis.scaling.laws import Cells, cells_of, compute_optimal, optimal_exponent
