@@ -18,7 +18,7 @@ from analysis.scaling.forms import FormName
 from tests.benchmarks.bench_coverage import markdown
 
 Floats = NDArray[np.float64]
-REPEATS = 80
+REPEATS = 60
 RESAMPLES = 200
 
 
