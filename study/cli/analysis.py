@@ -178,7 +178,7 @@ def fit(
     table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
     show(laws, f"{value} = offset + scale / size^exponent")
-    show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+    show(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
 
 
 def compare(
@@ -378,4 +378,18 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return "" if value is None else str(value)
     if value != value:  # not a number: not known
         return ""
-    return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")
+    return with_interval(value, low, high)
+
+
+def with_interval(value: float, low: float | None, high: float | None, form: str = ".3g") -> str:
+    """A number with its interval: ± half of it, or both ends where these lie at different distances.
+
+    >>> with_interval(0.5, 0.4, 0.6), with_interval(0.02, 0.01, 0.06)
+    ('0.5 ± 0.1', '0.02 (0.01 to 0.06)')
+    """
+    if low is None or high is None:
+        return f"{value:{form}}"
+    half = (high - low) / 2
+    if abs(high + low - 2 * value) < 0.1 * half or half == 0:
+        return f"{value:{form}} ± {half:{'.2g' if form == '.3g' else form}}"
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"

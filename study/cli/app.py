@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from study.records.mirror import Mirror
     from study.spec.reading import Spec
 
+MOST_COLUMNS = 12
+"""The most lines of a printed table."""
+
 app = typer.Typer(
     help="Why do networks that can memorise random labels generalize? Declare a study, run it once, chart the gap.",
     no_args_is_help=True,
@@ -402,27 +405,32 @@ def _charts(plan: Plan) -> Path:
 
 
 def _gap_table(table: Any, title: str) -> Table:
-    """Capacity down, corruption across: mean gap and its interval."""
+    """Capacity down, lines across: mean gap and its interval."""
     from rich.table import Table as RichTable
+
+    from analysis.figures.lines import label_of, title_of
 
     rows = table.to_pylist()
     lines = table.column_names[: table.column_names.index("parameters_per_sample")]
-    heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
+    heads = list(dict.fromkeys(tuple(row[name] for name in lines) for row in rows))
+    shown = heads[:MOST_COLUMNS]
     drawn = RichTable(
-        "p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval"
+        "p/n", *[label_of(lines, head) for head in shown], title=f"{title}: generalization gap, mean over seeds and 95 % interval"
     )
-    cells: dict[float, dict[tuple[Any, ...], str]] = {}
+    cells: dict[float, dict[tuple[Any, ...], list[str]]] = {}
     for row in rows:
-        if row["generalization_gap"] is None:
-            continue
-        half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"
-        text = f"{row['generalization_gap']:.3f}{half}" + ("" if row["interpolated"] else " *")
-        cell = cells.setdefault(row["parameters_per_sample"], {})
-        head = tuple(row[name] for name in lines)
-        cell[head] = f"{cell[head]}; {text}" if head in cell else text
+        if row["generalization_gap"] is not None:
+            low, high = row["generalization_gap.low"], row["generalization_gap.high"]
+            text = cli_analysis.with_interval(row["generalization_gap"], low, high, ".3f")
+            text += f", {row['generalization_gap.seeds']}" + ("" if row["interpolated"] else " *")
+            cells.setdefault(row["parameters_per_sample"], {}).setdefault(tuple(row[name] for name in lines), []).append(text)
     for capacity, cell in sorted(cells.items()):
-        drawn.add_row(f"{capacity:.3g}", *[cell.get(head, "") for head in heads])
-    drawn.caption = f"columns: {', '.join(lines)}; * did not reach the train target; Student's t over seeds"
+        drawn.add_row(f"{capacity:.3g}", *["\n".join(cell.get(head, [])) for head in shown])
+    drawn.caption = (
+        f"columns: {title_of(lines, table).replace('$', '')}; after the comma: seeds; *: those that did not reach the train target"
+    )
+    if len(shown) < len(heads):
+        drawn.caption += f"; {len(shown)} of {len(heads):,} columns, gaplab report has them all"
     return drawn
 
 
