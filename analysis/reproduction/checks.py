@@ -106,7 +106,7 @@ def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Tabl
 
 def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
     """The mean, and half the width of its interval if there are two values or more."""
-    row = seed_means(chosen, [], [column]).to_pylist()[0]
+    row = seed_means(chosen, [], [column], interval="student").to_pylist()[0]
     high = row[f"{column}.high"]
     mean = float(np.asarray(row[column]))
     return mean, None if high is None else high - mean
