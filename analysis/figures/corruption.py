@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, left_out_of, note
-from analysis.figures.lines import split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, left_out_of, note
+from analysis.figures.drawing.lines import split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.censored import fit_times
 from analysis.statistics.intervals import DEFAULT, Method

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import explain, note
-from analysis.figures.lines import label_of, shown_combinations, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import explain, note
+from analysis.figures.drawing.lines import label_of, shown_combinations, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.selection import agreeing, checked, lines_over

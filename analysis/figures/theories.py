@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
-from analysis.figures.lines import label_of, numbers, split, title_of
-from analysis.figures.style import colours, drawing
+from analysis.figures.drawing.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
+from analysis.figures.drawing.lines import label_of, numbers, split, title_of
+from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
 from analysis.statistics.selection import completed

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, note, single_runs_note
 from analysis.figures.corruption import TIME, times_note, times_of, wrong_label_rates
-from analysis.figures.lines import only_shown, split, title_of
+from analysis.figures.drawing.canvas import FIT_NOTE, note, single_runs_note
+from analysis.figures.drawing.lines import only_shown, split, title_of
 from analysis.figures.maps import maps_of, threshold_line
 from analysis.figures.runs import evenly
 from analysis.figures.training import ENDS, over_training, runs_over_training
