@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from analysis.statistics.moments import at_moment
     from analysis.statistics.ranking import rank_measures, sign_errors
     from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
-    from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
     from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
     from analysis.statistics.verdict import number_verdict, order_verdict, record_order_verdict
 
@@ -35,7 +34,6 @@ __all__ = [
     "fit_times",
     "gap_table",
     "importance_table",
-    "interpolation_thresholds",
     "mean_estimate",
     "memorisation_table",
     "number_verdict",
@@ -48,7 +46,6 @@ __all__ = [
     "share_estimate",
     "sign_errors",
     "stability_table",
-    "threshold_location",
     "threshold_table",
 ]
 

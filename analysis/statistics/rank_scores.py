@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.aggregate import LEVEL
+from analysis.statistics.intervals import LEVEL
 
 RESAMPLES = 200
 """Draws of the bootstrap."""

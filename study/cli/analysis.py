@@ -174,7 +174,7 @@ def fit(
     table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
     show_table(laws, f"{value} = offset + scale / size^exponent")
-    show_table(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+    show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
 
 
 def compare(

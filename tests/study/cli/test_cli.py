@@ -78,7 +78,7 @@ def test_a_session_from_first_run_to_chart(here, gaplab, one_ray, fresh_database
 
     first = gaplab("run", "tiny.yaml")
     assert first.code == 0, first.err
-    assert "tiny: generalization gap, mean ± 95 % interval" in first.out
+    assert "tiny: generalization gap, mean over seeds and 95 % interval" in first.out
     results = here / "results" / "tiny"
     for line in (
         f"records  {results}/records (4 completed)",
