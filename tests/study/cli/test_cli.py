@@ -181,7 +181,7 @@ def test_help_answers_quickly():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, study.cli; print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow', 'numpy') if name in sys.modules])"
+    code = "import sys, study.cli.app; print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow', 'numpy') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
 
