@@ -87,7 +87,7 @@ def fit(
     laws = analysis.scaling_laws(table, value=value, sizes=sizes, by=by, side=side)
     for law in laws:
         say(law.sentence())
-    show_table(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+    show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
     if output:
         try:
             charts = analysis.write_chart(analysis.scaling_chart(laws), output)
