@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from analysis.errors import AnalysisError
 from analysis.scaling.forecasts import forecast_table
-from analysis.scaling.studies import lines_over, plain, scaling_laws, sizes_that_vary
-from analysis.statistics.selection import completed_lines
+from analysis.scaling.studies import lines_of, plain, scaling_laws, sizes_that_vary
 
 _MOST_LINES = 24
 """A study of more lines is no scaling study, and its laws would take long."""
@@ -19,9 +18,8 @@ _RESAMPLES = 200
 def scaling_rows(table: pa.Table) -> tuple[list[str], list[list[Any]]] | None:
     """The head and the rows of a table of laws and of what they forecast at ten times each size; None where no line has a law."""
     try:
-        runs, _ = completed_lines(table, None)
-        sizes = sizes_that_vary(runs)
-        if runs.group_by(lines_over(runs, sizes)).aggregate([]).num_rows > _MOST_LINES:
+        runs, lines = lines_of(table, sizes_that_vary(table))
+        if runs.group_by(lines).aggregate([]).num_rows > _MOST_LINES:
             return None
         laws = [law for law in scaling_laws(table, resamples=_RESAMPLES) if law.scaling.law is not None]
         forecasts = [forecast_table([law]).to_pylist() for law in laws]

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.errors import AnalysisError, unknown_column
+from analysis.errors import AnalysisError
 from analysis.scaling.choice import Scaling, choose_law
 from analysis.scaling.laws import RESAMPLES
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import agreeing, averaged_over, completed_lines, groups, outcomes, varying_fields
+from analysis.statistics.selection import agreeing, checked, completed, groups, lines_over, outcomes
 from analysis.words import words
 
 Side = Literal["fit", "unfit"]
@@ -96,17 +96,11 @@ def scaling_laws(
         NothingToShow: no completed record.
         AnalysisError: a column does not exist, no size varies, or lines would average over a field.
     """
-    runs, _ = completed_lines(table, None)
-    for name in (value, *(sizes or ()), *(by or ())):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
-    over = tuple(sizes) if sizes else sizes_that_vary(runs)
+    over = tuple(sizes) if sizes else sizes_that_vary(table)
     if len(over) > 2:
         raise AnalysisError(f"a law runs over one or two sizes, not {len(over)}")
-    lines = lines_over(runs, over) if by is None else list(by)
-    if pooled := averaged_over(runs, [*lines, *over]):
-        rest = ", ".join(pooled)
-        raise AnalysisError(f"runs of one line and size differ in {rest}: name what tells lines apart with by, {rest} among it")
+    runs, lines = lines_of(table, over, by)
+    checked(runs, [value])
     found = []
     for line, some in groups(runs, lines):
         incomplete = _incomplete(table, line)
@@ -192,8 +186,14 @@ def plain(column: str) -> str:
     return words(column).replace("$", "")
 
 
-def sizes_that_vary(runs: pa.Table) -> tuple[str, ...]:
-    """Those of `SIZES` that vary; only one of two that change together."""
+def sizes_that_vary(table: pa.Table) -> tuple[str, ...]:
+    """Those of `SIZES` that vary among completed records; only one of two that change together.
+
+    Raises:
+        NothingToShow: no completed record.
+        AnalysisError: neither varies.
+    """
+    runs = completed(table)
     vary = [name for name in SIZES if pc.count_distinct(runs[name]).as_py() > 1]
     if not vary:
         raise AnalysisError("neither parameters nor data.train_size varies: a scaling law needs a size that does; name it with sizes")
@@ -202,24 +202,21 @@ def sizes_that_vary(runs: pa.Table) -> tuple[str, ...]:
     return tuple(vary)
 
 
-def lines_over(runs: pa.Table, sizes: Sequence[str]) -> list[str]:
-    """Every field that varies, but for those that set the sizes and those that change with them one to one."""
-    setting = {"parameters": ("model.width",), "parameters_per_sample": ("model.width", "data.train_size")}
-    setting |= {"training_flops": ("model.width", "data.train_size", "budget.epochs")}
-    apart = {*sizes, *(name for size in sizes for name in setting.get(size, ()))}
-    places = runs.group_by(list(sizes)).aggregate([]).num_rows
+def lines_of(table: pa.Table, sizes: Sequence[str], by: Sequence[str] | None = None) -> tuple[pa.Table, list[str]]:
+    """The completed records, and the columns that tell lines over these sizes apart: see `analysis.statistics.selection.lines_over`.
 
-    def moves(name: str) -> bool:
-        together = runs.group_by([*sizes, name]).aggregate([]).num_rows
-        return bool(runs.group_by([name]).aggregate([]).num_rows == together == places)
-
-    return [name for name in varying_fields(runs) if name not in apart and not name.endswith(".digest") and not moves(name)]
+    Raises:
+        NothingToShow: no completed record.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
+    """
+    runs, lines = lines_over(table, sizes[0], by, apart=sizes[1:])
+    return runs, lines if by is not None else [name for name in lines if pc.count_distinct(runs[name], mode="all").as_py() > 1]
 
 
 def _incomplete(table: pa.Table, line: dict[str, Any]) -> str:
     """What is to be said of a line's runs that did not complete; empty if all did."""
     here = table.filter(pc.not_equal(table["status"], "completed"))
-    known = {name: value for name, value in line.items() if value is not None}
+    known = {name: value for name, value in line.items() if value is not None or name != "corruption.kind"}  # level 0 has any kind
     here = here.filter(agreeing(list(known), list(known.values()))) if known else here
     if not here.num_rows:
         return ""
