@@ -16,12 +16,12 @@ import pyarrow.fs
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
 from study.launch.context import Run
-from study.launch.node_checks import check_nodes
+from study.launch.node_checks import admission, check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
 from study.records.declared import write_undeclared
-from study.records.folder import write_spec
+from study.records.folder import check_writable, write_spec
 from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
 from study.records.writer import FragmentWriter, probe_store
@@ -64,6 +64,7 @@ def train(
         ran = len(points) + (search.left if search else 0)
         interrupted, halted = False, None
         if ran:
+            check_writable(plan.root)  # said now, and not by workers that have trained
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
             with connected(plan.resources, address, early) as workers:
@@ -74,7 +75,8 @@ def train(
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
-                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
+                asked = admission() if address is not None and not allow_mixed else None
+                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers, asked), points, search)
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
