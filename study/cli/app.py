@@ -224,7 +224,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         _print_failures(plan.root, keys)
     for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
         _print(line)
-    for line in plan.trained_again:
+    for line in plan.trained_again(plan.points):
         _print(line.replace(" are ", " will be ", 1) + ".")
     if damaged := damaged_files(plan.root):
         _print(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")
@@ -302,7 +302,7 @@ def _describe(spec: Spec, storage: str) -> None:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
     _print(table)
     missing = f"{len(plan.missing):,} points to run"
-    for line in plan.trained_again:
+    for line in plan.trained_again(plan.points):
         _print(line)
     _print(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
     if plan.measures:

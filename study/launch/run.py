@@ -98,8 +98,6 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
-            for line in plan.trained_again:
-                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()

@@ -61,6 +61,7 @@ def train(
     """
     with _search_of(plan) as search, _following(plan, mirror):
         points = plan.unrecorded(_compared(search)) if search else plan.missing
+        _note_what_runs_again(plan, points, progress)
         ran = len(points) + (search.left if search else 0)
         interrupted, halted = False, None
         if ran:
@@ -80,6 +81,12 @@ def train(
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _note_what_runs_again(plan: Plan, points: list[Point], progress: Progress) -> None:
+    """Say which of the points that are to be trained are recorded, without a measure."""
+    for line in plan.trained_again(points):
+        progress.noted(line)
 
 
 def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
@@ -153,6 +160,7 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
         if run.breaker.reason:
             return
         points = run.unrecorded(_compared(search))
+        _note_what_runs_again(run.plan, points, run.progress)
     for measures, some in run.plan.by_measures(points).items():
         if not run.breaker.reason:
             _fit_points(run.measuring(measures), some)
