@@ -16,14 +16,14 @@ from analysis.lazy import lazy_exports
 if TYPE_CHECKING:
     from analysis.errors import AnalysisError, NothingToShow
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
-    from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
+    from analysis.figures.corruption import error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
+    from analysis.figures.drawing.style import write_chart
+    from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
-    from analysis.figures.ridgeless import ridgeless_risk
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
-    from analysis.figures.style import write_chart
-    from analysis.figures.theories import memorised_images, rademacher, stability
+    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export
     from analysis.records.reader import load, load_curves
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from analysis.statistics.decomposition import decomposition_table
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
-    from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
-    from analysis.statistics.thresholds import interpolation_thresholds, threshold_location
-    from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
+    from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
+    from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
     from analysis.statistics.verdict import record_order_verdict
 
 __all__ = [
@@ -65,7 +64,6 @@ __all__ = [
     "gap_table",
     "gap_vs_capacity",
     "importance_table",
-    "interpolation_thresholds",
     "learning_curves",
     "load",
     "load_curves",
@@ -86,7 +84,6 @@ __all__ = [
     "search_figures",
     "stability",
     "stability_table",
-    "threshold_location",
     "threshold_table",
     "time_to_fit",
     "train_vs_test",

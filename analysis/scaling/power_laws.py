@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from analysis.errors import AnalysisError, unknown_column
 from analysis.scaling.power_law_fit import STEEPEST, Floats, extrapolation_error, fit, natural, resampled_fits
-from analysis.statistics.aggregate import LEVEL
+from analysis.statistics.intervals import LEVEL
 from analysis.statistics.selection import completed, completed_lines, groups
 from analysis.words import words
 
