@@ -15,14 +15,15 @@ from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
-from study.launch.front import charts_of, front_of
 from study.launch.progress import Progress
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
+from study.records.front import charts_of, front_of
 from study.records.mirror import Mirror
 from study.records.tracking.finished_runs import DRAWN
+from study.records.tracking.other_storage import check_experiment
 from study.records.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
@@ -102,8 +103,6 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
-            for line in plan.trained_again:
-                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
@@ -167,12 +166,13 @@ def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, point
     """The mirror, not started.
 
     Raises:
-        ConfigError: the tracking server cannot be reached.
+        ConfigError: the tracking server cannot be reached, or has the points of another storage under this name.
     """
     uri = tracking_uri or default_tracking_uri(storage)
     if uri is None:
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
+    check_experiment(uri, spec.study, root)
     drawn = None if spec.tracking.curves == "all" else DRAWN
     return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points), drawn)
 

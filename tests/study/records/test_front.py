@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pytest
 
 import analysis
-from study.launch.front import front_of
+from study.records.front.gathering import front_of
+from study.records.front.summary import Summary, summarised
+from study.records.front.views import GAP, POINTS, TAG
 from study.records.mirror import Mirror
-from study.records.tracking.summary import Summary, summarised
-from study.records.tracking.views import GAP, POINTS, TAG
 from study.records.writer import FragmentWriter, Provenance
 from tests.analysis.made_up_study import record, records
 from tests.study.made_up_results import result

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 import analysis
+import study
 from study.records.compaction import compact
 from study.records.mirror import Mirror
 from study.records.tracking import ClientWriter, StudyRuns, finished_runs
+from study.records.tracking.other_storage import check_experiment
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, assert_equal_to_records, copied, run_ids, runs_by_key
+from trainables.point.config import ConfigError
 
 
 def test_mlflow_equals_arrow_for_every_status(writer, uri):
@@ -155,6 +158,19 @@ def test_two_storages_of_one_study_name_are_not_mixed(writer, uri, tmp_path):
     assert copied(writer, uri).error is None, "the folder was made anew: the same place"
     moved = Path(writer.root).rename(tmp_path / "moved")
     assert copied(FragmentWriter(str(moved), Provenance(STUDY, None, "0.1.0")), uri).error is None, "a storage keeps its id when it moves"
+
+
+def test_the_experiment_of_another_storage_is_refused_before_anything_is_trained(writer, uri, tmp_path):
+    writer([result(seed=0)], "cpu")
+    copied(writer, uri)
+    written = {"study": STUDY, "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}}, "space": {}}
+    with pytest.raises(ConfigError, match="--tracking-uri: the experiment of this name holds the points of another storage"):
+        study.run(study.understand(written), storage=str(tmp_path / "elsewhere"), tracking_uri=uri)
+    assert not (tmp_path / "elsewhere").exists(), "nothing was started"
+    check_experiment(uri, STUDY, writer.root)
+    moved = Path(writer.root).rename(tmp_path / "moved")
+    check_experiment(uri, STUDY, str(moved))
+    check_experiment(uri, "another", str(tmp_path / "elsewhere"))
 
 
 def test_an_experiment_whose_runs_state_everything_goes_on_as_it_is(writer, uri):

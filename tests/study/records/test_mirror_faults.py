@@ -14,10 +14,12 @@ import pytest
 import analysis
 from study.records.mirror import Mirror
 from study.records.tracking import ClientWriter
+from study.records.tracking.other_storage import check_experiment
 from study.records.tracking_uri import check_reachable
 from tests.mlflow_servers import Server, running_server
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, assert_equal_to_records, copied, experiment_of, run_ids, runs_by_key
+from trainables.point.config import ConfigError
 
 
 @pytest.fixture
@@ -209,7 +211,11 @@ def test_a_real_server_killed_in_the_middle_costs_nothing(writer, server, monkey
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ended(server.uri, 2):
         time.sleep(0.1)
+    check_experiment(server.uri, STUDY, writer.root)
+    with pytest.raises(ConfigError, match="another storage"):
+        check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")
     server.kill()
+    check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")  # not known: the mirror looks again
     before = time.monotonic()
     writer([result(seed=2)], "cpu")
     assert time.monotonic() - before < 5, "a worker does not wait for the server"
