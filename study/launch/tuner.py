@@ -55,6 +55,7 @@ class Trials:
             "sink": run.writer,
             "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
+            "keeps": plan.keeps,
             "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }
         trainable = tune.with_parameters(PackTrainable, **parameters, **self.parameters)

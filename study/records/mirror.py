@@ -29,6 +29,7 @@ from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.guest import environment
 from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
+from study.records.front.networks import log_networks
 from study.records.front.views import link
 from study.records.front.writing import Front, write_front
 from study.records.storage_id import storage_id
@@ -178,7 +179,11 @@ class Mirror:
             return
         with environment(_brief()), self._failures_noted():
             connection = self._connected()
-            write_front(connection.client, connection.experiment, connection.runs.parent, front, self._moved_to(connection) is None)
+            reachable = self._moved_to(connection) is None
+            write_front(connection.client, connection.experiment, connection.runs.parent, front, reachable)
+            if reachable:
+                runs = {key: run.run_id for key, run in connection.standing.items() if not run.deleted}
+                log_networks(connection.client, connection.experiment, self._root, runs)
             self.page = link(connection.experiment, server=self.tracking_uri if self.tracking_uri.startswith("http") else "")
 
     def _follow(self) -> None:

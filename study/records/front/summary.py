@@ -29,7 +29,7 @@ class Summary:
     Attributes:
         metrics: ``gap/LINE`` over capacity, with the number of parameters as step and so the largest capacity as the latest value, of
             seeds that reached their train target; ``gap without fit/LINE`` of those that did not; ``threshold/LINE``, the interpolation
-            threshold as parameters per sample; ``points/STATUS``.
+            threshold, in parameters; ``points/STATUS``.
         description: in Markdown.
     """
 
@@ -57,16 +57,16 @@ def summarised(study: str, records: pa.Table, spec: str = "") -> Summary:
     parts = [_head(spec), f"**{records.num_rows:,} points** of `{study}`: {said}."]
     try:
         cells = analysis.gap_table(records, capacity="parameters")
-        thresholds = analysis.interpolation_thresholds(records)
+        thresholds = analysis.threshold_table(records, capacity="parameters")
     except analysis.NothingToShow:
         return Summary(metrics, "\n\n".join(part for part in parts if part))
     by = cells.column_names[: cells.column_names.index("parameters")]
     rows = [row for row in cells.to_pylist() if row["generalization_gap"] is not None]
-    reached = {_line(row, by): row["threshold"] for row in thresholds.to_pylist()}
+    reached = {_line(row, by): row for row in thresholds.to_pylist()}
     lines = dict.fromkeys(_line(row, by) for row in rows)
     if len(lines) <= MOST_LINES:
         metrics |= _over_capacity(rows, by)
-        metrics |= {f"{THRESHOLD}/{line}": ([0], [value]) for line, value in reached.items() if value is not None}
+        metrics |= {f"{THRESHOLD}/{line}": ([0], [row["threshold"]]) for line, row in reached.items() if row["threshold"] is not None}
     last = _at_largest_capacity(rows, by)
     shown = [f"{line}: {row['generalization_gap']:.3f}" for line, several in last.items() for row in several if row["interpolated"]]
     parts[1] += f" Gap at the largest capacity: {', '.join(shown[:MOST_SAID])}{', ...' if len(shown) > MOST_SAID else ''}." if shown else ""
@@ -95,17 +95,24 @@ def _at_largest_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -
     return last
 
 
-def _table(last: Mapping[str, Sequence[Mapping[str, Any]]], reached: Mapping[str, float | None]) -> str:
+def _table(last: Mapping[str, Sequence[Mapping[str, Any]]], reached: Mapping[str, Mapping[str, Any]]) -> str:
     """The gap of each line at its largest capacity."""
     text = "Generalization gap (test error - train error) at the largest capacity, mean over seeds and 95 % interval:\n\n"
-    text += "| line | parameters | gap | seeds | fits from parameters per sample |\n|---|---|---|---|---|\n"
+    text += "| line | parameters | gap | seeds | interpolation threshold |\n|---|---|---|---|---|\n"
     for line, rows in last.items():
         for row in rows:
-            start = reached.get(line)
             note = "" if row["interpolated"] else " (train target not reached)"
             text += f"| {line} | {row['parameters']:,} | {_with_interval(row)}{note} | {row['seeds']} | "
-            text += f"{'never' if start is None else format(start, '.3g')} |\n"
+            text += f"{_threshold(reached.get(line))} |\n"
     return text
+
+
+def _threshold(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if row["threshold"] is None:
+        return "below every capacity" if row["always"] else "above every capacity"
+    return f"{row['threshold']:,.0f} parameters"
 
 
 def _with_interval(row: Mapping[str, Any]) -> str:

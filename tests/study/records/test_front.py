@@ -67,7 +67,8 @@ def test_charts_of_results_that_were_moved_lie_where_they_are_now(tmp_path):
 def shown(writer: FragmentWriter, uri: str, tmp_path: Path) -> Callable[..., MlflowClient]:
     """A study of two noise levels and two widths, mirrored with its front as often as asked; the client that reads it."""
     rows = [{"model.width": width, "corruption.level": level, "seed": seed} for width in (4, 8) for level in (0.0, 0.5) for seed in (0, 1)]
-    writer([result(**row) for row in rows], "cpu")
+    results = [result(**row) for row in rows]
+    writer([replace(one, outcome=one.outcome | {"parameters": 10 * (one.point.model.width or 0)}) for one in results], "cpu")
 
     def show(**changes: Any) -> MlflowClient:
         from mlflow import MlflowClient
