@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,14 @@ def long_points() -> list[TrialConfig]:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path, long_points: list[TrialConfig]) -> Iterator[Path]:
+def stopped(tmp_path: Path, long_points: list[TrialConfig]) -> Path:
     """A study whose driver was stopped after three epochs of six, and which took its worker with it."""
     made = worker(tmp_path, long_points)
     for _ in range(3):
         assert not made._training.epoch()
         made._keep()
     assert len(kept(tmp_path)) == len(long_points)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize("together", [True, False])
