@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
     from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
+    from analysis.figures.drawing.style import write_chart
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.ridgeless import ridgeless_risk
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
-    from analysis.figures.style import write_chart
     from analysis.figures.theories import memorised_images, rademacher, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
-from analysis.figures.lines import Line, only_shown, split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
+from analysis.figures.drawing.lines import Line, only_shown, split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.records.dataset import varying
 from analysis.records.reader import MLFLOW
 from analysis.records.schema import MEASURE

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, note
-from analysis.figures.lines import split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, note
+from analysis.figures.drawing.lines import split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import Interval, over_seeds
 from analysis.statistics.selection import averaged_over, completed, varying_fields
 from analysis.words import words

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
-from analysis.figures.lines import split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
+from analysis.figures.drawing.lines import split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import Interval, over_seeds
 from analysis.statistics.selection import averaged_over, completed_lines
 from analysis.statistics.thresholds import interpolation_thresholds

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
-from analysis.figures.canvas import draw_line, error_axis, explain, note, single_runs_note
-from analysis.figures.lines import Line, numbers, split, title_of
+from analysis.figures.drawing.canvas import draw_line, error_axis, explain, note, single_runs_note
+from analysis.figures.drawing.lines import Line, numbers, split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.figures.runs import evenly
-from analysis.figures.style import drawing
 from analysis.records.schema import MEASURE
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.rank_scores import kendall_tau

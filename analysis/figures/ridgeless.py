@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import DASHES, bare_figure, explain, log_axis, note
-from analysis.figures.style import colours, drawing
+from analysis.figures.drawing.canvas import DASHES, bare_figure, explain, log_axis, note
+from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.selection import completed
 from analysis.words import words

@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import error_axis, explain, log_axis
-from analysis.figures.lines import label_of, numbers, split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import error_axis, explain, log_axis
+from analysis.figures.drawing.lines import label_of, numbers, split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
 from analysis.words import words
 

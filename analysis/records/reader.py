@@ -75,11 +75,11 @@ def load(
         return parquet_source.records(source, columns, filter)
     experiment = source.removeprefix(MLFLOW)
     if sql:
-        from analysis.records import mlflow_sql
+        from analysis.records.mlflow import sql as mlflow_sql
 
         if mlflow_sql.readable(_database(tracking_uri)):
             return mlflow_sql.records(experiment, _database(tracking_uri), columns, filter, mapping)
-    from analysis.records import mlflow_api
+    from analysis.records.mlflow import api as mlflow_api
 
     return mlflow_api.records(experiment, tracking_uri, columns, filter, mapping, progress)
 
@@ -127,11 +127,11 @@ def load_curves(
         return parquet_source.curves(source, columns, wanted, filter)
     experiment = source.removeprefix(MLFLOW)
     if sql:
-        from analysis.records import mlflow_sql
+        from analysis.records.mlflow import sql as mlflow_sql
 
         if mlflow_sql.readable(_database(tracking_uri)):
             return mlflow_sql.curves(experiment, _database(tracking_uri), columns, wanted, filter, mapping)
-    from analysis.records import mlflow_api
+    from analysis.records.mlflow import api as mlflow_api
 
     return mlflow_api.curves(experiment, tracking_uri, columns, wanted, filter, mapping, progress)
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.canvas import FIT_NOTE, note, single_runs_note
 from analysis.figures.corruption import grid_of, relative_to_true_labels
-from analysis.figures.lines import only_shown, split, title_of
+from analysis.figures.drawing.canvas import FIT_NOTE, note, single_runs_note
+from analysis.figures.drawing.lines import only_shown, split, title_of
 from analysis.figures.runs import evenly
 from analysis.figures.training import over_training
 from analysis.report.traces import InteractiveFigure, error_plot, mean_traces, reference, run_traces

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.errors import NothingToShow
-from analysis.figures.lines import Line, split, title_of
+from analysis.figures.drawing.lines import Line, split, title_of
 from analysis.figures.measures import architecture_note, counted_runs, measured_runs, relative_lines, tau_of, wide
 from analysis.figures.runs import evenly
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from analysis.errors import NothingToShow
-from analysis.figures.style import colours
+from analysis.figures.drawing.style import colours
 from analysis.records.declared import declared_rows, undeclared
 from analysis.records.reader import MLFLOW, Mapped, load, load_curves
 from analysis.records.samples import load_samples

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from analysis.errors import NothingToShow
-from analysis.figures.lines import label_of, title_of
+from analysis.figures.drawing.lines import label_of, title_of
 from analysis.records.schema import OUTCOMES
 from analysis.report.measures import ranked_rows
 from analysis.report.search import SearchedCell, ablation_rows

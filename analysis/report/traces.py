@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.figures.lines import Line
+from analysis.figures.drawing.lines import Line
 from analysis.statistics.aggregate import ERRORS
 from analysis.statistics.selection import varying_fields
 from analysis.words import words

@@ -133,7 +133,7 @@ def memorisation_table(table: pa.Table, samples: pa.Table) -> pa.Table:
     Raises:
         NothingToShow: no sample is both trained on and left out in some setting.
     """
-    from trainables.measures.memorisation import memorisation_scores
+    from trainables.measures.bundled.memorisation import memorisation_scores
 
     runs = completed(table)
     index_of = {key: index for index, key in enumerate(samples["key"].to_pylist())}

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from study.cli.options import AllRecorded
+from study.cli.shown.tables import RANKED, show_table
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
-    from rich.table import Table
 
     from analysis.records.reader import Mapped
 
@@ -34,7 +35,7 @@ Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itsel
 By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
 
 
-class Picture(StrEnum):
+class FigureKind(StrEnum):
     """What `plot` draws."""
 
     GAP = "gap-vs-capacity"
@@ -58,14 +59,9 @@ class Picture(StrEnum):
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
-AllRecorded = Annotated[bool, typer.Option("--all-recorded", help="Show recorded points too that the study's spec does not declare.")]
 _MOST_SENTENCES = 100
 """Comparisons that are printed."""
-_OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
-
-
-RANKED = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
-"""Columns of the ranked table that are shown."""
+_OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, FigureKind.MAP, FigureKind.SCATTER)
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +73,7 @@ def register(app: typer.Typer) -> None:
 
 def plot(
     source: Source,
-    kind: Annotated[Picture, typer.Option(help="The picture.")] = Picture.GAP,
+    kind: Annotated[FigureKind, typer.Option(help="The figure.")] = FigureKind.GAP,
     output: Annotated[Path | None, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = None,
     capacity: Annotated[str | None, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = None,
     by: By = None,
@@ -96,7 +92,7 @@ def plot(
     axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
     if at != "end" and kind not in _OF_ONE_MOMENT:
         raise ConfigError(f"--at {at}: {kind} shows no values of one moment; {', '.join(_OF_ONE_MOMENT)} do")
-    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
+    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
     table = _load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
@@ -118,7 +114,7 @@ def plot(
 
 
 def drawn(
-    kind: Picture,
+    kind: FigureKind,
     table: pa.Table,
     curves: Callable[[], pa.Table],
     lines: dict[str, Any],
@@ -140,24 +136,24 @@ def drawn(
     def samples() -> pa.Table:
         return analysis.load_samples(source, keys=table["key"])
 
-    draw: dict[Picture, Callable[[], Figure]] = {
-        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
-        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
-        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
-        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
-        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
-        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
-        Picture.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
-        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
-        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
-        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
-        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
-        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
-        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
-        Picture.RADEMACHER: lambda: analysis.rademacher(table),
-        Picture.STABILITY: lambda: analysis.stability(table, samples()),
-        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
-        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+    draw: dict[FigureKind, Callable[[], Figure]] = {
+        FigureKind.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
+        FigureKind.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        FigureKind.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        FigureKind.TIME: lambda: analysis.time_to_fit(table, **lines),
+        FigureKind.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        FigureKind.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        FigureKind.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
+        FigureKind.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        FigureKind.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        FigureKind.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        FigureKind.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        FigureKind.MEASURES: lambda: analysis.measures_vs_gap(table),
+        FigureKind.COUNTS: lambda: analysis.counts_vs_gap(table),
+        FigureKind.RADEMACHER: lambda: analysis.rademacher(table),
+        FigureKind.STABILITY: lambda: analysis.stability(table, samples()),
+        FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
+        FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
     }
     return draw[kind]()
 
@@ -177,8 +173,8 @@ def fit(
 
     table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
-    show(laws, f"{value} = offset + scale / size^exponent")
-    show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
+    show_table(laws, f"{value} = offset + scale / size^exponent")
+    show_table(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
 
 
 def compare(
@@ -220,7 +216,7 @@ def rank(
     from analysis.statistics.ranking import rank_measures
 
     ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
-    show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
+    show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
 def export(
@@ -350,32 +346,3 @@ def _mapping(values: list[str] | None) -> Mapped | None:
 def _is_study(source: str) -> bool:
     """Whether a source is a folder of records."""
     return "://" in source or Path(source, "records").is_dir()
-
-
-def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
-    """A table on the terminal."""
-    import sys
-
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(as_rich(table, title, columns))
-
-
-def as_rich(table: pa.Table, title: str, columns: list[str] | None = None) -> Table:
-    """A table for the terminal; a value with an interval as value ± half."""
-    from rich.table import Table
-
-    columns = columns or [name for name in table.column_names if not name.endswith((".low", ".high"))]
-    drawn = Table(*columns, title=title)
-    for row in table.to_pylist():
-        drawn.add_row(*(_cell(row, name) for name in columns))
-    return drawn
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    value, low, high = row[name], row.get(f"{name}.low"), row.get(f"{name}.high")
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    if value != value:  # not a number: not known
-        return ""
-    return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")

@@ -1,14 +1,19 @@
-"""Presets with published numbers: their comparison printed, and their pages."""
+"""The command ``gaplab reproduce``: presets with published numbers, their comparison printed, and their pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from study.cli.options import Address, AllowMixed, Changes, Scale, Storage, TrackingUri
+from study.cli.shown.conclusion import conclude, end_copying, show_results
+from study.cli.terminal.printing import say
 from study.spec.presets import PRESETS, preset_names
-from study.spec.reading import Spec
+from study.spec.reading import Spec, read_spec
 from study.spec.sections import Published
 from trainables.point.config import ConfigError
 
@@ -16,6 +21,57 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from analysis.reproduction import Claims
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(reproduce)
+
+
+def reproduce(
+    target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
+    scale: Scale = None,
+    recorded: Annotated[bool, typer.Option("--recorded", help="Run nothing: compare what is recorded.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The report; reproduction.md in the study's folder, or with --all in STORAGE.")
+    ] = None,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    allow_mixed: AllowMixed = False,
+) -> None:
+    """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from analysis.records.store import study_root
+    from study.cli.terminal.progress import drawn
+    from study.launch import run as launch
+
+    if (target is None) == (not everything):
+        raise ConfigError("reproduce takes one preset, or --all")
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
+    pages = []
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        root = study_root(storage, spec.study)
+        if not recorded:
+            with drawn() as progress:
+                summary = launch.run(
+                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+                )
+            if summary.interrupted or summary.halted:
+                conclude(summary, [] if summary.interrupted else show_results(summary))
+            if summary.copying_interrupted:
+                end_copying(summary)
+        comparison = compared(root, spec)
+        for line in comparison.shown:
+            say(line)
+        pages.append(comparison.page)
+    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(pages, scale, Path(storage).name))
+    say(f"wrote {path}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +131,12 @@ def _claims(published: Published) -> Claims:
 def _chart(root: str, records: pa.Table, published: Published) -> list[Path]:
     """The preset's figure, drawn if there is something to show, beside a local study."""
     import analysis
-    from study.cli.analysis import Picture, drawn
+    from study.cli.analysis import FigureKind, drawn
 
     if published.picture is None or "://" in root or not records.num_rows:
         return []
     try:
-        figure = drawn(Picture(published.picture), records, lambda: analysis.load_curves(root), {}, {})
+        figure = drawn(FigureKind(published.picture), records, lambda: analysis.load_curves(root), {}, {})
     except analysis.NothingToShow:
         return []
     return list(analysis.write_chart(figure, Path(root) / "charts" / published.picture))

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 import analysis
-from study.cli.progress import _Eta
+from study.cli.terminal.progress import _Eta
 from tests.study.conftest import Answer
 
 GAPLAB = str(Path(sys.executable).with_name("gaplab"))

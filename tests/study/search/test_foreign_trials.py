@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 import analysis
 from analysis.report.search import searched_cells
-from study.cli.search import concluded, progress_of
+from study.cli.shown.search import concluded, progress_of
 from study.search.ablation import ablations
 from study.search.cma_es import GENERATION
 from study.search.plan import plan_search

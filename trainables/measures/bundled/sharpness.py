@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from trainables.measures.bundled.norms import squared_distance, squared_norm
+from trainables.measures.bundled.pacbayes import DROP, Deviation, noisy
 from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
-from trainables.measures.norms import squared_distance, squared_norm
-from trainables.measures.pacbayes import DROP, Deviation, noisy
 from trainables.measures.registry import Common, measure
 from trainables.measures.subject import Subject
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.compat import MLFLOW_TABLES, missing_columns
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.records.mlflow_layout import Runs, converted, curve_runs, metric_name, records_of
+from analysis.records.mlflow.layout import Runs, converted, curve_runs, metric_name, records_of
 from analysis.records.rows import wanted_columns
 from analysis.records.schema import CURVES
 

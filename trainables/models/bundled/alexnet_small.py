@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainables.models.dense import dense_stack
+from trainables.models.bundled.dense import dense_stack
 from trainables.models.registry import model_family
 from trainables.models.slim import convolution, halved, max_pool
 from trainables.point.config import ImageShape, Model

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.figures.lines import FEW_LINES, Line
+from analysis.figures.drawing.lines import FEW_LINES, Line
 from analysis.statistics.aggregate import LEVEL, Interval
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.figures.style import MARKERS, colours
+from analysis.figures.drawing.style import MARKERS, colours
 from analysis.statistics.selection import agreeing, sorted_by
 from analysis.words import words
 

@@ -1,8 +1,8 @@
 """Measures made from the norms of weights, and the path norm.
 
 Notation: W_l the weight of layer l of L, W0_l at initialization, |.|_F the Frobenius norm, |.|_2 the spectral norm, gamma the
-margin (`trainables.measures.margins.margin`), n the training samples. Each measure with a spectral norm comes twice: with the
-weight reshaped to a matrix, and as ``NAME_fft`` with the exact norm of the convolution (`trainables.measures.spectral`).
+margin (`trainables.measures.bundled.margins.margin`), n the training samples. Each measure with a spectral norm comes twice: with the
+weight reshaped to a matrix, and as ``NAME_fft`` with the exact norm of the convolution (`trainables.measures.bundled.spectral`).
 
 Those made from the weights layer by layer ignore biases, the scale of batch norms that could not be folded, skip connections and pooling.
 """
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.measures.bundled.margins import margin
+from trainables.measures.bundled.spectral import convolution_norm, matrix_norm
 from trainables.measures.layers import Layer, root_per_sample
-from trainables.measures.margins import margin
 from trainables.measures.registry import measure
-from trainables.measures.spectral import convolution_norm, matrix_norm
 from trainables.measures.subject import Subject
 
 

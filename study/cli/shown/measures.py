@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 import analysis
-from study.cli.analysis import RANKED, as_rich
+from study.cli.shown.tables import RANKED, as_rich
 from trainables.measures import find_measure
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def concluded(records: pa.Table, plan: Plan) -> list[Table]:
 def _top(scores: pa.Table) -> pa.Table:
     import pyarrow as pa
 
-    from analysis.figures.lines import split
+    from analysis.figures.drawing.lines import split
 
     by = scores.column_names[: scores.column_names.index("index")]
     return pa.concat_tables([line.rows.slice(0, MOST_MEMORISED) for line in split(scores, by)[0]])
