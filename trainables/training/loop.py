@@ -24,7 +24,7 @@ from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.models import build
-from trainables.point.config import ConfigError, TrialConfig, sizes_only
+from trainables.point.config import ConfigError, TrialConfig
 from trainables.point.streams import derive, generator
 from trainables.training.distributed import ALONE, Processes
 from trainables.training.errors import is_out_of_memory, leave_if_poisoned
@@ -210,9 +210,8 @@ class Training:
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
         """A point at the start of its training, or as it was saved."""
         data = point_data(point, self.device, self._loaders)
-        module = build(
-            sizes_only(point.model), point.regularizers.dropout, data.image_shape, data.classes, seed=derive(point.seed, "initialization")
-        )
+        seed = derive(point.seed, "initialization")
+        module = build(point.model, point.regularizers.dropout, data.image_shape, data.classes, seed=seed)
         module = self._processes.synchronized(module.to(self.device), self.device)
         member = Member(point, point.key(), data, module, right=[] if self._per_sample else None)
         if saved is not None:

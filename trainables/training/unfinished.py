@@ -1,8 +1,8 @@
 """Points that are not done yet, kept outside of the process that trains them: what a lost worker or a stopped driver costs is a minute.
 
 The members of a `Training` are put on a shelf, each by itself under its point's key, so that the next worker that trains the point goes on
-from there, in whatever pack that is. That happens between two epochs, every `KEEP_SECONDS`, or a hundred times as long as it took the last
-time, so that keeping costs a hundredth at most; a pack that ends sooner leaves nothing behind. A point that has its result leaves the shelf.
+from there, in whatever pack that is. That happens between two epochs, every `KEEP_SECONDS`, or a hundred times as long as it took last, so
+that keeping costs a hundredth at most; a pack that ends sooner leaves nothing behind. A point with a result leaves the shelf.
 
 What goes on is bit-equal to what was never interrupted where equal bits are promised at all (see `trainables.reproducibility`): a member is
 taken up only by a process that `bits` says the same of.
