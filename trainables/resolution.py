@@ -148,15 +148,15 @@ def _check_replaced(data: Data, available: int) -> None:
 def _check_window(point: TrialConfig, whole: ImageShape, shape: ImageShape) -> None:
     """Raise ConfigError for random crops of a whole image of which there is no more than what is trained on."""
     crop = point.regularizers.crop
-    if not crop or point.regularizers.crop_from == "padded":
+    if not crop or point.regularizers.crop_from is None:
         return
     if point.data.preprocessing != "paper" or (point.corruption.level and point.corruption.kind in PIXEL_KINDS):
-        raise ConfigError("regularizers.crop_from is image, which is for data.preprocessing: paper and pixels as they are: use padded")
+        raise ConfigError("regularizers.crop_from is image, which is for data.preprocessing: paper and pixels as they are: leave it out")
     reach = min((large - small) // 2 for large, small in zip(whole[1:], shape[1:], strict=True))
     if crop > reach:
         raise ConfigError(
             f"regularizers.crop is {crop}, but a window of {shape[1]}x{shape[2]} moves by at most {reach} each way in an image of "
-            f"{point.data.name} ({whole[1]}x{whole[2]}): use crop_from: padded"
+            f"{point.data.name} ({whole[1]}x{whole[2]})"
         )
 
 

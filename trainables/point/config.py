@@ -165,8 +165,9 @@ class Corruption(_Group):
         high=1,
     )
     seed: int | None = _knob(None, "which labels or pixels, and into what; follows `seed` by default", low=0)
-    validation: Literal["clean", "noisy"] = _knob(
-        "clean", "labels of the validation split: `clean`, which only an oracle has, or corrupted as those trained on (`noisy`)"
+    validation: Literal["noisy"] | None = _knob(
+        None,
+        "`noisy`: the validation split's labels are corrupted as those trained on; by default they are clean, which only an oracle has",
     )
 
 
@@ -201,10 +202,10 @@ class Regularizers(_Group):
     decay_biases: bool = _knob(False, "weight decay acts on biases and normalization parameters too")
     dropout: float = _knob(0.0, "probability that a hidden unit is dropped", low=0, high=1, open_high=True)
     crop: int = _knob(0, "random crop: a window of the input's size, moved by up to this many pixels each way; 0 is off", low=0)
-    crop_from: Literal["padded", "image"] = _knob(
-        "padded",
-        "`padded`: the input with zeros around it; `image`: the whole image of which `data.preprocessing: paper` takes the centre, so that "
-        "`crop: 2` cuts 28x28 out of CIFAR-10's 32x32 (Zhang et al. 2017)",
+    crop_from: Literal["image"] | None = _knob(
+        None,
+        "`image`: windows of the whole image of which `data.preprocessing: paper` takes the centre, so that `crop: 2` cuts 28x28 out of "
+        "CIFAR-10's 32x32 (Zhang et al. 2017); by default of the input with zeros around it",
     )
     flip: bool = _knob(False, "random horizontal flip")
     label_smoothing: float = _knob(0.0, "weight moved from the label to the uniform distribution", low=0, high=1)
@@ -339,9 +340,9 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     else:
         if corruption.kind == "random_labels":
             counts["corruption"]["kind"] = "redraw"
-        if corruption.validation == "clean" or not data.validation_size or corruption.kind in PIXEL_KINDS:
+        if corruption.validation is None or not data.validation_size or corruption.kind in PIXEL_KINDS:
             del counts["corruption"]["validation"]
-    if point.regularizers.crop == 0 or point.regularizers.crop_from == "padded":
+    if point.regularizers.crop == 0 or point.regularizers.crop_from is None:
         del counts["regularizers"]["crop_from"]
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]

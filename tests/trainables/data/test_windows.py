@@ -59,9 +59,9 @@ def test_windows_are_standardized_slices_at_uniform_places() -> None:
 
 
 def test_what_is_trained_on_is_cropped_and_what_is_evaluated_is_not(large: str) -> None:
-    padded, image, none = (cropped(large, **fields) for fields in ({"regularizers__crop_from": "padded"}, {}, {"regularizers__crop": 0}))
+    padded, image, none = (cropped(large, **fields) for fields in ({"regularizers__crop_from": None}, {}, {"regularizers__crop": 0}))
     assert len({one.key() for one in (padded, image, none)}) == 3
-    assert none.key() == cropped(large, regularizers__crop=0, regularizers__crop_from="padded").key()
+    assert none.key() == cropped(large, regularizers__crop=0, regularizers__crop_from=None).key()
     curves = [alone(one)[-1] for one in (padded, image, none)]
     assert len({curve[-1]["train_loss"] for curve in curves}) == 3
     nothing = [alone(cropped(large, budget__epochs=0, regularizers__crop=crop))[-1][-1]["train_loss"] for crop in (0, 2)]
