@@ -87,7 +87,7 @@ def test_drivers_killed_at_twenty_random_moments_lose_nothing(address: str, undi
 def test_a_point_in_training_goes_on_after_its_driver_was_killed(address: str, tmp_path: Path) -> None:
     """Members are kept after each epoch here, which the user's module asks for; else that would take a minute."""
     (tmp_path / "often.py").write_text("from trainables.training import unfinished\nunfinished.KEEP_SECONDS, unfinished.COST = 0.0, 1.0\n")
-    long = WRITTEN["trial"] | {"budget": {"epochs": 400, "stop_at_train_error": None}, "model": {"width": 64}}
+    long = WRITTEN["trial"] | {"budget": {"epochs": 150, "stop_at_train_error": None}, "model": {"width": 32}}
     written = WRITTEN | {"trial": long, "space": {"seed": {"range": 2}}, "imports": [str(tmp_path / "often.py")]}
     whole = rows(study.run(study.understand(written), storage=str(tmp_path / "undisturbed"), address=address).root)
     root = tmp_path / "results" / "killed"
