@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
-from analysis.figures.canvas import FIT_NOTE, bare_figure, explain, single_runs_note
-from analysis.figures.lines import only_shown, split, title_of
-from analysis.figures.style import drawing
+from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, explain, single_runs_note
+from analysis.figures.drawing.lines import only_shown, split, title_of
+from analysis.figures.drawing.style import drawing
 from analysis.statistics.selection import completed, completed_lines, varying_fields
 from analysis.words import words
 

@@ -3,8 +3,8 @@
 `schema` has every column. `store` opens the folder or bucket in which results lie. `soundness` defines what is recorded, with the help
 of `checksums`; `fragments` says which points are.
 `reader` is the front door, `analysis.load`: it reads Parquet (`parquet_source` and `samples`, over the files that `dataset` joins) or
-MLflow (`mlflow_api` or `mlflow_sql`, both with the layout of `mlflow_layout`). `rows` keeps one row a key; `export_file` writes tables
-for other tools.
+MLflow (the room `mlflow`), or, by a mapping, what others wrote (the room `foreign`). `rows` keeps one row a key; `export_file` writes
+tables for other tools.
 """
 
 from typing import TYPE_CHECKING

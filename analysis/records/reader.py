@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,13 +10,12 @@ import pyarrow as pa
 from analysis.errors import AnalysisError
 from analysis.records import parquet_source
 from analysis.records.foreign import ForeignMapping, foreign_curves, foreign_records, open_foreign
+from analysis.records.mlflow.layout import RunsRead
 from analysis.records.rows import wanted_columns
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-RunsRead = Callable[[int], None]
-"""Called with the number of MLflow runs that have been read so far."""
 MLFLOW = "mlflow:"
 """What a source begins with that is an MLflow experiment."""
 
@@ -75,11 +74,11 @@ def load(
         return parquet_source.records(source, columns, filter)
     experiment = source.removeprefix(MLFLOW)
     if sql:
-        from analysis.records import mlflow_sql
+        from analysis.records.mlflow import sql as mlflow_sql
 
         if mlflow_sql.readable(_database(tracking_uri)):
             return mlflow_sql.records(experiment, _database(tracking_uri), columns, filter, mapping)
-    from analysis.records import mlflow_api
+    from analysis.records.mlflow import api as mlflow_api
 
     return mlflow_api.records(experiment, tracking_uri, columns, filter, mapping, progress)
 
@@ -127,11 +126,11 @@ def load_curves(
         return parquet_source.curves(source, columns, wanted, filter)
     experiment = source.removeprefix(MLFLOW)
     if sql:
-        from analysis.records import mlflow_sql
+        from analysis.records.mlflow import sql as mlflow_sql
 
         if mlflow_sql.readable(_database(tracking_uri)):
             return mlflow_sql.curves(experiment, _database(tracking_uri), columns, wanted, filter, mapping)
-    from analysis.records import mlflow_api
+    from analysis.records.mlflow import api as mlflow_api
 
     return mlflow_api.curves(experiment, tracking_uri, columns, wanted, filter, mapping, progress)
 

@@ -17,7 +17,7 @@ from analysis.errors import NothingToShow, unknown_column
 from analysis.records.reader import load
 from analysis.records.schema import MEASURE, RECORDS
 from analysis.reproduction.claims import Claims, NumberClaim, OrderClaim
-from analysis.statistics.aggregate import over_seeds
+from analysis.statistics.aggregate import seed_means
 
 HEADS = ("", "published", "measured", "difference", "tolerance", "seeds", "verdict")
 """The headings of the cells of a checked claim."""
@@ -106,7 +106,7 @@ def _chosen(records: pa.Table, where: Mapping[str, Any], column: str) -> pa.Tabl
 
 def _mean(chosen: pa.Table, column: str) -> tuple[float, float | None]:
     """The mean, and half the width of its interval if there are two values or more."""
-    row = over_seeds(chosen, [], [column]).to_pylist()[0]
+    row = seed_means(chosen, [], [column], interval="student").to_pylist()[0]
     high = row[f"{column}.high"]
     mean = float(np.asarray(row[column]))
     return mean, None if high is None else high - mean

@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, map. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, compare, rank, export, report, map. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from study.cli.options import AllRecorded
+from study.cli.shown.tables import RANKED, show_table
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
-    from rich.table import Table
 
     from analysis.records.reader import Mapped
 
@@ -34,7 +35,7 @@ Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itsel
 By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
 
 
-class Picture(StrEnum):
+class FigureKind(StrEnum):
     """What `plot` draws."""
 
     GAP = "gap-vs-capacity"
@@ -58,26 +59,21 @@ class Picture(StrEnum):
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
-AllRecorded = Annotated[bool, typer.Option("--all-recorded", help="Show recorded points too that the study's spec does not declare.")]
 _MOST_SENTENCES = 100
 """Comparisons that are printed."""
-_OF_ONE_MOMENT = (Picture.GAP, Picture.CORRUPTION, Picture.DESCENT, Picture.MAP, Picture.SCATTER)
-
-
-RANKED = ["measure", "points", "tau", "psi", "information", "sign_error_mean", "sign_error_p90", "sign_error_max", "environments"]
-"""Columns of the ranked table that are shown."""
+_OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, FigureKind.MAP, FigureKind.SCATTER)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export, report):
+    for command in (plot, compare, rank, export, report):
         app.command()(command)
     app.command("map")(propose_mapping)
 
 
 def plot(
     source: Source,
-    kind: Annotated[Picture, typer.Option(help="The picture.")] = Picture.GAP,
+    kind: Annotated[FigureKind, typer.Option(help="The figure.")] = FigureKind.GAP,
     output: Annotated[Path | None, typer.Option(help="Where to write, without suffix: PNG and SVG.")] = None,
     capacity: Annotated[str | None, typer.Option(help="The capacity axis: parameters_per_sample, parameters, model.width.")] = None,
     by: By = None,
@@ -96,10 +92,10 @@ def plot(
     axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
     if at != "end" and kind not in _OF_ONE_MOMENT:
         raise ConfigError(f"--at {at}: {kind} shows no values of one moment; {', '.join(_OF_ONE_MOMENT)} do")
-    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is Picture.GAP and not mapping else None
+    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = _load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+    table = loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -118,7 +114,7 @@ def plot(
 
 
 def drawn(
-    kind: Picture,
+    kind: FigureKind,
     table: pa.Table,
     curves: Callable[[], pa.Table],
     lines: dict[str, Any],
@@ -140,45 +136,26 @@ def drawn(
     def samples() -> pa.Table:
         return analysis.load_samples(source, keys=table["key"])
 
-    draw: dict[Picture, Callable[[], Figure]] = {
-        Picture.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
-        Picture.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
-        Picture.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
-        Picture.TIME: lambda: analysis.time_to_fit(table, **lines),
-        Picture.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
-        Picture.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
-        Picture.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
-        Picture.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
-        Picture.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
-        Picture.SCATTER: lambda: analysis.train_vs_test(table, **lines),
-        Picture.PARALLEL: lambda: analysis.parallel_coordinates(table),
-        Picture.MEASURES: lambda: analysis.measures_vs_gap(table),
-        Picture.COUNTS: lambda: analysis.counts_vs_gap(table),
-        Picture.RADEMACHER: lambda: analysis.rademacher(table),
-        Picture.STABILITY: lambda: analysis.stability(table, samples()),
-        Picture.IMAGES: lambda: analysis.memorised_images(table, samples()),
-        Picture.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+    draw: dict[FigureKind, Callable[[], Figure]] = {
+        FigureKind.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
+        FigureKind.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        FigureKind.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        FigureKind.TIME: lambda: analysis.time_to_fit(table, **lines),
+        FigureKind.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        FigureKind.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        FigureKind.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
+        FigureKind.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        FigureKind.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        FigureKind.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        FigureKind.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        FigureKind.MEASURES: lambda: analysis.measures_vs_gap(table),
+        FigureKind.COUNTS: lambda: analysis.counts_vs_gap(table),
+        FigureKind.RADEMACHER: lambda: analysis.rademacher(table),
+        FigureKind.STABILITY: lambda: analysis.stability(table, samples()),
+        FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
+        FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
     }
     return draw[kind]()
-
-
-def fit(
-    source: Source,
-    value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
-    sizes: Annotated[list[str] | None, typer.Option("--size", help="One or two columns that say how large.")] = None,
-    by: By = None,
-    all_recorded: AllRecorded = False,
-    tracking_uri: Tracking = None,
-    mapping: Mapping = None,
-    sql: Sql = False,
-) -> None:
-    """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
-    import analysis
-
-    table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
-    laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
-    show(laws, f"{value} = offset + scale / size^exponent")
-    show(analysis.threshold_location(table, by=by), "interpolation threshold (train error 0.01), parameters per sample")
 
 
 def compare(
@@ -197,9 +174,9 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
-    table = _load(source, tracking_uri, mapping, all_recorded=all_recorded)
+    table = loaded(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
-        second = _load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        second = loaded(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
         table = pa.concat_tables([table, second], promote_options="default")
     compared = analysis.compare(table, setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
@@ -217,10 +194,10 @@ def rank(
     mapping: Mapping = None,
 ) -> None:
     """Rank the measures of a study by how well they predict the gap."""
-    from analysis.statistics.ranking import rank_measures
+    from analysis.statistics.questions.ranking import rank_measures
 
-    ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
-    show(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
+    ranked = rank_measures(loaded(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
+    show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
 def export(
@@ -289,7 +266,7 @@ def propose_mapping(
     print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
-def _load(
+def loaded(
     source: str,
     tracking_uri: str | None,
     mapping: list[str] | None = None,
@@ -350,32 +327,3 @@ def _mapping(values: list[str] | None) -> Mapped | None:
 def _is_study(source: str) -> bool:
     """Whether a source is a folder of records."""
     return "://" in source or Path(source, "records").is_dir()
-
-
-def show(table: pa.Table, title: str, columns: list[str] | None = None) -> None:
-    """A table on the terminal."""
-    import sys
-
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(as_rich(table, title, columns))
-
-
-def as_rich(table: pa.Table, title: str, columns: list[str] | None = None) -> Table:
-    """A table for the terminal; a value with an interval as value ± half."""
-    from rich.table import Table
-
-    columns = columns or [name for name in table.column_names if not name.endswith((".low", ".high"))]
-    drawn = Table(*columns, title=title)
-    for row in table.to_pylist():
-        drawn.add_row(*(_cell(row, name) for name in columns))
-    return drawn
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    value, low, high = row[name], row.get(f"{name}.low"), row.get(f"{name}.high")
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    if value != value:  # not a number: not known
-        return ""
-    return f"{value:.3g}" + (f" ± {(high - low) / 2:.2g}" if low is not None and high is not None else "")

@@ -1,4 +1,4 @@
-"""The commands that send a study to a Ray cluster as a job, and follow it there: submit, logs, stop."""
+"""The commands about where a study runs: doctor; and submit, logs, stop, which send it to a Ray cluster as a job and follow it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.records.trials import SECRET_VARIABLE
+from study.cli.options import Storage, TrackingUri
+from study.cli.terminal.printing import say
 from trainables.point.config import ConfigError
-from trainables.redaction import holds_secret
+from trainables.redaction import holds_secret, redacted
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
     from study.spec.reading import Spec
 
-Address = Annotated[
+Dashboard = Annotated[
     str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard, such as http://HEAD:8265; it takes Ray's jobs.")
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="Until the job ends; Ctrl-C leaves it alone.")]
@@ -32,13 +33,35 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="As gaplab submit printed
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (submit, logs, stop):
+    for command in (doctor, submit, logs, stop):
         app.command()(command)
+
+
+def doctor(
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, whose every node is looked at too.")] = None,
+) -> None:
+    """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from study.launch.doctor import checks
+
+    table = RichTable("check", "found", "remedy")
+    bad = 0
+    for check in checks(storage, tracking_uri, address):
+        bad += not check.good
+        verdict = Text("ok ", "green") if check.good else Text("no ", "red")
+        table.add_row(verdict + Text(check.name), Text(redacted(check.found)), Text("" if check.good else redacted(check.remedy)))
+    say(table)
+    if bad:
+        raise typer.Exit(1)
 
 
 def submit(
     spec: Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")],
-    address: Address,
+    address: Dashboard,
     storage: Annotated[str, typer.Option(help="URI or absolute folder that every node of the cluster can write.")],
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec.")] = None,
     scale: Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")] = None,
@@ -73,7 +96,7 @@ def submit(
         print(f"gaplab {command} {job} --address {address}")
 
 
-def logs(job: Job, address: Address, follow: Follow = False) -> None:
+def logs(job: Job, address: Dashboard, follow: Follow = False) -> None:
     """Print what a job has said, and how it stands; exit code 1 if it failed."""
     from ray.job_submission import JobStatus
 
@@ -90,7 +113,7 @@ def logs(job: Job, address: Address, follow: Follow = False) -> None:
         raise typer.Exit(1)
 
 
-def stop(job: Job, address: Address) -> None:
+def stop(job: Job, address: Dashboard) -> None:
     """Stop a job; what is recorded stays, and submitting the study again goes on from there."""
     with _client(address) as client:
         stopped = client.stop_job(job)
@@ -99,6 +122,8 @@ def stop(job: Job, address: Address) -> None:
 
 def _check_secrets(spec: Spec, options: list[str]) -> None:
     """Raise ConfigError for what the cluster's dashboard would show to all: a job's command and its files."""
+    from analysis.records.trials import SECRET_VARIABLE
+
     if any(map(holds_secret, options)):
         raise ConfigError(
             "an option holds a password, which the cluster's dashboard would show: leave it out here, and set it there in the environment "

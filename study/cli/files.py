@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from study.cli.analysis import show
+from study.cli.shown.tables import show_table
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def verify(
     if not found:
         print(f"{source}: {files:,} files of records and their curves can be read whole")
         return
-    show(_damages(found), f"{source}: damaged{', and moved to quarantine' if repair else ''}")
+    show_table(_damages(found), f"{source}: damaged{', and moved to quarantine' if repair else ''}")
     print("gaplab run trains what is lost." if repair else f"gaplab verify {source} --repair puts them aside, as the next run does.")
     raise typer.Exit(1)
 

@@ -1,86 +1,66 @@
-"""Presets with published numbers: their comparison printed, and their pages."""
+"""The command ``gaplab reproduce``: a preset of the paper is run, and what was measured stands beside what was published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from study.spec.presets import PRESETS, preset_names
-from study.spec.reading import Spec
-from study.spec.sections import Published
-from trainables.point.config import ConfigError
+import typer
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from analysis.reproduction import Claims
+from study.cli.options import Address, AllowMixed, Changes, Scale, Storage, TrackingUri
+from study.cli.shown.conclusion import conclude, end_copying, show_results
+from study.cli.terminal.printing import say
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The table and paths to print, and the page of a report in Markdown."""
-
-    shown: list[Any]
-    page: str
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(reproduce)
 
 
-def reproducible() -> list[str]:
-    """Presets with published numbers."""
-    return [name for name in preset_names() if "\npublished:" in (PRESETS / f"{name}.yaml").read_text()]
+def reproduce(
+    target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
+    scale: Scale = None,
+    recorded: Annotated[bool, typer.Option("--recorded", help="Run nothing: compare what is recorded.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The report; reproduction.md in the study's folder, or with --all in STORAGE.")
+    ] = None,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    allow_mixed: AllowMixed = False,
+) -> None:
+    """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from analysis.records.store import study_root
+    from study.cli.shown.reproduction import compared, report, reproducible
+    from study.cli.terminal.progress import drawn
+    from study.launch import run as launch
+    from study.spec.reading import read_spec
+    from trainables.point.config import ConfigError
 
-
-def compared(root: str, spec: Spec) -> Compared:
-    """Compare the records under `root` with what the spec says was published; what has no record is "not run"."""
-    from rich.table import Table
-
-    from analysis.reproduction import HEADS, check_claims, records_of, study_page
-
-    if spec.published is None:
-        raise ConfigError(f"{spec.study} has no published numbers")
-    claims, records = _claims(spec.published), records_of(root)
-    checked = check_claims(records, claims)
-    drawn = Table(*HEADS, title=f"{spec.study}: {claims.source}")
-    for one in checked:
-        drawn.add_row(*one.cells())
-    charts = [f"chart    {path}" for path in _chart(root, records, spec.published)]
-    title = spec.source.stem if spec.source else spec.study
-    return Compared([drawn, *charts], study_page(title, claims, checked, records))
-
-
-def report(pages: Sequence[str], scale: str | None, storage: str) -> str:
-    """The pages of several studies under one head."""
-    from analysis.reproduction import combined_page
-
-    command = f"gaplab reproduce --all --scale {scale or 'cpu'}"
-    head = f"""# Published and measured
-
-Made by `{command} --recorded` from the records in `{storage}`, which the same command without
-`--recorded` makes, or `gaplab reproduce TARGET` for one heading below. What has no record is shown as not run. Errors are
-fractions in [0, 1].
-"""
-    return combined_page(pages, head)
-
-
-def _claims(published: Published) -> Claims:
-    """The spec's section as the analysis takes it."""
-    from analysis.reproduction import Claims, NumberClaim, OrderClaim
-
-    numbers = [NumberClaim(row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
-    orders = [OrderClaim(order.name, order.column, order.rising) for order in published.orders]
-    return Claims(published.source, numbers, orders, published.ours, published.differs)
-
-
-def _chart(root: str, records: pa.Table, published: Published) -> list[Path]:
-    """The preset's figure, drawn if there is something to show, beside a local study."""
-    import analysis
-    from study.cli.analysis import Picture, drawn
-
-    if published.picture is None or "://" in root or not records.num_rows:
-        return []
-    try:
-        figure = drawn(Picture(published.picture), records, lambda: analysis.load_curves(root), {}, {})
-    except analysis.NothingToShow:
-        return []
-    return list(analysis.write_chart(figure, Path(root) / "charts" / published.picture))
+    if (target is None) == (not everything):
+        raise ConfigError("reproduce takes one preset, or --all")
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
+    pages = []
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        root = study_root(storage, spec.study)
+        if not recorded:
+            with drawn() as progress:
+                summary = launch.run(
+                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+                )
+            if summary.interrupted or summary.halted:
+                conclude(summary, [] if summary.interrupted else show_results(summary))
+            if summary.copying_interrupted:
+                end_copying(summary)
+        comparison = compared(root, spec)
+        for line in comparison.shown:
+            say(line)
+        pages.append(comparison.page)
+    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(pages, scale, Path(storage).name))
+    say(f"wrote {path}")

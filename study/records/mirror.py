@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet
 
-from analysis.records.fragments import MERGED, fragments, read_fragments
-from analysis.records.rows import one_row_a_key
+from analysis.records.fragments import MERGED, finished_files, fragments, read_fragments
+from analysis.records.rows import joined
 from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.guest import environment
+from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
 from study.records.storage_id import storage_id
 from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
@@ -49,6 +49,8 @@ _LONGEST_WAIT = 30.0
 _FILES_AT_ONCE = 100
 """Fragments that are read together; a merged file is read alone."""
 _OUTCOME = ["key", "status", "finished"]
+_FILE = "file"
+"""A column added to rows: the file that they come from."""
 
 
 def default_tracking_uri(storage: str) -> str | None:
@@ -64,6 +66,11 @@ class _Connection:
     writer: Writer
     runs: StudyRuns
     standing: dict[str, Standing]
+
+    @property
+    def runs_that_stand(self) -> int:
+        """How many points have a run."""
+        return sum(not run.deleted for run in self.standing.values())
 
     def lacks(self, row: Mapping[str, Any]) -> bool:
         """Whether the outcome of a point is not the one that stands: as for any reader, the latest final one does."""
@@ -112,9 +119,11 @@ class Mirror:
         self._study, self._root = study, root
         self._varied, self._declared = varied, declared
         self._done: set[str] = set()
+        self._earlier = EarlierRows(root)
         self._connection: _Connection | None = None
         self._refused = False
         self._stood: int | None = None
+        self._known = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
 
@@ -180,6 +189,7 @@ class Mirror:
                 isinstance(error, OtherStorageError),
             )
             if self._connection:
+                self._known = self._connection.runs_that_stand
                 self._connection.writer.close()
                 self._connection = None
 
@@ -195,13 +205,18 @@ class Mirror:
 
     def _copy_new(self) -> Iterator[int]:
         """Copy the fragments not copied yet; yields how many records were looked at, a batch at a time."""
-        while new := [path for path in fragments(self._root) if path not in self._done]:
-            merged = [path for path in new if _is_merged(path)]
-            small = [path for path in new if not _is_merged(path)]
+        while new := [path for path in self._files() if path not in self._done]:
+            merged = [path for path in new if in_merged(path)]
+            small = [path for path in new if not in_merged(path)]
             parts = [small[start : start + _FILES_AT_ONCE] for start in range(0, len(small), _FILES_AT_ONCE)]
-            for paths in [*parts, *([path] for path in merged)]:
+            for paths in [*([path] for path in merged), *parts]:
                 yield from self._copy(self._connected(), paths)
                 self._done.update(paths)
+
+    def _files(self) -> list[str]:
+        """The record files, the oldest first: whoever comes again is joined with what was before."""
+        filesystem, path = open_store(self._root)
+        return oldest_first(finished_files(filesystem, f"{path}/records"))
 
     def _connected(self) -> _Connection:
         """The server, with the experiment, the study's run and the runs of earlier mirrors found, and what nobody should meet deleted."""
@@ -225,8 +240,10 @@ class Mirror:
         except BaseException:
             writer.close()
             raise
-        self._stood = sum(not run.deleted for run in standing.values())
         self._connection = _Connection(client, writer, StudyRuns(parent, names, common), standing)
+        self._stood = self._connection.runs_that_stand
+        if self._stood < self._known:  # somebody has deleted runs, or the database began anew: what was copied is not all there
+            self._done.clear()
         return self._connection
 
     def _described(self) -> tuple[list[str], dict[str, str]]:
@@ -275,7 +292,7 @@ class Mirror:
                 tables[path] = self._wanted(connection, path)
         records: list[pa.Table] = []
         curves: list[pa.Table] = []
-        for path, table in _one_row_a_key(tables):
+        for path, table in self._outcomes(connection, tables):
             for start in range(0, table.num_rows, connection.writer.batch):
                 some = table.slice(start, connection.writer.batch)
                 records.append(some)
@@ -287,16 +304,31 @@ class Mirror:
             yield _written(connection, records, curves)
 
     def _wanted(self, connection: _Connection, path: str) -> pa.Table:
-        """The records of a file that MLflow lacks. Of a merged file, most of which it has, first the outcomes are read.
+        """The rows of those points of a file that MLflow lacks. Of a merged file, most of which it has, first the outcomes are read.
 
         Raises:
             FileNotFoundError: the file has gone.
         """
-        table = read_fragments(self._root, [path], _OUTCOME if _is_merged(path) else None)
-        lacking = [connection.lacks(row) for row in table.select(_OUTCOME).to_pylist()]
-        if _is_merged(path) and any(lacking):
+        table = read_fragments(self._root, [path], _OUTCOME if in_merged(path) else None)
+        lacking = {row["key"] for row in table.select(_OUTCOME).to_pylist() if connection.lacks(row)}
+        if in_merged(path) and lacking:
             table = read_fragments(self._root, [path])
-        return table.filter(pa.array(lacking, pa.bool_()))
+        self._earlier.saw(path, table["key"].to_pylist())
+        return table.filter(pc.is_in(table["key"], pa.array(lacking, pa.string())))
+
+    def _outcomes(self, connection: _Connection, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
+        """The outcomes that MLflow lacks, of the points of some files, one row a key, by the file that has their curves.
+
+        A point that has come again has the measures of all its rows, as for any reader.
+        """
+        again = {key for table in tables.values() for key in table["key"].to_pylist() if key in connection.standing}
+        rows = [*tables.items(), *(self._earlier.of(again, tables.keys()) if again else ())]
+        parts = [table.append_column(_FILE, pa.repeat(path, table.num_rows)) for path, table in rows if table.num_rows]
+        if parts:
+            one = joined(pa.concat_tables(parts, promote_options="default"))
+            one = one.filter(pa.array([connection.lacks(row) for row in one.select(_OUTCOME).to_pylist()], pa.bool_()))
+            for path in pc.unique(one[_FILE]).to_pylist():
+                yield path, one.filter(pc.equal(one[_FILE], path)).drop_columns(_FILE)
 
     def _curves_beside(self, path: str, keys: pa.ChunkedArray) -> list[pa.Table]:
         """The curves of some records of a file. Of a merged file, which lies in the order of keys, little else is read."""
@@ -318,19 +350,6 @@ def _written(connection: _Connection, records: Sequence[pa.Table], curves: Seque
     return int(rows.num_rows)
 
 
-def _one_row_a_key(tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-    """The records of files of which no key has a better one in another of them."""
-    if not tables:
-        return
-    chosen = one_row_a_key(pa.concat_tables([table.select(_OUTCOME) for table in tables.values()])).to_numpy()
-    start = 0
-    for path, table in tables.items():
-        here = np.sort(chosen[(chosen >= start) & (chosen < start + table.num_rows)]) - start
-        start += table.num_rows
-        if len(here):
-            yield path, table.take(pa.array(here))
-
-
 def _varying_fields(root: str, files: Sequence[str]) -> set[str]:
     """The fields of which some record files hold more than one value; null counts as one.
 
@@ -344,10 +363,6 @@ def _varying_fields(root: str, files: Sequence[str]) -> set[str]:
         for name in constant:
             values[name] |= set(pc.unique(table[name]).to_pylist()[:2])
     return {name for name, seen in values.items() if len(seen) > 1}
-
-
-def _is_merged(path: str) -> bool:
-    return f"/records/{MERGED}/" in path
 
 
 def _brief() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from analysis.records.fragments import fragments, read_fragments, statuses
-from study.cli.search import progress_of
+from study.cli.shown.search import progress_of
 from study.search.plan import plan_search
 from study.search.quiet import quiet
 from study.search.search import Search

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypedDict
@@ -65,7 +66,6 @@ class Measure:
 
 
 _MEASURES: dict[str, Measure] = {}
-_BUNDLED = ("counts", "norms", "margins", "gradients", "pacbayes", "sharpness", "fitting", "memorisation")
 
 
 def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0, ignores: str = "") -> Callable[[Function], Function]:
@@ -89,9 +89,10 @@ def measure(name: str, *, cost: str, cheap: bool, epochs: float = 0.0, ignores: 
 
 
 def known_measures() -> dict[str, Measure]:
-    """Every measure known in this process, by name, bundled ones first."""
-    for module in _BUNDLED:
-        importlib.import_module(f"trainables.measures.{module}")
+    """Every measure known in this process, by name, bundled ones first: every module of the room `bundled` is imported."""
+    room = importlib.import_module("trainables.measures.bundled")
+    for module in sorted(found.name for found in pkgutil.iter_modules(room.__path__)):
+        importlib.import_module(f"{room.__name__}.{module}")
     return dict(_MEASURES)
 
 

@@ -1,4 +1,4 @@
-"""The complexities of a learner that Zhang et al. 2017 confront, besides the VC dimension (`trainables.measures.counts`).
+"""The complexities of a learner that Zhang et al. 2017 confront, besides the VC dimension (`trainables.measures.bundled.counts`).
 
 They are no measures of one trained network: each takes many trainings, which are points of a study (the presets `rademacher` and
 `stability`). The functions here turn their results into the number.

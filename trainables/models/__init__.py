@@ -1,6 +1,7 @@
-"""Model families: one file a family, a registry of their names and defaults, exact parameter counts.
+"""Model families: a registry of their names, defaults and exact parameter counts; one file a family in the room `bundled`.
 
-A new built-in family is a new file here: the registry imports every module of this room, and `make docs` writes its page.
+A new built-in family is a new file there: the registry imports every module of it, and `make docs` writes its page. `chains`, `slim`
+and `fourier` are parts that families share; `custom` registers those of the user.
 
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes, decorated with
 `model_family`; its random initialization is part of the build (PyTorch's default, unless a family sets its own), and gaplab seeds it.

@@ -126,10 +126,10 @@ def families() -> dict[str, Family]:
 
 @cache
 def _import_bundled() -> None:
-    """Import every module of this room: a bundled family is one file here."""
-    room = __name__.rpartition(".")[0]
-    for module in sorted(found.name for found in pkgutil.iter_modules(importlib.import_module(room).__path__)):
-        importlib.import_module(f"{room}.{module}")
+    """Import every module of the room `bundled`: a family is one file there."""
+    room = importlib.import_module(f"{__name__.rpartition('.')[0]}.bundled")
+    for module in sorted(found.name for found in pkgutil.iter_modules(room.__path__)):
+        importlib.import_module(f"{room.__name__}.{module}")
 
 
 def solver_of(name: str) -> Solver:

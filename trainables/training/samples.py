@@ -15,7 +15,7 @@ from trainables.data.errors import misclassified
 from trainables.data.protocol import Images, PointData
 from trainables.data.sources import load
 from trainables.data.subset import split
-from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed
+from trainables.measures.bundled.memorisation import forgetting_events, learning_epoch, learning_speed
 from trainables.point.config import PIXEL_KINDS, TrialConfig
 
 PER_SAMPLE = "forgetting_events"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.records import mlflow_sql
 from analysis.records.foreign.runs import UNFINISHED, ForeignRuns, History
-from analysis.records.mlflow_layout import converted
+from analysis.records.mlflow import sql as mlflow_sql
+from analysis.records.mlflow.layout import converted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,7 +16,7 @@ import pytest
 
 import analysis
 from study.cli import app as cli
-from study.cli.analysis import Picture
+from study.cli.analysis import FigureKind
 from tests.analysis.made_up_study import gap_study, record
 
 NOTHING = {"train_error": math.nan, "test_error": math.nan, "generalization_gap": math.nan, "test_loss": math.nan}
@@ -55,7 +55,7 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
     source = str(write_study(STUDIES[study]))
     drawn = []
-    for kind in Picture:
+    for kind in FigureKind:
         code, said = gaplab("plot", source, "--kind", kind, "--output", kind)
         if code == 0:
             drawn.append(kind)
@@ -67,7 +67,7 @@ def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], 
             assert not re.search(r"Error|Traceback|\$|  ", said), said
             assert STATES.get(study, "") in said or "keeps no samples" in said, said
     if study not in ("empty", "all diverged", "all NaN"):
-        assert {Picture.GAP, Picture.LEARNING, Picture.SCATTER, Picture.MAP} <= set(drawn)
+        assert {FigureKind.GAP, FigureKind.LEARNING, FigureKind.SCATTER, FigureKind.MAP} <= set(drawn)
     for command in (("fit", source), ("report", source, "--output", "page.html"), ("export", source, "all.csv")):
         code, said = gaplab(*command)
         assert code == (
@@ -124,7 +124,7 @@ def test_cut_and_half_written_files(write_study: Callable[..., Path], gaplab: Ca
         path = source / kind / "part-1.parquet"
         path.write_bytes(path.read_bytes()[:-100])
         (source / kind / ".part-9.parquet.tmp").write_bytes(b"PAR1")
-    for figure in (Picture.GAP, Picture.LEARNING):
+    for figure in (FigureKind.GAP, FigureKind.LEARNING):
         code, said = gaplab("plot", str(source), "--kind", figure, "--output", "cut")
         assert code == 0
         assert "part-1.parquet is no complete Parquet file and was skipped" in said

@@ -137,7 +137,7 @@ def test_a_postgresql_database_says_what_arrow_says(postgres: str, write_study: 
 
 
 def test_the_sql_path_cannot_write_to_postgresql(postgres: str) -> None:
-    from analysis.records import mlflow_sql
+    from analysis.records.mlflow import sql as mlflow_sql
 
     with pytest.raises(analysis.AnalysisError, match="read-only transaction"), mlflow_sql._open(postgres) as connection:
         connection.exec_driver_sql("CREATE TABLE mine (id int)")

@@ -354,7 +354,7 @@ def test_a_wrong_mapping_is_a_sentence(from_mlflow, foreign):
 
 
 def test_progress_is_told_by_page(tracking, monkeypatch):
-    from analysis.records import mlflow_api as mlflow_source
+    from analysis.records.mlflow import api as mlflow_source
 
     monkeypatch.setattr(mlflow_source, "_PAGE", 4)
     done = []
@@ -363,7 +363,7 @@ def test_progress_is_told_by_page(tracking, monkeypatch):
 
 
 def test_the_sql_path_cannot_write(tracking):
-    from analysis.records import mlflow_sql
+    from analysis.records.mlflow import sql as mlflow_sql
 
     with pytest.raises(analysis.AnalysisError, match="attempt to write a readonly database"), mlflow_sql._open(tracking[0]) as connection:
         connection.exec_driver_sql("DELETE FROM runs")

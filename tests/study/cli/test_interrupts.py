@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from study.cli import interrupts
+from study.cli.terminal import interrupts
 
 HEAD = """
 import atexit, os, signal, sys, threading, time

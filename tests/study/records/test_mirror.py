@@ -18,8 +18,11 @@ import pytest
 import requests
 
 import analysis
+import study
+from study.records.compaction import compact
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
 from study.records.tracking import ClientWriter, StudyRuns, finished_runs
+from study.records.tracking.other_storage import check_experiment
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
@@ -85,6 +88,30 @@ def test_measures_are_mirrored(writer, uri):
     writer([replace(measured, outcome=measured.outcome | {"measure.path_norm": 1 / 3})], "cpu")
     copied(writer, uri)
     assert_equal_to_records(writer, uri)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["by a new process", "while it follows"])
+def test_measures_of_a_point_that_was_trained_again_are_joined(writer, uri, at_once):
+    """In whatever order its files are met, merged or not; a network that came out otherwise lends nothing."""
+    mirror = Mirror(uri, STUDY, writer.root)
+    for name in ("l2_norm", "path_norm", "frobenius_norm"):
+        for seed in range(3):
+            one = result(seed=seed)
+            loss = one.outcome["test_loss"] + 1e-15 * (name == "path_norm" and seed == 2)
+            writer([replace(one, outcome=one.outcome | {f"measure.{name}": seed + 1 / 3, "test_loss": loss})], "cpu")
+            time.sleep(0.002)  # fragments carry milliseconds
+        if not at_once:
+            mirror.finish()
+        if name == "path_norm":
+            compact(writer.root)
+    mirror.finish()
+    assert mirror.error is None
+    assert_equal_to_records(writer, uri)
+    there = analysis.load(f"mlflow:{STUDY}", tracking_uri=uri)
+    assert [there[f"measure.{name}"].null_count for name in ("l2_norm", "path_norm", "frobenius_norm")] == [0, 1, 0]
+    ids = run_ids(uri)
+    copied(writer, uri)
+    assert run_ids(uri) == ids, "and that is not done again"
 
 
 def test_a_run_is_nested_named_and_ended(writer, uri):
@@ -219,6 +246,25 @@ def test_a_server_that_fails_anywhere_gets_the_rest_later_and_nothing_twice(writ
     assert len(runs_by_key(uri)) == 3
 
 
+@pytest.mark.usefixtures("by_client")
+def test_runs_that_vanish_while_the_server_fails_are_written_again(writer, uri, flaky):
+    """As when a server comes back with an empty database."""
+    from mlflow import MlflowClient
+
+    mirror = Mirror(uri, STUDY, writer.root)
+    writer([result(seed=0), result(seed=1)], "cpu")
+    mirror.finish()
+    client = MlflowClient(uri)
+    for run in run_ids(uri):
+        client.delete_run(run)
+    flaky("create_run", 1, False)
+    writer([result(seed=2)], "cpu")
+    mirror.finish()
+    mirror.finish()
+    assert mirror.error is None
+    assert_equal_to_records(writer, uri)
+
+
 def test_ten_percent_of_answers_lost_leave_one_run_a_key_and_none_running(writer, uri, monkeypatch):
     """The server acts, and its answer is dropped; also when `gaplab sync` runs afterwards."""
     from mlflow import MlflowClient
@@ -318,6 +364,19 @@ def test_two_storages_of_one_study_name_are_not_mixed(writer, uri, tmp_path):
     assert copied(writer, uri).error is None, "the folder was made anew: the same place"
     moved = Path(writer.root).rename(tmp_path / "moved")
     assert copied(FragmentWriter(str(moved), Provenance(STUDY, None, "0.1.0")), uri).error is None, "a storage keeps its id when it moves"
+
+
+def test_the_experiment_of_another_storage_is_refused_before_anything_is_trained(writer, uri, tmp_path):
+    writer([result(seed=0)], "cpu")
+    copied(writer, uri)
+    written = {"study": STUDY, "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}}, "space": {}}
+    with pytest.raises(ConfigError, match="--tracking-uri: the experiment of this name holds the points of another storage"):
+        study.run(study.understand(written), storage=str(tmp_path / "elsewhere"), tracking_uri=uri)
+    assert not (tmp_path / "elsewhere").exists(), "nothing was started"
+    check_experiment(uri, STUDY, writer.root)
+    moved = Path(writer.root).rename(tmp_path / "moved")
+    check_experiment(uri, STUDY, str(moved))
+    check_experiment(uri, "another", str(tmp_path / "elsewhere"))
 
 
 def test_an_experiment_whose_runs_state_everything_goes_on_as_it_is(writer, uri):
@@ -432,7 +491,11 @@ def test_a_real_server_killed_in_the_middle_costs_nothing(writer, server, monkey
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ended(server.uri, 2):
         time.sleep(0.1)
+    check_experiment(server.uri, STUDY, writer.root)
+    with pytest.raises(ConfigError, match="another storage"):
+        check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")
     server.kill()
+    check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")  # not known: the mirror looks again
     before = time.monotonic()
     writer([result(seed=2)], "cpu")
     assert time.monotonic() - before < 5, "a worker does not wait for the server"

@@ -284,7 +284,7 @@ def test_every_sampler_searches_a_conditional_space(name: str, trained: Trained)
 def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) -> None:
     from rich.console import Console
 
-    from study.cli.search import concluded, described, progress_of
+    from study.cli.shown.search import concluded, described, progress_of
 
     spec = spec_of(SPACE | {"model.width": {"values": [2, 4]}}, sampler="auto", replicates=3)
     search, root = plan_search(spec), trained.root / spec.study

@@ -12,10 +12,10 @@ from torch import nn
 from tests.trainables.made_up_points import point, train
 from tests.trainables.made_up_subject import dense, linear, trained
 from trainables.measures import Subject, measure_all
-from trainables.measures.fitting import epochs_to
-from trainables.measures.margins import margin
-from trainables.measures.pacbayes import magnitude_aware_sigma, sigma
-from trainables.measures.sharpness import alpha, magnitude_aware_alpha
+from trainables.measures.bundled.fitting import epochs_to
+from trainables.measures.bundled.margins import margin
+from trainables.measures.bundled.pacbayes import magnitude_aware_sigma, sigma
+from trainables.measures.bundled.sharpness import alpha, magnitude_aware_alpha
 
 GRADIENT_NOISE = ("gradient_noise", "gradient_noise_first_epoch")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tests.trainables.made_up_subject import dense, trained
 from trainables.measures import Subject, measure_all
-from trainables.measures.counts import vc_dimension_bound, vc_gap_bound
-from trainables.measures.spectral import convolution_norm, matrix_norm
+from trainables.measures.bundled.counts import vc_dimension_bound, vc_gap_bound
+from trainables.measures.bundled.spectral import convolution_norm, matrix_norm
 from trainables.models import build, parameter_count
 from trainables.point.config import Model
 

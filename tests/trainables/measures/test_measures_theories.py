@@ -9,8 +9,8 @@ import torch
 
 from tests.trainables.made_up_points import point, train
 from trainables.data.corruption import corrupt_labels
-from trainables.measures.counts import vc_dimension_bound, vc_gap_bound
-from trainables.measures.memorisation import forgetting_events, learning_epoch, learning_speed, memorisation_scores
+from trainables.measures.bundled.counts import vc_dimension_bound, vc_gap_bound
+from trainables.measures.bundled.memorisation import forgetting_events, learning_epoch, learning_speed, memorisation_scores
 from trainables.measures.theories import rademacher_complexity, rademacher_gap_bound, stability_gap_bound, uniform_stability
 from trainables.point.config import Corruption
 

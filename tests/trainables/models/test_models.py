@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainables.models import build, families, family, parameter_count, slim
-from trainables.models.resnet18 import PreActivationBlock
+from trainables.models.bundled.resnet18 import PreActivationBlock
 from trainables.point.config import ConfigError, ImageShape, Model
 
 CONVOLUTIONAL = ("alexnet_small", "inception_small", "cnn5", "resnet18")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import trainables.models
+import trainables.models.bundled
 
 TRAINED = """
 from math import prod
@@ -33,9 +33,9 @@ def halved(point, data):
 solved_family("made_up_solved", least_squares(halved, lambda point, image_shape: 32))
 """
 PROGRAM = """
-import trainables.models
+import trainables.models.bundled
 
-trainables.models.__path__.append({folder!r})  # as if the two files lay in the room
+trainables.models.bundled.__path__.append({folder!r})  # as if the two files lay in the room
 import torch
 
 from trainables.point.config import ConfigError, TrialConfig, with_fields
@@ -66,7 +66,7 @@ assert capacity(run({{"model.name": "made_up_solved", "optimizer.name": "closed_
 
 def test_a_family_is_one_file(tmp_path: Path) -> None:
     for name, text in (("made_up_trained", TRAINED), ("made_up_solved", SOLVED)):
-        assert not (Path(trainables.models.__path__[0]) / f"{name}.py").exists()
+        assert not (Path(trainables.models.bundled.__path__[0]) / f"{name}.py").exists()
         (tmp_path / f"{name}.py").write_text(text)
     program = PROGRAM.format(folder=str(tmp_path))
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)

@@ -1,0 +1,1 @@
+"""Records as they come back from MLflow: through its client (`api`) or straight from its tables (`sql`), in one `layout` of runs."""

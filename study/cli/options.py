@@ -1,0 +1,16 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SpecName = Annotated[str, typer.Argument(metavar="SPEC|PRESET", help="A YAML file, or a preset's name.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the spec; repeatable.")]
+Scale = Annotated[str | None, typer.Option(help="Of a preset that has scales: smoke, cpu (the default) or paper.")]
+Storage = Annotated[str, typer.Option(help="Folder or URI under which every study has its folder.")]
+TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite database beside the results by default.")]
+AllowMixed = Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions than here.")]
+Address = Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")]
+AllRecorded = Annotated[bool, typer.Option("--all-recorded", help="Show recorded points too that the study's spec does not declare.")]

@@ -1,0 +1,1 @@
+"""What commands print of a study: what it declares, what came of it, its search, its measures, its failures."""

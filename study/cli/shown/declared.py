@@ -1,0 +1,56 @@
+"""What a spec declares: its points by capacity, or what it searches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from study.cli.terminal.printing import say
+
+if TYPE_CHECKING:
+    from study.spec.reading import Spec
+
+
+def describe(spec: Spec, storage: str) -> None:
+    """What a spec declares, in a table of capacities, or of what is searched."""
+    from study.plan.plan import plan_study
+
+    plan = plan_study(spec, storage)
+    if plan.search:
+        from study.cli.shown.search import described
+
+        for part in described(plan.search, plan.root):
+            say(part)
+        return
+    from rich.table import Table as RichTable
+
+    from analysis.records.schema import FINAL
+    from trainables.resolution import capacity
+
+    plan = plan.with_records()
+    table = RichTable("model", "width", "parameters", "p/n", "points", "recorded", title=f"{plan.study}: {len(plan.points):,} points")
+    rows: dict[tuple[Any, ...], list[bool]] = {}
+    for point in plan.points:
+        config = point.config
+        parameters = capacity(config)
+        row = (config.model.name, config.model.width, parameters, f"{parameters / (config.data.train_size or 1):.3g}")
+        rows.setdefault(row, []).append(plan.recorded.get(point.key) in FINAL)
+    for row, done in sorted(rows.items(), key=lambda item: item[0][2]):
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
+    say(table)
+    missing = f"{len(plan.missing):,} points to run"
+    for line in plan.trained_again(plan.points):
+        say(line)
+    say(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
+    if plan.measures:
+        from study.cli.shown.measures import costs
+
+        if costly := costs(plan):
+            say(costly[0])
+            say(f"They may add in the order of {_duration(costly[1])} on one core.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

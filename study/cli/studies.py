@@ -1,0 +1,133 @@
+"""The commands of ``gaplab`` about a study as declared: presets, show, run, status, sync."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from study.cli.options import Address, AllowMixed, AllRecorded, Changes, Scale, SpecName, Storage, TrackingUri
+from study.cli.shown.conclusion import conclude, show_results
+from study.cli.shown.declared import describe
+from study.cli.shown.failures import say_failures
+from study.cli.terminal.printing import fail, say
+
+if TYPE_CHECKING:
+    from study.launch.run import Summary
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (run, presets, show, status, sync):
+        app.command()(command)
+
+
+def run(
+    spec: SpecName,
+    changes: Changes = None,
+    scale: Scale = None,
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    allow_mixed: AllowMixed = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and start nothing.")] = False,
+    all_recorded: AllRecorded = False,
+) -> None:
+    """Run what is missing of a study, then show the gap by capacity and corruption."""
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    if dry_run:
+        describe(understood, storage)
+        return
+    from study.cli.terminal.progress import drawn
+    from study.launch import run as launch
+
+    charts: list[Path] = []
+
+    def concluded(summary: Summary) -> None:
+        if not summary.interrupted:
+            charts.extend(show_results(summary, all_recorded))
+
+    with drawn() as progress:
+        summary = launch.run(
+            understood,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            progress=progress,
+            concluded=concluded,
+            allow_mixed=allow_mixed,
+        )
+    conclude(summary, charts)
+
+
+def presets() -> None:
+    """List the bundled studies: what each shows and costs."""
+    from rich.text import Text
+
+    from study.spec.presets import PRESETS, preset_names
+
+    for name in preset_names():
+        head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
+        say(Text.assemble((name, "bold"), "\n  ", "\n  ".join(head), "\n"))
+
+
+def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
+    """Say what a spec declares: its points, their capacities, what is recorded already."""
+    from study.spec.reading import read_spec
+
+    describe(read_spec(spec, tuple(changes or ()), scale), storage)
+
+
+def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
+    """Say which points of a study are recorded, which are missing, and why."""
+    from study.plan.missing import explained
+    from study.plan.plan import plan_study
+    from study.records.folder import active_driver
+    from study.records.verify import damaged_files
+    from study.spec.reading import read_spec
+
+    plan = plan_study(read_spec(spec, tuple(changes or ()), scale), storage)
+    if who := active_driver(plan.root):
+        say(f"A run is active: {who}.")
+    if plan.search:
+        from study.cli.shown.search import progress_of
+
+        say(progress_of(plan.search, plan.root))
+        return
+    plan = plan.with_records()
+    keys = {point.key for point in plan.points}
+    counts = Counter(plan.recorded.get(key, "without a measure" if key in plan.unmeasured else "missing") for key in keys)
+    say(f"{plan.study}: {len(plan.points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
+    if counts["failed"]:
+        say_failures(plan.root, keys)
+    for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
+        say(line)
+    for line in plan.trained_again(plan.points):
+        say(line.replace(" are ", " will be ", 1) + ".")
+    if damaged := damaged_files(plan.root):
+        say(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")
+    if counts["missing"] or counts["failed"] or counts["without a measure"]:
+        say(f"gaplab run {spec} runs what is missing or failed.")
+
+
+def sync(
+    spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results", tracking_uri: TrackingUri = None
+) -> None:
+    """Copy the records of a study that MLflow does not have yet."""
+    from study.cli.terminal.progress import drawn
+    from study.launch import run as launch
+    from study.spec.reading import read_spec
+
+    understood = read_spec(spec, tuple(changes or ()), scale)
+    with drawn() as progress:
+        mirror = launch.sync(understood, storage=storage, tracking_uri=tracking_uri, progress=progress)
+    if mirror is None:
+        say(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")
+        return
+    if mirror.error:
+        fail(f"{mirror.tracking_uri}: {mirror.error}")
+    say(f"{mirror.tracking_uri} has every record of {understood.study}.")

@@ -1,0 +1,1 @@
+"""What stands between the commands and the terminal: printed lines, progress, interrupts, streams without secrets."""
