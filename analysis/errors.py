@@ -22,5 +22,5 @@ class NothingToShow(AnalysisError):  # noqa: N818 - what the user reads it as
 def unknown_column(name: str, known: Iterable[str]) -> AnalysisError:
     """The error for a column that is not there, with the nearest name that is."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = [one for one in names if one.rpartition(".")[2] == name] or difflib.get_close_matches(name, names, n=1)
     return AnalysisError(f"there is no column {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"))

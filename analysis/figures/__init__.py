@@ -1,8 +1,8 @@
 """Figures for papers: each function takes records and returns a Matplotlib figure (those of a search are Plotly's).
 
 All share the room `drawing`: style (colours, markers, files), lines (which rows make a line), canvas (axes, bands, legend, note).
-Then one file a family: `capacity` has the main figure, `corruption`, `descent`, `training` and `runs` the field's other ones,
-`measures`, `theories` and `ridgeless` those of single questions, `search` those of a search.
+Then one file a family: `capacity` has the main figure, `corruption`, `maps`, `descent`, `training` and `runs` the field's other ones,
+`measures` and `theories` those of single questions, `search` those of a search.
 """
 
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
-    from analysis.figures.corruption import capacity_corruption_map, error_vs_corruption, time_to_fit
+    from analysis.figures.corruption import error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
     from analysis.figures.drawing.style import write_chart
+    from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
-    from analysis.figures.ridgeless import ridgeless_risk
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
-    from analysis.figures.theories import memorised_images, rademacher, stability
+    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
 
 __all__ = [

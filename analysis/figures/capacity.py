@@ -10,22 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
+from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.drawing.lines import Line, only_shown, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.records.dataset import varying
 from analysis.records.reader import MLFLOW
 from analysis.records.schema import MEASURE
-from analysis.statistics.aggregate import ERRORS, Interval, over_seeds
-from analysis.statistics.selection import SETTINGS, averaged_over, completed_lines, varying_fields
-from analysis.statistics.thresholds import interpolation_thresholds
+from analysis.statistics.aggregate import ERRORS, seed_means
+from analysis.statistics.interpolation import line_thresholds
+from analysis.statistics.intervals import DEFAULT, Method
+from analysis.statistics.selection import SEEDS, SETTINGS, lines_over, varying_fields
 from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_THRESHOLD_NOTE = "Triangles: interpolation threshold, the smallest capacity at which all seeds reached the target."
 
 
 def gap_vs_capacity(
@@ -34,22 +33,22 @@ def gap_vs_capacity(
     capacity: str = "parameters_per_sample",
     by: Sequence[str] | None = None,
     panels: str | None = None,
-    interval: Interval = "t",
+    interval: Method = DEFAULT,
     points: bool = False,
     title: str | None = None,
 ) -> Figure:
     """Draw the generalization gap against capacity, with train and test error beside it.
 
     Each point is the mean over the seeds of one capacity, with a band for its 95 % interval. Seeds that reached their train
-    target (filled) and seeds that did not (hollow) are separate points. Triangles mark each line's interpolation threshold:
-    the smallest capacity at which all seeds reached it.
+    target (filled) and seeds that did not (hollow) are separate points. Triangles mark each line's interpolation threshold
+    (`analysis.threshold_table`) with its interval.
 
     Args:
         table: records, as `analysis.load` or `analysis.at_moment` return them; only completed ones are drawn, the note
-            counts the others and names the fields that vary and are averaged over.
+            counts the others.
         capacity: the column of the horizontal, logarithmic axis; positive. A ``measure.*`` (a norm) differs from seed to
             seed: points then lie at its mean over the seeds of one setting, and no threshold is marked.
-        by: the columns that tell lines apart; corruption by default.
+        by: the columns that tell lines apart; by default corruption and whatever else varies, as for `analysis.gap_table`.
         panels: a column with one column of panels for each of its values.
         interval: what the bands are, as for `over_seeds`.
         points: draw every single run too.
@@ -57,11 +56,12 @@ def gap_vs_capacity(
 
     Raises:
         NothingToShow: no completed record has a gap and a positive capacity.
-        AnalysisError: a column does not exist.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, lines_by = completed_lines(table, by)
+    beside = [panels] if panels else []
+    runs, lines_by = lines_over(table, capacity, by, beside)
     runs, of = only_shown(runs, lines_by)
-    apart = [*lines_by, *([panels] if panels else [])]
+    apart = [*lines_by, *beside]
     cells = _cells(runs, apart, capacity, interval)
     if not cells.num_rows:
         raise NothingToShow(f"no completed record has a generalization gap and a {words(capacity)}: nothing can be shown")
@@ -85,9 +85,8 @@ def gap_vs_capacity(
                 panel.set_title(above + words(value) + formula)
             three[-1].set_xlabel(words(capacity))
             three[0].set_xlabel(words(capacity) if column is None else "")
-        also = [FIT_NOTE, *([_THRESHOLD_NOTE] if marks else [])]
-        averaged = averaged_over(runs, [*apart, *_identity(runs, capacity)])
-        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        also = [FIT_NOTE, *([THRESHOLD_NOTE] if marks else [])]
+        text = note(table, cells, ERRORS, interval=interval, lines=(len(lines), of), also=also)
         explain(figure, lines, title_of(lines_by, runs), title, text)
     return figure
 
@@ -97,21 +96,21 @@ def gap_columns(
 ) -> list[str] | None:
     """The columns that `gap_vs_capacity` needs of a study, for ``load(source, columns=gap_columns(source))``.
 
-    These are the ones that it draws and the settings that vary, which it names when it averages over them. From a large study
+    These are the ones that it draws, the seeds and the settings that vary, which tell lines apart. From a large study
     they load several times as fast as all; None, which means all, for MLflow.
     """
     if source.startswith(MLFLOW):
         return None
     drawn = ["status", "interpolated", *ERRORS, capacity, *(by or ("corruption.kind", "corruption.level")), *([panels] if panels else [])]
-    return list(dict.fromkeys([*drawn, *varying(source, SETTINGS)]))
+    return list(dict.fromkeys([*drawn, "seed", *varying(source, (*SETTINGS, *SEEDS))]))
 
 
-def _cells(runs: pa.Table, apart: Sequence[str], capacity: str, interval: Interval) -> pa.Table:
+def _cells(runs: pa.Table, apart: Sequence[str], capacity: str, interval: Method) -> pa.Table:
     """The means that are drawn, sorted by capacity."""
     by, values = list(dict.fromkeys([*apart, *_identity(runs, capacity), "interpolated"])), [*ERRORS]
     if capacity.startswith(MEASURE):
         values.append(capacity)
-    cells = over_seeds(runs, by, values, interval=interval)
+    cells = seed_means(runs, by, values, interval=interval)
     drawable = pc.and_(pc.is_valid(cells["generalization_gap"]), pc.greater(cells[capacity].cast(pa.float64()), 0))
     return cells.filter(drawable).sort_by(capacity)
 
@@ -121,9 +120,9 @@ def _identity(runs: pa.Table, capacity: str) -> list[str]:
     return varying_fields(runs) if capacity.startswith(MEASURE) else [capacity]
 
 
-def _thresholds(runs: pa.Table, apart: Sequence[str], capacity: str) -> dict[tuple[object, ...], float | None]:
-    rows = interpolation_thresholds(runs, capacity=capacity, by=apart).to_pylist()
-    return {tuple(row[name] for name in apart): row["threshold"] for row in rows}
+def _thresholds(runs: pa.Table, apart: Sequence[str], capacity: str) -> dict[tuple[object, ...], dict[str, float | None]]:
+    rows = line_thresholds(runs, apart, capacity).to_pylist()
+    return {tuple(row[name] for name in apart): row for row in rows}
 
 
 def _axes(columns: int) -> tuple[Figure, list[list[Axes]]]:

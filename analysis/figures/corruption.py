@@ -1,72 +1,105 @@
-"""Figures over corruption: time to fit and test error against its level, and the map of width against corruption."""
+"""Figures over corruption: time to fit and test error against its level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, note
+from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, draw_line, error_axis, explain, left_out_of, note
 from analysis.figures.drawing.lines import split, title_of
 from analysis.figures.drawing.style import drawing
-from analysis.statistics.aggregate import Interval, over_seeds
-from analysis.statistics.selection import averaged_over, completed, varying_fields
+from analysis.statistics.aggregate import seed_means
+from analysis.statistics.censored import fit_times
+from analysis.statistics.intervals import DEFAULT, Method
+from analysis.statistics.selection import checked, groups, lines_over
 from analysis.words import words
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_NUMBERS = 160
-"""The most cells of a map whose numbers are written out."""
+TIME = "restricted_mean"
+"""The column of times to fit."""
 
 
-def time_to_fit(
-    table: pa.Table, *, by: Sequence[str] | None = None, relative: bool = True, interval: Interval = "t", title: str | None = None
-) -> Figure:
-    """Draw how long runs take to fit against the corruption level (Zhang et al. 2017, figure 1b).
+def time_to_fit(table: pa.Table, *, by: Sequence[str] | None = None, relative: bool = True, title: str | None = None) -> Figure:
+    """Draw how long runs take to fit against the corruption level (Zhang et al. 2017, figure 1b), above the share that fit.
+
+    Runs that did not fit were watched in vain for their epochs, which the mean counts: it is that of min(time to fit, horizon), by
+    Kaplan and Meier's curve (`analysis.fit_times`), with one horizon for all.
 
     Args:
         table: records.
-        by: what tells lines apart; by default every setting that varies, corruption apart.
-        relative: in units of the mean epochs to fit without corruption (level 0), where that was run.
-        interval: as for `over_seeds`; the uncertainty of the unit itself is not part of it.
+        by: what tells lines apart; by default every setting that varies, corruption apart. Lines of which no run fit are left out.
+        relative: in units of a line's own mean without corruption (level 0); lines of which no run fit there are left out.
         title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record fit its training set.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, by = _runs(table, by)
-    cells = over_seeds(runs, [*by, "corruption.level"], ["fit_epoch"], interval=interval)
-    share = over_seeds(runs.append_column("fit", pc.is_valid(runs["fit_epoch"]).cast(pa.int8())), [*by, "corruption.level"], ["fit"])
-    cells = cells.append_column("interpolated", pc.equal(share["fit"], 1.0))
-    cells = cells.filter(pc.is_valid(cells["fit_epoch"]))
-    if not cells.num_rows:
-        raise NothingToShow("no completed record reached its train target: there is no time to fit to show")
-    if relative:
-        cells = relative_to_true_labels(cells, by)
+    runs, by = lines_over(table, "corruption.level", by)
+    cells, left_out = times_of(runs, by, relative=relative)
     with drawing():
-        figure, panel = bare_figure(7.4, 4.6)
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.4, 6.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.7, 1])
         lines, of = split(cells, by)
         for line in lines:
-            draw_line(panel, line, "corruption.level", "fit_epoch")
-        error_axis(panel, lines[0].numbers("fit_epoch", cells))
-        panel.set_xlabel(title_of(["corruption.level"], runs))
-        panel.set_title("epochs to fit, relative to true labels" if relative else "epochs to fit")
-        also = ["Hollow: some seeds did not fit in their epochs, and the mean is over those that did (too low)."]
-        averaged = averaged_over(runs, [*by, "corruption.level"])
-        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(by, runs), title, text)
+            draw_line(above, line, "corruption.level", TIME)
+            draw_line(below, line, "corruption.level", "fit_share", fit=False)
+        error_axis(above, lines[0].numbers(TIME, cells))
+        below.set_ylim(-0.05, 1.08)
+        below.set_xlabel(title_of(["corruption.level"], runs))
+        above.set_title("epochs to fit, relative to true labels" if relative else "epochs to fit")
+        below.set_title("share of runs that fit")
+        explain(figure, lines, title_of(by, runs), title, times_note(table, cells, (len(lines), of), left_out))
     return figure
 
 
+def times_of(runs: pa.Table, by: Sequence[str], *, relative: bool) -> tuple[pa.Table, int]:
+    """Times to fit by line and corruption level, as from `analysis.fit_times`, and how many lines are left out.
+
+    The column `TIME` has the restricted means, ``interpolated`` whether all runs fit.
+    """
+    cells = fit_times(runs, [*by, "corruption.level"])
+    rows = cells.to_pylist()
+    if not any(row["fit"] for row in rows):
+        raise NothingToShow("no completed record reached its train target: there is no time to fit to show")
+    line = [tuple(row[name] for name in by) for row in rows]
+    fits = {one: row[TIME] for one, row in zip(line, rows, strict=True) if row["fit"] and (not relative or row["corruption.level"] == 0)}
+    if not fits:
+        raise NothingToShow("no line fit without corruption (level 0): there is nothing that times to fit could be relative to")
+    kept = [row for one, row in zip(line, rows, strict=True) if one in fits]
+    for row in kept if relative else ():
+        unit = fits[tuple(row[name] for name in by)]
+        row |= {name: None if row[name] is None else row[name] / unit for name in (TIME, f"{TIME}.low", f"{TIME}.high")}
+    found = pa.Table.from_pylist(kept, cells.schema).sort_by("corruption.level")
+    return found.append_column("interpolated", pc.equal(found["fit"], found["runs"])), len(set(line)) - len(fits)
+
+
+def times_note(table: pa.Table, cells: pa.Table, lines: tuple[int, int], left_out: int) -> str:
+    """How to read a figure of times to fit."""
+    ends = pc.min_max(cells["runs"]).as_py()
+    seeds = f"{ends['min']:,}" if ends["min"] == ends["max"] else f"{ends['min']:,} to {ends['max']:,}"
+    said = f"Means of min(time to fit, {cells['horizon'][0].as_py():g} epochs) by Kaplan and Meier's curve, over {seeds} runs a point, "
+    said += "those that did not fit included (hollow: some did not); bands: 95 % intervals, of shares Clopper and Pearson's."
+    also = [f"{left_out} line{'s' if left_out > 1 else ''} without a run that fit {'are' if left_out > 1 else 'is'} not shown."]
+    return " ".join([said, *(also if left_out else []), *left_out_of(table, lines)])
+
+
 def error_vs_corruption(
-    table: pa.Table, *, value: str = "test_error", by: Sequence[str] | None = None, interval: Interval = "t", title: str | None = None
+    table: pa.Table,
+    *,
+    value: str = "test_error",
+    by: Sequence[str] | None = None,
+    interval: Method = DEFAULT,
+    title: str | None = None,
 ) -> Figure:
     """Draw the test error against the corruption level (Zhang et al. 2017, figure 1c), above the wrong-label rate.
 
@@ -79,122 +112,29 @@ def error_vs_corruption(
 
     Raises:
         NothingToShow: no completed record has the value.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, by = _runs(table, by)
-    cells = over_seeds(runs, [*by, "corruption.level", "interpolated"], [value], interval=interval).sort_by("corruption.level")
-    cells = cells.filter(pc.is_valid(cells[value]))
+    runs, by = lines_over(table, "corruption.level", by)
+    cells = seed_means(checked(runs, [value]), [*by, "corruption.level", "interpolated"], [value], interval=interval)
+    cells = cells.filter(pc.is_valid(cells[value])).sort_by("corruption.level")
     if not cells.num_rows:
         raise NothingToShow(f"no completed record has a {words(value)}: nothing can be shown")
-    rates = over_seeds(runs, ["corruption.level"], ["wrong_label_rate"])
+    rates = wrong_label_rates(runs, by)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
         lines, of = split(cells, by)
-        panel.plot(*(rates[name].to_numpy() for name in ("corruption.level", "wrong_label_rate")), ":", color="#777777", gid="rate")
+        for _, some in groups(rates, [name for name in by if name == "corruption.kind"]):
+            panel.plot(*(some[name].to_numpy() for name in ("corruption.level", "wrong_label_rate")), ":", color="#777777", gid="rate")
         for line in lines:
             draw_line(panel, line, "corruption.level", value)
         error_axis(panel, np.append(lines[0].numbers(value, cells), rates["wrong_label_rate"].to_numpy()))
         panel.set_xlabel(title_of(["corruption.level"], runs))
         panel.set_title(words(value))
-        averaged = averaged_over(runs, [*by, "corruption.level"])
         also = [FIT_NOTE, "Dotted: the fraction of training labels that are wrong."]
-        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
-        explain(figure, lines, title_of(by, runs), title, text)
+        explain(figure, lines, title_of(by, runs), title, note(table, cells, [value], interval=interval, lines=(len(lines), of), also=also))
     return figure
 
 
-def capacity_corruption_map(
-    table: pa.Table, *, capacity: str = "parameters_per_sample", value: str = "generalization_gap", title: str | None = None
-) -> Figure:
-    """Draw a value as a map of capacity against corruption level, with the interpolation threshold as a line.
-
-    Args:
-        table: records.
-        capacity: the column of the horizontal axis; each of its values is one column of the map.
-        value: what the colours show.
-        title: stands above the figure.
-
-    Raises:
-        NothingToShow: no completed record has the value.
-    """
-    runs = completed(table)
-    cells = over_seeds(runs.append_column("fit", runs["interpolated"].cast(pa.float64())), ["corruption.level", capacity], [value, "fit"])
-    cells = cells.filter(pc.is_valid(cells[value]))
-    if not cells.num_rows:
-        raise NothingToShow(f"no completed record has a {words(value)}: nothing can be shown")
-    columns, levels, grid = grid_of(cells, capacity, value)
-    fit = grid_of(cells, capacity, "fit")[2]
-    with drawing():
-        figure, panel = bare_figure(1.8 + 0.62 * min(max(len(columns), 6), 14), 1.9 + 0.42 * min(max(len(levels), 4), 10))
-        mesh = panel.pcolormesh(np.ma.masked_invalid(grid), cmap="cividis", rasterized=grid.size > 5000)
-        panel.set_facecolor("#dddddd")
-        panel.grid(visible=False)
-        if grid.size <= _MOST_NUMBERS:
-            _write_numbers(panel, grid, mesh)
-        _draw_threshold(panel, fit)
-        _ticks(panel.set_xticks, columns)
-        _ticks(panel.set_yticks, levels)
-        panel.set_xlabel(words(capacity))
-        panel.set_ylabel(title_of(["corruption.level"], runs))
-        panel.set_title(words(value))
-        figure.colorbar(mesh, ax=panel, pad=0.015).outline.set_visible(False)
-        averaged = averaged_over(runs, ["corruption.level", capacity])
-        also = ["White line: interpolation threshold; right of it all seeds reached the train target."]
-        also += ["Grey: not run."] if np.isnan(grid).any() else []
-        explain(figure, [], "", title, note(table, cells, interval=None, averaged=averaged, also=also))
-    return figure
-
-
-def _runs(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str]]:
-    """The completed records, and what tells their lines apart: by default every setting that varies, corruption apart."""
-    runs = completed(table)
-    return runs, [name for name in varying_fields(runs) if not name.startswith("corruption.")] if by is None else list(by)
-
-
-def relative_to_true_labels(cells: pa.Table, by: Sequence[str]) -> pa.Table:
-    """Epochs to fit, divided by those of the same line at level 0; lines that did not fit there are left out."""
-    rows = cells.to_pylist()
-    units = {tuple(row[name] for name in by): row["fit_epoch"] for row in rows if row["corruption.level"] == 0}
-    kept = [row for row in rows if units.get(tuple(row[name] for name in by))]
-    if not kept:
-        raise NothingToShow("no line fit without corruption (level 0): there is nothing that times to fit could be relative to")
-    for row in kept:
-        unit = units[tuple(row[name] for name in by)]
-        for name in ("fit_epoch", "fit_epoch.low", "fit_epoch.high"):
-            row[name] = None if row[name] is None else row[name] / unit
-    return pa.Table.from_pylist(kept, cells.schema)
-
-
-def grid_of(cells: pa.Table, capacity: str, value: str) -> tuple[list[Any], list[Any], NDArray[np.float64]]:
-    """The distinct capacities and levels, ascending, and the values as an array (levels, capacities), NaN where not run."""
-    columns, levels = (sorted(set(cells[name].drop_null().to_pylist())) for name in (capacity, "corruption.level"))
-    grid = np.full((len(levels), len(columns)), np.nan)
-    row_of = {level: row for row, level in enumerate(levels)}
-    column_of = {one: column for column, one in enumerate(columns)}
-    for level, one, number in zip(*(cells[name].to_pylist() for name in ("corruption.level", capacity, value)), strict=True):
-        if level is not None and one is not None and number is not None:
-            grid[row_of[level], column_of[one]] = number
-    return columns, levels, grid
-
-
-def _write_numbers(panel: Axes, grid: NDArray[np.float64], mesh: Any) -> None:
-    for (row, column), number in np.ndenumerate(grid):
-        if np.isfinite(number):
-            dark = np.dot(mesh.cmap(mesh.norm(number))[:3], (0.299, 0.587, 0.114)) < 0.5
-            panel.text(column + 0.5, row + 0.5, f"{number:.2f}", ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
-
-
-def _draw_threshold(panel: Axes, fit: NDArray[np.float64]) -> None:
-    """Draw a step line that lies, row by row, left of the first column in which all seeds fit."""
-    reached = fit >= 1
-    first = np.where(reached.any(axis=1), reached.argmax(axis=1), fit.shape[1]).astype(float)
-    xs, ys = np.repeat(first, 2), np.repeat(np.arange(len(first) + 1.0), 2)[1:-1]
-    for width, colour in ((4.0, "black"), (2.2, "white")):
-        panel.plot(xs, ys, color=colour, linewidth=width, gid="threshold", solid_joinstyle="miter")
-
-
-def _ticks(set_ticks: Any, values: Sequence[Any]) -> None:
-    """Set ticks in the middle of at most 14 rows or columns."""
-    step = -(-len(values) // 14)
-    some = range(0, len(values), step)
-    texts = [f"{values[index]:,}" if isinstance(values[index], int) else f"{values[index]:.3g}" for index in some]
-    set_ticks([index + 0.5 for index in some], texts)
+def wrong_label_rates(runs: pa.Table, by: Sequence[str]) -> pa.Table:
+    """The wrong-label rate of each level, of each kind if kinds are told apart: it is part of the design, whatever was trained."""
+    return seed_means(runs, [*(name for name in by if name == "corruption.kind"), "corruption.level"], ["wrong_label_rate"])

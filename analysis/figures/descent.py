@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import FIT_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
+from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.drawing.lines import split, title_of
 from analysis.figures.drawing.style import drawing
-from analysis.statistics.aggregate import Interval, over_seeds
-from analysis.statistics.selection import averaged_over, completed_lines
-from analysis.statistics.thresholds import interpolation_thresholds
+from analysis.statistics.aggregate import seed_means
+from analysis.statistics.interpolation import line_thresholds
+from analysis.statistics.intervals import DEFAULT, Method
+from analysis.statistics.selection import checked, lines_over
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def double_descent(
     over: str = "model.width",
     by: Sequence[str] | None = None,
     values: Sequence[str] = ("test_error", "train_error"),
-    interval: Interval = "t",
+    interval: Method = DEFAULT,
     title: str | None = None,
 ) -> Figure:
     """Draw test and train error over model size or over samples (Belkin et al. 2018; Nakkiran et al. 2019).
@@ -38,21 +39,22 @@ def double_descent(
         table: records.
         over: the column of the horizontal, logarithmic axis: ``model.width``, ``parameters``, ``parameters_per_sample`` or
             ``data.train_size``.
-        by: what tells lines apart; corruption by default.
+        by: what tells lines apart; by default corruption and whatever else varies.
         values: one panel each, from the top.
         interval: as for `over_seeds`.
         title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has the first of the values.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, by = completed_lines(table, by)
-    cells = over_seeds(runs, [*by, over, "interpolated"], values, interval=interval).sort_by(over)
+    runs, by = lines_over(table, over, by)
+    cells = seed_means(checked(runs, values), [*by, over, "interpolated"], values, interval=interval).sort_by(over)
     cells = cells.filter(pc.and_(pc.is_valid(cells[values[0]]), pc.greater(cells[over].cast(pa.float64()), 0)))
     if not cells.num_rows:
         raise NothingToShow(f"no completed record has a {words(values[0])} and a {words(over)}: nothing can be shown")
-    thresholds = [] if over == "data.train_size" else interpolation_thresholds(runs, capacity=over, by=by).to_pylist()
-    found = {tuple(row[name] for name in by): row["threshold"] for row in thresholds}
+    thresholds = [] if over == "data.train_size" else line_thresholds(runs, by, over).to_pylist()
+    found = {tuple(row[name] for name in by): row for row in thresholds}
     with drawing():
         from matplotlib.figure import Figure
 
@@ -67,8 +69,7 @@ def double_descent(
             error_axis(panel, lines[0].numbers(value, cells))
             panel.set_title(words(value))
         panels[-1].set_xlabel(words(over))
-        also = [FIT_NOTE, *(["Triangles: the smallest at which all seeds reached the target."] if found else [])]
-        averaged = averaged_over(runs, [*by, over])
-        text = note(table, cells, interval=interval, lines=(len(lines), of), averaged=averaged, also=also)
+        also = [FIT_NOTE, *([THRESHOLD_NOTE] if found else [])]
+        text = note(table, cells, values, interval=interval, lines=(len(lines), of), also=also)
         explain(figure, lines, title_of(by, runs), title, text)
     return figure

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
 from analysis.figures.drawing.canvas import draw_line, error_axis, explain, note, single_runs_note
-from analysis.figures.drawing.lines import Line, numbers, split, title_of
+from analysis.figures.drawing.lines import Line, label_of, numbers, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.figures.runs import evenly
 from analysis.records.schema import MEASURE
-from analysis.statistics.aggregate import over_seeds
-from analysis.statistics.rank_scores import kendall_tau
-from analysis.statistics.ranking import GAP
-from analysis.statistics.selection import completed, completed_lines
+from analysis.statistics.aggregate import seed_means
+from analysis.statistics.intervals import DEFAULT
+from analysis.statistics.questions.rank_scores import kendall_tau
+from analysis.statistics.questions.ranking import GAP
+from analysis.statistics.selection import agreeing, completed, lines_over, varying_fields
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ MOST_PANELS = 12
 _MOST_RUNS = 2000
 _COUNTS = ("parameters_per_sample", "measure.parameters", "measure.vc_dimension", "measure.vc_bound")
 _OTHERS = ("measure.l2_distance", "measure.path_norm", "measure.pacbayes_mag_flatness", "measure.epochs_to_tenth")
-_ARCHITECTURE = ("model.name", "model.width", "model.depth", "model.batch_norm", "data.name", "data.train_size")
 
 
 def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, title: str | None = None) -> Figure:
@@ -106,7 +106,7 @@ def wide(values: NDArray[np.float64]) -> bool:
 
 
 def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
-    """Draw, for one architecture, the gap against label corruption, and beside it counts of capacity relative to the cleanest labels.
+    """Draw, for one setting, the gap against label corruption, and beside it counts of capacity relative to the cleanest labels.
 
     Capacity cannot be what explains the gap: it is the same for true and for random labels (Zhang et al. 2017). A few measures of what
     was learned stand beside the counts where the study computed them.
@@ -139,36 +139,41 @@ def counts_vs_gap(table: pa.Table, *, title: str | None = None) -> Figure:
         right.set_title("relative to the cleanest labels")
         for panel in (left, right):
             panel.set_xlabel(title_of(["corruption.level"], runs))
-        text = note(table, cells, interval="t", also=[architecture_note(runs)])
+        text = note(table, cells, [GAP], interval=DEFAULT, also=[setting_note(table, runs)])
         explain(figure, lines, "measure", title, text)
     return figure
 
 
 def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
-    """The runs of one architecture, their means by level, and the columns to show.
+    """The runs of one setting, their means by level, and the columns to show.
 
-    It is the largest of those that fit labels at the most levels. The columns are the ones of `_COUNTS` and `_OTHERS` that every run has.
+    It is, of the settings that fit labels at the most levels, the one of the largest network. The columns are the ones of `_COUNTS` and
+    `_OTHERS` that every run has.
     """
-    runs, _ = completed_lines(table, None)
+    runs, by = lines_over(table, "corruption.level")
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
     of_labels = pc.or_(pc.equal(runs["corruption.level"], 0.0), pc.is_in(runs["corruption.kind"], pa.array(["redraw", "flip"])))
     runs = runs.filter(pc.fill_null(of_labels, False))
-    by = [name for name in _ARCHITECTURE if name in runs.column_names]
-    groups = runs.group_by(by).aggregate([("corruption.level", "count_distinct"), ("parameters", "max")])
-    groups = groups.sort_by([("corruption.level_count_distinct", "descending"), ("parameters_max", "descending")])
-    if not groups.num_rows or groups["corruption.level_count_distinct"][0].as_py() < 2:
+    found = runs.group_by(by).aggregate([("corruption.level", "count_distinct"), ("parameters", "max")])
+    found = found.sort_by(
+        [("corruption.level_count_distinct", "descending"), ("parameters_max", "descending"), *((name, "ascending") for name in by)]
+    )
+    if not found.num_rows or found["corruption.level_count_distinct"][0].as_py() < 2:
         raise NothingToShow("no architecture fits labels at two levels of corruption: counts cannot be set beside the gap")
-    runs = split(runs.filter(_same(runs, by, groups.slice(0, 1).to_pylist()[0])), [])[0][0].rows
+    if by:
+        runs = runs.filter(agreeing(by, [found[name][0].as_py() for name in by]))
     known = [name for name in (*_COUNTS, *_OTHERS) if name in runs.column_names and np.isfinite(numbers(runs, name)).all()]
-    return runs, over_seeds(runs, ["corruption.level", "interpolated"], [GAP, *known]), known
+    return runs, seed_means(runs, ["corruption.level", "interpolated"], [GAP, *known]), known
 
 
-def architecture_note(runs: pa.Table) -> str:
-    """The sentence that says which architecture is shown."""
+def setting_note(table: pa.Table, runs: pa.Table) -> str:
+    """The sentence that says which setting is shown: these runs, of those of the table."""
     first = {name: runs[name][0].as_py() for name in ("model.name", "model.width", "model.depth", "parameters", "data.train_size")}
     size = f"{first['parameters']:,} parameters, {first['data.train_size']:,} training samples"
     depth = "" if first["model.depth"] is None else f", depth {first['model.depth']}"
-    return f"One architecture: {first['model.name']}, width {first['model.width']}{depth}, {size}; runs that reached their train target."
+    rest = [name for name in varying_fields(completed(table)) if name not in first and not name.startswith("corruption.")]
+    others = "".join(f", {words(name)} {label_of([name], [runs[name][0].as_py()])}" for name in rest)
+    return f"One setting: {first['model.name']}, width {first['model.width']}{depth}, {size}{others}; runs that reached their train target."
 
 
 def relative_lines(cells: pa.Table, columns: Sequence[str]) -> list[Line]:
@@ -190,11 +195,3 @@ def _scatter(panel: Axes, runs: pa.Table, lines: Sequence[Line], name: str) -> N
     if wide(numbers(runs, MEASURE + name)):
         panel.set_xscale("log")
     panel.set_title(f"{name}\n$\\tau$ = {tau_of(runs, MEASURE + name):.2f}", fontsize=8.5)
-
-
-def _same(runs: pa.Table, by: Sequence[str], values: dict[str, object]) -> pa.ChunkedArray:
-    found = None
-    for name in by:
-        test = pc.is_null(runs[name]) if values[name] is None else pc.fill_null(pc.equal(runs[name], values[name]), False)
-        found = test if found is None else pc.and_(found, test)
-    return found

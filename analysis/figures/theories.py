@@ -1,4 +1,4 @@
-"""Figures of the theories that Zhang et al. 2017 confront, and of the images that networks memorise."""
+"""Figures of the theories that Zhang et al. 2017 confront, of the images that networks memorise, and of ridgeless regression."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import error_axis, explain, log_axis
+from analysis.figures.drawing.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
 from analysis.figures.drawing.lines import label_of, numbers, split, title_of
-from analysis.figures.drawing.style import drawing
-from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
+from analysis.figures.drawing.style import colours, drawing
+from analysis.statistics.aggregate import over_seeds
+from analysis.statistics.intervals import DEFAULT
+from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
+from analysis.statistics.selection import completed
 from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RISK, FORMULA = "measure.excess_risk", "measure.asymptotic_risk"
 MOST_IMAGES = 24
 RADEMACHER_NOTE = (
     "Left: mean correlation 1 - 2 x train error reached on labels drawn by fair coins, and the gap on the two true classes; bands: 95 % "
-    "Student t intervals over draws. Right: bounds of that gap at confidence 95 %; above 1 they say nothing."
+    "intervals over draws. Right: bounds of that gap at confidence 95 %; above 1 they say nothing."
 )
 STABILITY_NOTE = (
     "The change of 1 - (probability of the label) when one training sample is replaced: the largest at any place, its mean at the samples "
@@ -35,7 +40,7 @@ def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
     """Draw the empirical Rademacher complexity against capacity, beside the bounds of the gap and the gap itself.
 
     Raises:
-        NothingToShow: as for `analysis.statistics.theories.rademacher_table`.
+        NothingToShow: as for `analysis.statistics.questions.theories.rademacher_table`.
     """
     cells = rademacher_table(table)
     sizes = numbers(cells, "parameters_per_sample")
@@ -74,7 +79,7 @@ def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -
     """Draw how far the loss moves when one training sample is replaced, against the number of samples.
 
     Raises:
-        NothingToShow: as for `analysis.statistics.theories.stability_table`.
+        NothingToShow: as for `analysis.statistics.questions.theories.stability_table`.
     """
     cells = stability_table(table, samples).sort_by("data.train_size")
     by = [name for name in cells.column_names[: cells.column_names.index("largest")] if name != "data.train_size"]
@@ -100,7 +105,7 @@ def memorised_images(table: pa.Table, samples: pa.Table, *, title: str | None = 
     """Draw the training images with the highest memorisation scores, each with the label trained on and its score.
 
     Args:
-        table: records of one data set, as for `analysis.statistics.theories.memorisation_table`; so are the samples.
+        table: records of one data set, as for `analysis.statistics.questions.theories.memorisation_table`; so are the samples.
         samples: of these points.
         title: stands above the figure.
 
@@ -185,3 +190,39 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
     if images.shape[1] != 3:
         images = np.repeat(images[:, :1], 3, axis=1)
     return np.moveaxis(images, 1, 3)
+
+
+def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:
+    """Draw the mean excess risk over d/n with its 95 % interval, and the formula (Hastie et al. 2019) as a dashed line, broken at 1.
+
+    Args:
+        table: records of the model `ridgeless`.
+        title: stands above the figure.
+
+    Raises:
+        NothingToShow: no completed record has such a risk.
+    """
+    runs = completed(table)
+    if RISK not in runs.column_names or FORMULA not in runs.column_names:
+        raise NothingToShow(f"no completed record has a {words(RISK)} and a {words(FORMULA)}: run a study of the model ridgeless")
+    runs = runs.filter(pc.is_valid(runs[RISK]))
+    cells = over_seeds(runs, ["parameters_per_sample"], [RISK, FORMULA]).sort_by("parameters_per_sample")
+    aspect, mean, low, high, formula = (
+        cells[name].cast(pa.float64()).to_numpy() for name in ("parameters_per_sample", RISK, f"{RISK}.low", f"{RISK}.high", FORMULA)
+    )
+    with drawing():
+        figure, panel = bare_figure(7.4, 4.4)
+        colour = colours([""])[0]
+        panel.errorbar(aspect, mean, np.stack([mean - low, high - mean]), fmt="o", color=colour, capsize=3, label="Monte Carlo")
+        for index, side in enumerate((aspect < 1, aspect > 1)):
+            panel.plot(
+                aspect[side], formula[side], color="#555555", linestyle=DASHES, label=None if index else "formula, d and n to infinity"
+            )
+        panel.axvline(1, color="#999999", linewidth=0.9, linestyle=":")
+        log_axis(panel, aspect)
+        panel.set_yscale("log")
+        panel.set_xlabel("d / n")
+        panel.set_title("excess risk of minimum-norm least squares")
+        panel.legend()
+        explain(figure, [], "", title, note(table, cells, [RISK], interval=DEFAULT))
+    return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,43 +14,56 @@ from analysis.errors import NothingToShow
 from analysis.figures.drawing.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note
 from analysis.figures.drawing.lines import Line, split, title_of
 from analysis.figures.drawing.style import drawing
-from analysis.statistics.aggregate import Interval, over_seeds
-from analysis.statistics.selection import averaged_over, completed_lines
+from analysis.statistics.aggregate import seed_means
+from analysis.statistics.intervals import DEFAULT, Method
+from analysis.statistics.selection import SEEDS, completed, largest_model, lines_over
 from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ENDS = "Each line ends where the first of its runs does."
+ENDS = "Each line ends where the first of its runs does."
 
 
-def over_training(
-    table: pa.Table, curves: pa.Table, values: Sequence[str], *, by: Sequence[str] | None = None, interval: Interval = "t"
-) -> pa.Table:
+def runs_over_training(table: pa.Table, by: Sequence[str] | None = None) -> tuple[pa.Table, list[str], str]:
+    """The records whose training is shown, what tells their lines apart, and a sentence on which they are.
+
+    By default they are those of the largest model, with a line for each corruption and whatever else varies.
+    """
+    if by is not None:
+        return *lines_over(table, "epoch", by), ""
+    runs, every = largest_model(completed(table)), completed(table)
+    said = f"The largest model, {runs['parameters'][0].as_py():,} parameters." if runs.num_rows < every.num_rows else ""
+    return *lines_over(runs, "epoch"), said
+
+
+def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: Sequence[str], *, interval: Method = DEFAULT) -> pa.Table:
     """Means over seeds at every evaluated epoch.
 
     A mean over the runs that are still training would jump where one stops, so each group ends with its shortest run.
 
     Args:
-        table: records; only completed ones count.
+        runs: records, as from `runs_over_training`; so are ``by``.
         curves: their curves.
         values: columns of `analysis.records.schema.CURVES`.
-        by: what tells lines apart; corruption by default.
+        by: what tells lines apart.
         interval: as for `over_seeds`.
 
     Returns:
         As `over_seeds`, by ``by`` and ``epoch``.
 
     Raises:
-        NothingToShow: no completed record, or none with a curve that has one of the values.
+        NothingToShow: there is no curve that has one of the values.
     """
-    runs, lines = completed_lines(table, by)
     known = curves.filter(pc.is_in(curves["key"], runs["key"].combine_chunks())).select(["key", "epoch", *values])
-    joined = known.join(runs.select(list(dict.fromkeys(["key", *lines]))), "key", join_type="inner")
-    counts = runs.group_by(lines).aggregate([([], "count_all")]).rename_columns([*lines, "runs"])
-    cells = _match(over_seeds(joined, [*lines, "epoch"], values, interval=interval), counts, lines)
-    cells = cells.filter(pc.equal(cells["seeds"], cells["runs"])).drop_columns("runs")
+    seeds = [name for name in SEEDS if name in runs.column_names]
+    joined = known.join(runs.select(list(dict.fromkeys(["key", *by, *seeds]))), "key", join_type="inner")
+    trained = _match(joined.group_by([*by, "epoch"]).aggregate([([], "count_all")]), runs, by)
+    cells = seed_means(joined, [*by, "epoch"], values, interval=interval)
+    kept = {tuple(row[name] for name in (*by, "epoch")) for row in trained.to_pylist() if row["count_all"] == row["runs"]}
+    here = zip(*(cells[name].to_pylist() for name in (*by, "epoch")), strict=True)
+    cells = cells.filter(pa.array([one in kept for one in here], pa.bool_()))
     if not sum(len(cells[value]) - cells[value].null_count for value in values):
         raise NothingToShow(f"no completed record has a curve of {', '.join(words(value) for value in values)}: nothing can be shown")
     return cells.sort_by("epoch")
@@ -62,37 +75,36 @@ def learning_curves(
     *,
     value: str = "train_loss",
     by: Sequence[str] | None = None,
-    interval: Interval = "t",
+    interval: Method = DEFAULT,
     title: str | None = None,
 ) -> Figure:
     """Draw a value over training, one line a corruption (Zhang et al. 2017, figure 1a).
 
     Args:
-        table: records of one setting under several corruptions; the note names whatever else they differ in.
+        table: records.
         curves: their curves, as `analysis.load_curves` returns them.
         value: a column of the curves.
-        by: what tells lines apart; corruption by default.
+        by: what tells lines apart; by default the largest model is shown, a line for each corruption and whatever else varies.
         interval: as for `over_seeds`.
         title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has such a curve.
     """
-    cells = over_training(table, curves, [value], by=by, interval=interval)
+    drawn = _means(table, curves, [value], by, interval)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
-        drawn = _drawn(table, cells, by)
         for line in drawn.lines:
             draw_line(panel, line, "epoch", value, fit=False, marker="")
             mark_end(panel, line, "epoch", value)
-        error_axis(panel, drawn.lines[0].numbers(value, cells))
+        error_axis(panel, drawn.lines[0].numbers(value, drawn.cells))
         _name(panel, "epoch", value)
-        drawn.explain(figure, title, interval, [_ENDS])
+        drawn.explain(figure, [value], title, interval, [ENDS])
     return figure
 
 
 def memorisation(
-    table: pa.Table, curves: pa.Table, *, by: Sequence[str] | None = None, interval: Interval = "t", title: str | None = None
+    table: pa.Table, curves: pa.Table, *, by: Sequence[str] | None = None, interval: Method = DEFAULT, title: str | None = None
 ) -> Figure:
     """Draw how the clean and the corrupted part of the training set are learned, over training.
 
@@ -103,7 +115,7 @@ def memorisation(
     Args:
         table: records; those with both kinds of sample are drawn.
         curves: their curves.
-        by: what tells lines apart; corruption by default.
+        by: what tells lines apart; by default the largest model is shown, a line for each corruption and whatever else varies.
         interval: as for `over_seeds`.
         title: stands above the figure.
 
@@ -111,8 +123,10 @@ def memorisation(
         NothingToShow: no completed record has both curves.
     """
     values = ["clean_train_error", "wrong_train_error", "clean_train_loss", "wrong_train_loss"]
-    cells = over_training(table, curves, values, by=by, interval=interval)
-    cells = cells.filter(pc.and_(pc.is_valid(cells[values[0]]), pc.is_valid(cells[values[1]])))
+    drawn = _means(table, curves, values, by, interval)
+    cells = drawn.cells.filter(pc.and_(pc.is_valid(drawn.cells[values[0]]), pc.is_valid(drawn.cells[values[1]])))
+    lines, of = split(cells, drawn.by)
+    drawn = replace(drawn, cells=cells, lines=lines, of=of)
     if not cells.num_rows:
         raise NothingToShow("no completed record has samples with true and with wrong labels: memorisation needs partly corrupted labels")
     with drawing():
@@ -123,7 +137,6 @@ def memorisation(
         rows = len(values) // 2
         figure = Figure(figsize=(9.2, 0.8 + 3.6 * rows), layout="constrained")
         panels = figure.subplots(rows, 2, sharey="row", squeeze=False)
-        drawn = _drawn(table, cells, by)
         for value, panel in zip(values, panels.flat, strict=True):
             for line in drawn.lines:
                 draw_line(panel, line, "epoch", value, fit=False, marker="")
@@ -132,29 +145,25 @@ def memorisation(
             panel.set_xlabel(words("epoch"))
             if value.endswith("error"):
                 panel.set_ylim(-0.03, 1.03)
-        drawn.explain(figure, title, interval, ["Wrong labels count as learned when they are predicted.", _ENDS])
+        drawn.explain(figure, values, title, interval, ["Wrong labels count as learned when they are predicted.", ENDS])
     return figure
 
 
-def early_stopping(
-    table: pa.Table, curves: pa.Table, *, by: Sequence[str] | None = None, interval: Interval = "t", title: str | None = None
-) -> Figure:
+def early_stopping(table: pa.Table, curves: pa.Table, *, by: Sequence[str] | None = None, title: str | None = None) -> Figure:
     """Draw the test error over training and its best so far: what stopping early could gain (Zhang et al. 2017, figure 2a).
 
     Args:
         table: records.
         curves: their curves.
-        by: what tells lines apart; corruption by default.
-        interval: as for `over_seeds`.
+        by: what tells lines apart; by default the largest model is shown, a line for each corruption and whatever else varies.
         title: stands above the figure.
 
     Raises:
         NothingToShow: no completed record has a curve of the test error.
     """
-    cells = over_training(table, curves, ["test_error"], by=by, interval=interval)
+    drawn = _means(table, curves, ["test_error"], by)
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
-        drawn = _drawn(table, cells, by)
         for line in drawn.lines:
             epochs, errors = line.numbers("epoch"), line.numbers("test_error")
             best = np.fmin.accumulate(errors)
@@ -162,22 +171,23 @@ def early_stopping(
             panel.plot(epochs, errors, color=line.colour, gid="means")
             panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
             mark_end(panel, line, "epoch", "test_error")
-        error_axis(panel, drawn.lines[0].numbers("test_error", cells))
+        error_axis(panel, drawn.lines[0].numbers("test_error", drawn.cells))
         _name(panel, "epoch", "test_error")
-        also = ["Shaded: above the best mean so far (dotted), chosen with knowledge of the test error: a bound, not a method.", _ENDS]
-        drawn.explain(figure, title, None, also)
+        also = ["Shaded: above the best mean so far (dotted), chosen with knowledge of the test error: a bound, not a method.", ENDS]
+        drawn.explain(figure, ["test_error"], title, None, also)
     return figure
 
 
 def epoch_double_descent(
-    table: pa.Table, curves: pa.Table, *, by: Sequence[str] = ("model.width",), interval: Interval = "t", title: str | None = None
+    table: pa.Table, curves: pa.Table, *, by: Sequence[str] | None = None, interval: Method = DEFAULT, title: str | None = None
 ) -> Figure:
-    """Draw test and train error over training on a logarithmic epoch axis, one line a width (Nakkiran et al. 2019, epoch-wise).
+    """Draw test and train error over training on a logarithmic epoch axis, one line a width (Nakkiran et al. 2019, epoch-wise),
+    corruption and whatever else varies.
 
     Args:
         table: records of runs that do not stop when they fit (``budget.stop_at_train_error: null``).
         curves: their curves.
-        by: what tells lines apart.
+        by: what tells lines apart; everything that varies by default.
         interval: as for `over_seeds`.
         title: stands above the figure.
 
@@ -185,14 +195,14 @@ def epoch_double_descent(
         NothingToShow: no completed record has such curves.
     """
     values = ["test_error", "train_error"]
-    cells = over_training(table, curves, values, by=by, interval=interval)
-    cells = cells.filter(pc.greater(cells["epoch"], 0))
+    drawn = _means(table, curves, values, lines_over(table, "epoch")[1] if by is None else by, interval)
+    cells = drawn.cells.filter(pc.greater(drawn.cells["epoch"], 0))
+    drawn = replace(drawn, cells=cells, lines=split(cells, drawn.by)[0])
     with drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7.4, 6.2), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
-        drawn = _drawn(table, cells, by)
         for value, panel in zip(values, panels, strict=True):
             for line in drawn.lines:
                 draw_line(panel, line, "epoch", value, fit=False, marker="")
@@ -201,38 +211,42 @@ def epoch_double_descent(
             log_axis(panel, drawn.lines[0].numbers("epoch", cells))
             panel.set_title(words(value))
         panels[1].set_xlabel(words("epoch"))
-        drawn.explain(figure, title, interval, [_ENDS])
+        drawn.explain(figure, values, title, interval, [ENDS])
     return figure
 
 
-def _match(cells: pa.Table, counts: pa.Table, by: Sequence[str]) -> pa.Table:
-    """The cells with the column ``runs``; unlike in a join, nulls match nulls."""
-    groups = {tuple(row[name] for name in by): row["runs"] for row in counts.to_pylist()}
+def _match(cells: pa.Table, runs: pa.Table, by: Sequence[str]) -> pa.Table:
+    """The cells with the column ``runs``, how many their line has; unlike in a join, nulls match nulls."""
+    counts = runs.group_by(list(by)).aggregate([([], "count_all")]).to_pylist()
+    lines = {tuple(row[name] for name in by): row["count_all"] for row in counts}
     of_cells = zip(*(cells[name].to_pylist() for name in by), strict=True) if by else iter([()] * cells.num_rows)
-    return cells.append_column("runs", pa.array([groups[group] for group in of_cells], pa.int64()))
+    return cells.append_column("runs", pa.array([lines[line] for line in of_cells], pa.int64()))
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What a figure of training shows: the means ``cells`` of the records ``table``, as ``lines``, of how many there are."""
+    """What a figure of training shows: of the records ``table`` the means ``cells`` of ``runs``, as ``lines``, of how many there are."""
 
     table: pa.Table
+    runs: pa.Table
+    said: str
     cells: pa.Table
     by: list[str]
     lines: list[Line]
     of: int
 
-    def explain(self, figure: Figure, title: str | None, interval: Interval | None, also: Sequence[str]) -> None:
+    def explain(self, figure: Figure, values: Sequence[str], title: str | None, interval: Method | None, also: Sequence[str]) -> None:
         """Put the title, the legend and the note on the figure."""
-        runs = completed_lines(self.table, self.by)[0]
-        averaged = averaged_over(runs, self.by)
-        text = note(self.table, self.cells, interval=interval, lines=(len(self.lines), self.of), averaged=averaged, also=also)
-        explain(figure, self.lines, title_of(self.by, runs), title, text)
+        also = [*([self.said] if self.said else []), *also]
+        text = note(self.table, self.cells, values, interval=interval, lines=(len(self.lines), self.of), also=also)
+        explain(figure, self.lines, title_of(self.by, self.runs), title, text)
 
 
-def _drawn(table: pa.Table, cells: pa.Table, by: Sequence[str] | None) -> _Drawn:
-    by = completed_lines(table, by)[1]
-    return _Drawn(table, cells, by, *split(cells, by))
+def _means(table: pa.Table, curves: pa.Table, values: Sequence[str], by: Sequence[str] | None, interval: Method = DEFAULT) -> _Drawn:
+    """The lines of a figure of training."""
+    runs, lines, said = runs_over_training(table, by)
+    cells = over_training(runs, curves, values, lines, interval=interval)
+    return _Drawn(table, runs, said, cells, lines, *split(cells, lines))
 
 
 def _name(panel: Axes, x: str, y: str) -> None:

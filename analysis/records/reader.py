@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,13 +10,12 @@ import pyarrow as pa
 from analysis.errors import AnalysisError
 from analysis.records import parquet_source
 from analysis.records.foreign import ForeignMapping, foreign_curves, foreign_records, open_foreign
+from analysis.records.mlflow.layout import RunsRead
 from analysis.records.rows import wanted_columns
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-RunsRead = Callable[[int], None]
-"""Called with the number of MLflow runs that have been read so far."""
 MLFLOW = "mlflow:"
 """What a source begins with that is an MLflow experiment."""
 

@@ -9,21 +9,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.corruption import grid_of, relative_to_true_labels
+from analysis.figures.corruption import TIME, times_note, times_of, wrong_label_rates
 from analysis.figures.drawing.canvas import FIT_NOTE, note, single_runs_note
 from analysis.figures.drawing.lines import only_shown, split, title_of
+from analysis.figures.maps import maps_of, threshold_line
 from analysis.figures.runs import evenly
-from analysis.figures.training import over_training
+from analysis.figures.training import ENDS, over_training, runs_over_training
 from analysis.report.traces import InteractiveFigure, error_plot, mean_traces, reference, run_traces
-from analysis.statistics.aggregate import ERRORS, over_seeds
-from analysis.statistics.selection import averaged_over, completed, completed_lines, varying_fields
+from analysis.statistics.aggregate import ERRORS, seed_means
+from analysis.statistics.intervals import DEFAULT
+from analysis.statistics.selection import SEEDS, completed, completed_lines, groups, largest_model, lines_over, varying_fields
 from analysis.words import words
 
 MOST_MARKS = 3000
 """The most runs that are drawn one by one."""
 _DRAWN = (
-    *("key", "status", "seed", "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
-    *("interpolated", "fit_epoch", "wrong_label_rate", *ERRORS),
+    *("key", "status", *SEEDS, "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
+    *("interpolated", "fit_epoch", "epochs", "wrong_label_rate", *ERRORS),
 )
 _MINUS = "\N{MINUS SIGN}"
 
@@ -43,16 +45,16 @@ def interactive_figures(table: pa.Table, curves: Callable[[pa.Table], pa.Table])
         except NothingToShow as error:
             yield str(error)
     try:
-        largest = _of_largest(table)
-        yield from _training(largest, curves(largest))
+        largest = largest_model(completed(table))
+        yield from _training(table, curves(largest))
     except NothingToShow as error:
         yield str(error)
 
 
 def _gap(table: pa.Table) -> InteractiveFigure:
-    runs, by = completed_lines(table, None)
+    runs, by = lines_over(table, "parameters_per_sample")
     shown, of = only_shown(runs, by)
-    cells = over_seeds(shown, [*by, "parameters_per_sample", "interpolated"], ERRORS)
+    cells = seed_means(shown, [*by, "parameters_per_sample", "interpolated"], ERRORS)
     cells = cells.filter(pc.and_(pc.is_valid(cells["generalization_gap"]), pc.greater(cells["parameters_per_sample"], 0)))
     if not cells.num_rows:
         raise NothingToShow("no completed record has a generalization gap and parameters per sample")
@@ -63,60 +65,79 @@ def _gap(table: pa.Table) -> InteractiveFigure:
         traces += [trace for line in lines for trace in mean_traces(line, "parameters_per_sample", value)]
         title = f"{words(value)} (test error {_MINUS} train error)" if value == ERRORS[0] else words(value)
         plots.append(error_plot(traces, "parameters per sample p/n", title, logarithmic=True))
-    averaged, also = averaged_over(shown, [*by, "parameters_per_sample"]), [FIT_NOTE, "Small marks: single runs."]
-    text = note(table, cells, interval="t", lines=(len(lines), of), averaged=averaged, also=also)
+    also = [FIT_NOTE, "Small marks: single runs."]
+    text = note(table, cells, ERRORS, interval=DEFAULT, lines=(len(lines), of), also=also)
     return InteractiveFigure("gap", "Generalization gap against capacity", text, title_of(by, runs), [line.values for line in lines], plots)
 
 
 def _map(table: pa.Table) -> InteractiveFigure:
-    runs = completed(table)
-    by = ["corruption.level", "parameters_per_sample"]
-    cells = over_seeds(runs, by, ["generalization_gap"])
-    columns, levels, grid = grid_of(cells, "parameters_per_sample", "generalization_gap")
-    if len(levels) < 2 or len(columns) < 2:
+    maps, of = maps_of(table, "parameters_per_sample", "generalization_gap")
+    maps = [one for one in maps if len(one.levels) > 1 and len(one.columns) > 1]
+    if not maps:
         raise NothingToShow("a map of capacity against corruption needs at least two of each")
-    heat = {
-        "type": "heatmap",
-        "x": [f"{value:.3g}" for value in columns],
-        "y": [f"{value:.3g}" for value in levels],
-        "z": [[None if np.isnan(one) else one for one in row] for row in grid.tolist()],
-        "colorscale": "Cividis",
-        "colorbar": {"title": {"text": "gap"}, "outlinewidth": 0},
-        "hovertemplate": "p/n %{x}, level %{y}: gap %{z:.4f}<extra></extra>",
-    }
-    panel = error_plot([heat], "parameters per sample p/n", title_of(["corruption.level"], runs))
-    panel["layout"]["xaxis"] |= {"type": "category"}
-    panel["layout"]["yaxis"] |= {"type": "category"}
-    text = note(table, cells, interval=None, averaged=averaged_over(runs, by))
-    return InteractiveFigure("map", "Gap over capacity and corruption", text, "", [], [panel])
+    grids = [(one, name, grid) for one in maps for name, grid in (("reached", one.reached), ("missed", one.missed))]
+    grids = [(one, name, grid) for one, name, grid in grids if np.isfinite(grid).any()]
+    ends = [function([function(grid[np.isfinite(grid)]) for _, _, grid in grids]) for function in (np.min, np.max)]
+    panels = []
+    for one, name, grid in grids:
+        share = one.share if name == "reached" else 1 - one.share
+        heat = {
+            "type": "heatmap",
+            "z": [[None if np.isnan(cell) else cell for cell in row] for row in grid.tolist()],
+            "x": (np.arange(len(one.columns)) + 0.5).tolist(),
+            "y": (np.arange(len(one.levels)) + 0.5).tolist(),
+            "zmin": float(ends[0]),
+            "zmax": float(ends[1]),
+            "customdata": [
+                [f"p/n {size:.3g}, level {level:.3g}; {100 * cell:.0f} % of seeds" for size, cell in zip(one.columns, row, strict=True)]
+                for level, row in zip(one.levels, np.nan_to_num(share), strict=True)
+            ],
+            "colorscale": "Cividis",
+            "colorbar": {"title": {"text": "gap"}, "outlinewidth": 0},
+            "hovertemplate": "%{customdata}: gap %{z:.4f}<extra></extra>",
+        }
+        xs, ys = threshold_line(one)
+        fit = "reached the train target" if name == "reached" else "did not reach it"
+        title = f"p/n, seeds that {fit}" + (f"; {one.label}" if one.label else "")
+        panel = error_plot([heat, reference(xs.tolist(), ys.tolist(), "interpolation threshold")], title, "label corruption")
+        for axis, values in (("xaxis", one.columns), ("yaxis", one.levels)):
+            ticks = {"tickvals": (np.arange(len(values)) + 0.5).tolist(), "ticktext": [f"{value:.3g}" for value in values]}
+            panel["layout"][axis] |= ticks | {"range": [0, len(values)]}
+        panels.append(panel)
+    also = ["Dotted: interpolation threshold.", *([f"{len(maps)} of {of:,} settings are shown."] if of > len(maps) else [])]
+    text = note(table, pa.concat_tables(one.cells for one in maps), ["generalization_gap"], interval=None, also=also)
+    return InteractiveFigure("map", "Gap over capacity and corruption", text, "", [], panels)
 
 
 def _error_vs_corruption(table: pa.Table) -> InteractiveFigure:
-    runs, by = _by_settings(table)
+    runs, by = lines_over(table, "corruption.level")
     shown, of = only_shown(runs, by)
-    cells = over_seeds(shown, [*by, "corruption.level", "interpolated"], ["test_error"]).filter(pc.is_valid(pc.field("test_error")))
-    cells = _several(cells, "corruption.level", "test error against corruption needs at least two levels")
+    cells = seed_means(shown, [*by, "corruption.level", "interpolated"], ["test_error"]).filter(pc.is_valid(pc.field("test_error")))
+    cells = _several(cells, "test error against corruption needs at least two levels")
     lines = split(cells, by)[0]
     traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", "test_error")]
-    rates = over_seeds(shown, ["corruption.level"], ["wrong_label_rate"])
-    traces.append(reference(rates["corruption.level"].to_pylist(), rates["wrong_label_rate"].to_pylist(), "wrong-label rate"))
+    for where, rates in groups(wrong_label_rates(shown, by), [name for name in by if name == "corruption.kind"]):
+        name = " ".join(["wrong-label rate", *map(str, where.values())])
+        traces.append(reference(rates["corruption.level"].to_pylist(), rates["wrong_label_rate"].to_pylist(), name))
     panel = error_plot(traces, title_of(["corruption.level"], runs), words("test_error"))
     also = [FIT_NOTE, "Dotted: the fraction of training labels that are wrong."]
-    text = note(table, cells, interval="t", lines=(len(lines), of), averaged=averaged_over(shown, [*by, "corruption.level"]), also=also)
+    text = note(table, cells, ["test_error"], interval=DEFAULT, lines=(len(lines), of), also=also)
     return InteractiveFigure("error", "Test error against corruption", text, title_of(by, runs), [line.values for line in lines], [panel])
 
 
 def _time_to_fit(table: pa.Table) -> InteractiveFigure:
-    runs, by = _by_settings(table)
-    shown, of = only_shown(runs, by)
-    cells = over_seeds(shown, [*by, "corruption.level"], ["fit_epoch"]).filter(pc.is_valid(pc.field("fit_epoch")))
-    cells = _several(relative_to_true_labels(cells, by), "corruption.level", "time to fit against corruption needs at least two levels")
-    lines = split(cells, by)[0]
-    traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", "fit_epoch", fit=False)]
-    panel = error_plot(traces, title_of(["corruption.level"], runs), "epochs to fit, relative to true labels")
-    averaged, also = averaged_over(shown, [*by, "corruption.level"]), ["Over the runs that fit."]
-    text = note(table, cells, interval="t", lines=(len(lines), of), averaged=averaged, also=also)
-    return InteractiveFigure("time", "Time to fit against corruption", text, title_of(by, runs), [line.values for line in lines], [panel])
+    runs, by = lines_over(table, "corruption.level")
+    cells, left_out = times_of(runs, by, relative=True)
+    cells = _several(cells, "time to fit against corruption needs at least two levels")
+    for name in (TIME, "fit_share"):
+        cells = cells.append_column(f"{name}.seeds", cells["runs"])
+    lines, of = split(cells, by)
+    plots = []
+    for value, title in ((TIME, "epochs to fit, relative to true labels"), ("fit_share", "share of runs that fit")):
+        traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", value, fit=value == TIME)]
+        plots.append(error_plot(traces, title_of(["corruption.level"], runs), title))
+    text = times_note(table, cells, (len(lines), of), left_out)
+    return InteractiveFigure("time", "Time to fit against corruption", text, title_of(by, runs), [line.values for line in lines], plots)
 
 
 def _train_vs_test(table: pa.Table) -> InteractiveFigure:
@@ -138,14 +159,13 @@ def _train_vs_test(table: pa.Table) -> InteractiveFigure:
 
 
 def _training(table: pa.Table, curves: pa.Table) -> Iterator[InteractiveFigure]:
-    runs, by = completed_lines(table, None)
-    size = pc.max(runs["parameters"]).as_py()
+    runs, by, said = runs_over_training(table)
     for name, title, values in (
         ("learning", "Learning curves", ("train_loss", "test_error")),
         ("memorisation", "Memorisation: samples with a true and with a wrong label", ("clean_train_error", "wrong_train_error")),
         ("loss-gap", "Loss on samples with a true and with a wrong label", ("clean_train_loss", "wrong_train_loss")),
     ):
-        cells = over_training(table, curves, values)
+        cells = over_training(runs, curves, values, by)
         for value in values:
             cells = cells.filter(pc.is_valid(pc.field(value)))
         if not cells.num_rows:
@@ -155,25 +175,12 @@ def _training(table: pa.Table, curves: pa.Table) -> Iterator[InteractiveFigure]:
         for value in values:
             traces = [trace for line in lines for trace in mean_traces(line, "epoch", value, fit=False, markers=False)]
             plots.append(error_plot(traces, "epoch", words(value)))
-        also = [f"The largest model, {size:,} parameters." if size else "", "Each line ends where the first of its runs does."]
-        text = note(table, cells, interval="t", lines=(len(lines), of), averaged=averaged_over(runs, by), also=also)
+        also = [*([said] if said else []), ENDS]
+        text = note(table, cells, values, interval=DEFAULT, lines=(len(lines), of), also=also)
         yield InteractiveFigure(name, title, text, title_of(by, runs), [line.values for line in lines], plots)
 
 
-def _of_largest(table: pa.Table) -> pa.Table:
-    """The completed records of the largest model."""
-    runs = completed(table)
-    largest = pc.max(runs["parameters"])
-    return runs.filter(pc.equal(runs["parameters"], largest)) if largest.is_valid else runs
-
-
-def _several(cells: pa.Table, column: str, otherwise: str) -> pa.Table:
-    if pc.count_distinct(cells[column]).as_py() < 2:
+def _several(cells: pa.Table, otherwise: str) -> pa.Table:
+    if pc.count_distinct(cells["corruption.level"]).as_py() < 2:
         raise NothingToShow(otherwise)
-    return cells.sort_by(column)
-
-
-def _by_settings(table: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The completed records, and the settings that tell lines apart where corruption is the horizontal axis."""
-    runs = completed(table)
-    return runs, [name for name in varying_fields(runs) if not name.startswith("corruption.")]
+    return cells.sort_by("corruption.level")

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from analysis.errors import NothingToShow
 from analysis.figures.drawing.lines import Line, split, title_of
-from analysis.figures.measures import architecture_note, counted_runs, measured_runs, relative_lines, tau_of, wide
+from analysis.figures.measures import counted_runs, measured_runs, relative_lines, setting_note, tau_of, wide
 from analysis.figures.runs import evenly
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised
 from analysis.records.schema import MEASURE
 from analysis.report.traces import InteractiveFigure, plot
-from analysis.statistics.ranking import GAP, rank_measures
-from analysis.statistics.theories import SIGNS, rademacher_table, stability_table
+from analysis.statistics.questions.ranking import GAP, rank_measures
+from analysis.statistics.questions.theories import SIGNS, rademacher_table, stability_table
 from analysis.words import words
 
 FEW = 5
@@ -80,7 +80,7 @@ def _counts(table: pa.Table) -> InteractiveFigure:
         plot(gap, level, words(GAP)),
         plot(counted, level, "measures, relative to the cleanest labels", up={"type": "log"} if wide(values) else {"rangemode": "tozero"}),
     ]
-    note = f"{architecture_note(runs)} Counts of capacity are the same whatever the labels: they cannot be what explains the gap."
+    note = f"{setting_note(table, runs)} Counts of capacity are the same whatever the labels: they cannot be what explains the gap."
     return InteractiveFigure("counts", "Capacity alone does not explain the gap", note, _LEGEND, [line.values for line in lines], plots)
 
 

@@ -14,11 +14,12 @@ from analysis.errors import NothingToShow
 from analysis.figures.drawing.lines import label_of, title_of
 from analysis.records.schema import OUTCOMES
 from analysis.report.measures import ranked_rows
+from analysis.report.scaling import scaling_rows
 from analysis.report.search import SearchedCell, ablation_rows
 from analysis.statistics.aggregate import gap_table
+from analysis.statistics.interpolation import threshold_table
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import SETTINGS, outcomes, varying_fields
-from analysis.statistics.thresholds import threshold_location
 from analysis.words import words
 
 MOST_ROWS = 1000
@@ -66,31 +67,44 @@ def gap_part(table: pa.Table) -> dict[str, Any] | None:
     by = cells.column_names[: cells.column_names.index("parameters_per_sample")]
     rows = []
     for cell in cells.to_pylist()[:MOST_ROWS]:
-        low, high = cell["generalization_gap.low"], cell["generalization_gap.high"]
-        half = None if low is None else (high - low) / 2
         fit = {True: "yes", False: "no", None: "unknown"}[cell["interpolated"]]
-        where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit, cell["seeds"]]
-        rows.append([*where, cell["generalization_gap"], half, cell["train_error"], cell["test_error"]])
-    head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "\N{PLUS-MINUS SIGN} 95 %", "train error", "test error"]
-    caption = "Means over seeds; half widths of Student t intervals. Seeds that reached their train target and others are two rows."
+        where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit]
+        gap = [cell[f"generalization_gap{end}"] for end in (".seeds", "", ".low", ".high")]
+        rows.append([*where, *gap, cell["train_error"], cell["test_error"]])
+    head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "95 % from", "to", "train error", "test error"]
+    caption = (
+        "Means over seeds with 95 % intervals in [-1, 1], by Student's t on the logit scale. "
+        "Seeds that reached their train target and others are two rows."
+    )
     return _part("Gap by capacity and corruption", caption, head, rows)
 
 
 def threshold_part(table: pa.Table) -> dict[str, Any] | None:
     """The interpolation threshold of each line, or None without a completed record."""
     try:
-        located = threshold_location(table)
+        located = threshold_table(table)
     except NothingToShow:
         return None
     by = located.column_names[: located.column_names.index("threshold")]
-    numbers = ("threshold", "threshold.low", "threshold.high", "seeds", "above", "below")
+    numbers = ("threshold", "threshold.low", "threshold.high", "seeds", "never", "always", "mixed")
     rows = [[label_of(by, [row[name] for name in by]), *(row[name] for name in numbers)] for row in located.to_pylist()]
-    head = [title_of(by, table), "p/n", "95 % from", "to", "seeds", "never", "always"]
+    head = [title_of(by, table), "p/n", "95 % from", "to", "seeds", "never", "always", "mixed"]
     caption = (
-        "Parameters per sample at which the train error falls to 1 %, by interpolation between the capacities that were run; "
-        "geometric mean over seeds. Never, always: seeds that no capacity, or that every capacity, brought there."
+        "Parameters per sample from which on runs reach their train target: the geometric mean over seeds, located between the capacities "
+        "that were run; the grid's error is in the interval. Never, always: seeds that no capacity, or that every capacity, brought there. "
+        "Mixed: seeds with a capacity that did below one that did not."
     )
     return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+
+
+def scaling_part(table: pa.Table) -> dict[str, Any] | None:
+    """The scaling laws and their forecasts, or None without a law."""
+    found = scaling_rows(table)
+    caption = (
+        "Test error over parameters, training samples or both, fitted on one side of the interpolation threshold at a time; the form is "
+        "chosen by the held-out largest decade. Prediction intervals for one new run."
+    )
+    return _part("Scaling laws", caption, found[0], found[1][:MOST_ROWS]) if found else None
 
 
 def ranked_part(table: pa.Table) -> dict[str, Any] | None:

@@ -128,7 +128,8 @@ def _mean_text(row: dict[str, Any], line: Line, x: str, y: str) -> str:
     head = f"<b>{escape(line.label)}</b><br>" if line.label else ""
     low, high = row[f"{y}.low"], row[f"{y}.high"]
     interval = "" if low is None else f" (95 %: {low:.4g} to {high:.4g})"
-    seeds = f"{row['seeds']:,} seed{'s' if row['seeds'] > 1 else ''}"
+    count = row[f"{y}.seeds"]
+    seeds = f"{count:,} seed{'s' if count > 1 else ''}"
     return f"{head}{_plain(x)} {row[x]:.4g}<br>mean {_plain(y)} {row[y]:.4g}{interval}<br>{seeds}"
 
 

@@ -6,20 +6,19 @@ Runs are compared at equal fit: those that reached their train target and those 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from analysis.errors import unknown_column
-from analysis.statistics.bootstrap import bootstrap_intervals
-from analysis.statistics.selection import completed_lines, sorted_by
+from analysis.statistics.intervals import DEFAULT, LEVEL, Method, grouped_intervals, range_of
+from analysis.statistics.selection import checked, codes, lines_over, refuse_pooled, seed_codes, sorted_by
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
-Interval = Literal["t", "bootstrap"]
-LEVEL = 0.95
-"""Confidence of every interval, unless it says otherwise."""
+
+Floats = NDArray[np.float64]
 
 
 class Declaring(Protocol):
@@ -29,55 +28,68 @@ class Declaring(Protocol):
         """The keys of the declared points."""
 
 
-def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Interval = "t", level: float = LEVEL) -> pa.Table:
-    """The mean of each value over the rows that agree in ``by``, with an interval for that mean.
+def over_seeds(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Method = DEFAULT, level: float = LEVEL) -> pa.Table:
+    """The mean of each value over seeds, with an interval for its expectation.
 
     Args:
-        table: records.
+        table: records, or rows of which ``by`` tells apart all that varies but seeds.
         by: columns; a null groups with nulls.
-        values: numeric columns; null and NaN are left out.
-        interval: ``"t"``: mean ± t·s/√k (Student), with s the standard deviation of the k rows that have the value and k - 1
-            degrees of freedom; it assumes that seeds are independent and near normal, and may reach beyond [0, 1].
-            ``"bootstrap"``: `analysis.statistics.bootstrap.bootstrap_intervals` over seeds; it needs more than a few of them.
+        values: numeric columns; null and NaN are left out. Rows of one seed (in ``seed``, ``data.seed`` and ``corruption.seed``, as far as
+            there are these columns) count once, with their mean; rows without a seed count one by one.
+        interval: as for `analysis.statistics.intervals.mean_intervals`: ``"logit"``, ``"student"`` or ``"betting"``. It stays where the
+            quantity can be: in [0, 1] for errors and rates, in [-1, 1] for the gap, not below 0 for losses and times.
         level: confidence, in (0, 1).
 
     Returns:
-        The columns ``by``, then per value ``VALUE`` (the mean), ``VALUE.low`` and ``VALUE.high`` (null where k < 2), and
-        ``seeds``: the rows of the group. Sorted by ``by``.
+        The columns ``by``, then per value ``VALUE`` (the mean), ``VALUE.low`` and ``VALUE.high`` (null for one seed) and
+        ``VALUE.seeds``, the distinct seeds that have it; ``seeds`` is the smallest of these. Sorted by ``by``.
+
+    Raises:
+        AnalysisError: a column does not exist, or rows that agree in ``by`` differ in a config field that is no seed.
 
     >>> runs = pa.table({"width": [1, 1, 2], "test_error": [0.1, 0.3, 0.5]})
     >>> over_seeds(runs, ["width"], ["test_error"])["test_error"].to_pylist()
     [0.2, 0.5]
     """
-    for name in (*by, *values):
-        if name not in table.column_names:
-            raise unknown_column(name, table.column_names)
-    finite = {f"of.{name}": _without_nan(table[name].cast(pa.float64())) for name in values}
-    keyed = pa.table({f"by.{name}": table[name] for name in by} | finite)
-    sample, kinds = pc.VarianceOptions(ddof=1), ("mean", "count", "stddev" if interval == "t" else "list")
-    sums = [(column, kind, sample if kind == "stddev" else None) for column in finite for kind in kinds]
-    groups = keyed.group_by([f"by.{name}" for name in by]).aggregate([*sums, ([], "count_all")])
-    groups = sorted_by(groups, [f"by.{name}" for name in by])
-    columns = {name: groups[f"by.{name}"] for name in by}
+    refuse_pooled(checked(table, [*by, *values]), by)
+    return seed_means(table, by, values, interval=interval, level=level)
+
+
+def seed_means(table: pa.Table, by: Sequence[str], values: Sequence[str], *, interval: Method = DEFAULT, level: float = LEVEL) -> pa.Table:
+    """`over_seeds` of rows that are known to differ in seeds alone."""
+    _, first, cell = np.unique(codes(table, by), return_index=True, return_inverse=True)
+    seed = seed_codes(table)
+    columns = {name: table[name].take(pa.array(first)) for name in by}
+    counts = []
     for name in values:
-        low, high = (_student if interval == "t" else _bootstrap)(groups, f"of.{name}", level)
-        columns |= {name: groups[f"of.{name}_mean"], f"{name}.low": low, f"{name}.high": high}
-    return pa.table(columns | {"seeds": groups["count_all"]})
+        mean, low, high, count = _of_cells(table[name].cast(pa.float64()).to_numpy(), cell, seed, len(first), name, interval, level)
+        ends = {name: mean, f"{name}.low": low, f"{name}.high": high}
+        columns |= {column: pa.array(numbers, from_pandas=True) for column, numbers in ends.items()} | {f"{name}.seeds": pa.array(count)}
+        counts.append(count)
+    fewest = np.min(counts, axis=0) if counts else np.bincount(cell, minlength=len(first))
+    return sorted_by(pa.table(columns | {"seeds": pa.array(fewest)}), by)
 
 
-def _student(groups: pa.Table, column: str, level: float) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    from scipy.special import stdtrit
-
-    count = groups[f"{column}_count"].to_numpy()
-    quantile = stdtrit(np.maximum(count - 1, 1), (1 + level) / 2) / np.sqrt(np.maximum(count, 1))
-    half = pc.multiply(groups[f"{column}_stddev"], pa.array(quantile, mask=count < 2))
-    return pc.subtract(groups[f"{column}_mean"], half), pc.add(groups[f"{column}_mean"], half)
-
-
-def _bootstrap(groups: pa.Table, column: str, level: float) -> tuple[pa.Array, pa.Array]:
-    listed = pc.list_flatten(groups[f"{column}_list"]).drop_null().to_numpy()
-    low, high = bootstrap_intervals(listed, groups[f"{column}_count"].to_numpy(), level)
-    return pa.array(low, from_pandas=True), pa.array(high, from_pandas=True)
+def _of_cells(
+    values: Floats, cell: NDArray[np.int64], seed: NDArray[np.int64], cells: int, name: str, interval: Method, level: float
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """The mean, both ends and the seeds of each cell; NaN where there is none."""
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.lexsort((values[known], seed[known], cell[known]))]  # by value last: equal tables give equal sums
+    values, cell, seed = values[order], cell[order], seed[order]
+    starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(seed, prepend=-1))
+    values = np.add.reduceat(values, starts) / np.diff(starts, append=len(values)) if len(starts) < len(values) else values
+    cell = cell[starts]
+    count = np.bincount(cell, minlength=cells)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(cell, values, cells) / count
+    infinite = np.zeros(cells, bool)
+    infinite[cell[np.isinf(values)]] = True
+    some = ~infinite[cell]
+    low, high = grouped_intervals(
+        values[some], np.bincount(cell[some], minlength=cells), level=level, within=range_of(name, values[some]), method=interval
+    )
+    return mean, low, high, count
 
 
 def gap_table(
@@ -86,16 +98,17 @@ def gap_table(
     capacity: str = "parameters_per_sample",
     by: Sequence[str] | None = None,
     values: Sequence[str] = ERRORS,
-    interval: Interval = "t",
+    interval: Method = DEFAULT,
     of: Declaring | None = None,
 ) -> pa.Table:
-    """The generalization gap by capacity and corruption: mean and 95 % interval over seeds.
+    """The generalization gap by capacity, corruption and whatever else varies: mean and 95 % interval over seeds.
 
     Args:
         table: records; only completed ones count.
         capacity: the column that says how large a model is. The ratio reached is the default, not the one aimed at: two
             aims may resolve to one width, which is then one point.
-        by: what tells lines apart; by default ``corruption.level``, preceded by ``corruption.kind`` if kinds differ.
+        by: what tells lines apart; by default ``corruption.level``, preceded by ``corruption.kind`` if kinds differ, and every other
+            field that varies but seeds and what is swept along with capacity.
         values: numeric columns.
         interval: as for `over_seeds`.
         of: a spec (`study.read_spec`): only the points that it declares count, not those that were recorded before it changed.
@@ -105,12 +118,9 @@ def gap_table(
 
     Raises:
         NothingToShow: no completed record.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
     if of is not None:
-        table = table.filter(pc.is_in(table["key"], pa.array(sorted(of.keys()), pa.string())))
-    runs, lines = completed_lines(table, by)
-    return over_seeds(runs, list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)
-
-
-def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(pc.is_nan(column), None, column)
+        table = table.filter(pc.is_in(checked(table, ["key"])["key"], pa.array(sorted(of.keys()), pa.string())))
+    runs, lines = lines_over(table, capacity, by)
+    return seed_means(checked(runs, values), list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import NothingToShow
 from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, share_estimate
-from analysis.statistics.selection import groups
+from analysis.statistics.selection import checked, codes, refuse_pooled, sorted_by
 
 Floats = NDArray[np.float64]
 _PERMUTATIONS = 10_000
@@ -216,41 +216,58 @@ def compare_pairs(
 def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa.Table:
     """Epochs to fit of each group of records: how many fit, the median and the restricted mean, with their intervals.
 
+    All means are restricted to one horizon, so that they can be compared: the longest time up to which every group was watched.
+
     Args:
         table: records. A completed run without ``fit_epoch`` was watched for its ``epochs``; one that diverged never fits and counts up
             to the longest budget of the table. Others are left out.
-        by: columns; they should tell apart everything that varies but seeds.
+        by: columns that tell apart everything that varies but seeds.
         level: confidence, in (0, 1).
 
     Returns:
         The columns ``by``, ``runs``, ``fit``, ``fit_share``, ``median`` and ``restricted_mean`` (each with ``.low`` and ``.high``; null
-        where the data leave it open), and ``horizon`` of the mean, in epochs: the longest budget of the table. Sorted by ``by``.
+        where the data leave it open), and ``horizon`` of the means, in epochs. Sorted by ``by``.
 
     Raises:
         NothingToShow: no run has epochs.
+        AnalysisError: a column does not exist, or runs that agree in ``by`` differ in a config field that is no seed.
     """
-    watched = table.filter(pc.field("status").isin(["completed", "diverged"]) & (pc.field("epochs") > 0))
+    watched = checked(table, by).filter(pc.field("status").isin(["completed", "diverged"]) & (pc.field("epochs") > 0))
     if not watched.num_rows:
         raise NothingToShow("no completed run was trained in epochs: there is no time to fit")
+    refuse_pooled(watched, by)
     budget = float(pc.max(watched["epochs"]).as_py())
+    fitted = watched["fit_epoch"].is_valid().to_numpy()
+    ended = pc.if_else(pc.equal(watched["status"], "diverged"), budget, watched["epochs"].cast(pa.float64()))
+    times = pc.coalesce(watched["fit_epoch"].cast(pa.float64()), ended).to_numpy()
+    group = codes(watched, by)
+    parts = np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1)
+    horizon = min(_watched_for(times[one], fitted[one], budget) for one in parts)
     rows = []
-    for row, some in groups(watched, by):
-        fitted = some["fit_epoch"].is_valid().to_numpy()
-        ended = pc.if_else(pc.equal(some["status"], "diverged"), budget, some["epochs"].cast(pa.float64()))
-        times = pc.coalesce(some["fit_epoch"].cast(pa.float64()), ended).to_numpy()
-        # runs that stopped when they fit were not watched for longer, but nothing happens to them any more
-        horizon = budget if fitted[times == times.max()].all() else float(times.max())
-        named = {"fit_share": fit_share(times, fitted, level=level), "median": median_time(times, fitted, level=level)}
-        named["restricted_mean"] = restricted_mean(times, fitted, horizon=horizon, level=level)
-        row |= {"runs": len(times), "fit": int(fitted.sum()), "horizon": horizon}
-        for name, one in named.items():
-            ends = {name: one.value, f"{name}.low": one.low, f"{name}.high": one.high}
-            row |= {column: number if isfinite(number) else None for column, number in ends.items()}
-        rows.append(row)
+    for one in parts:
+        row = {name: watched[name][int(one[0])].as_py() for name in by}
+        rows.append(row | _times_row(times[one], fitted[one], horizon, level))
     names = ("fit_share", "median", "restricted_mean")
     numbers = [pa.field(f"{name}{end}", pa.float64()) for name in names for end in ("", ".low", ".high")]
     counts = [pa.field("runs", pa.int64()), pa.field("fit", pa.int64())]
-    return pa.Table.from_pylist(rows, pa.schema([*(table.schema.field(name) for name in by), *counts, *numbers, ("horizon", pa.float64())]))
+    schema = pa.schema([*(table.schema.field(name) for name in by), *counts, *numbers, ("horizon", pa.float64())])
+    return sorted_by(pa.Table.from_pylist(rows, schema), by)
+
+
+def _watched_for(times: Floats, fitted: NDArray[np.bool_], budget: float) -> float:
+    """How long a group was watched: runs that stopped when they fit need no watching, for nothing happens to them any more."""
+    return budget if fitted[times == times.max()].all() else float(times.max())
+
+
+def _times_row(times: Floats, fitted: NDArray[np.bool_], horizon: float, level: float) -> dict[str, float | int | None]:
+    """The counts and estimates of one group."""
+    named = {"fit_share": fit_share(times, fitted, level=level), "median": median_time(times, fitted, level=level)}
+    named["restricted_mean"] = restricted_mean(times, fitted, horizon=horizon, level=level)
+    row: dict[str, float | int | None] = {"runs": len(times), "fit": int(fitted.sum()), "horizon": horizon}
+    for name, one in named.items():
+        ends = {name: one.value, f"{name}.low": one.low, f"{name}.high": one.high}
+        row |= {column: number if isfinite(number) else None for column, number in ends.items()}
+    return row
 
 
 def log_rank_scores(times: ArrayLike, fitted: ArrayLike) -> Floats:

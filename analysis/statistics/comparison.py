@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow, unknown_column
-from analysis.statistics.aggregate import LEVEL
+from analysis.statistics.intervals import LEVEL
 from analysis.statistics.selection import SEEDS, completed, varying_fields
 from analysis.words import words
 

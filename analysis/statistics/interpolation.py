@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import AnalysisError, unknown_column
+from analysis.errors import AnalysisError
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import completed_lines, groups, sorted_by
+from analysis.statistics.selection import codes, lines_over, seed_codes, sorted_by
 
 Floats = NDArray[np.float64]
 
-_SEEDS = ("seed", "data.seed", "corruption.seed")
 _WIDEST = log(10.0)
 """Largest deviation of log thresholds between seeds that is thought of: one decade. It bounds intervals that the grid leaves open."""
 _PLACES, _DEVIATIONS = 401, 48
@@ -153,7 +153,7 @@ def threshold_table(
     Args:
         table: records; only completed ones count, and a run fits that is ``interpolated``.
         capacity: the column that says how large a model is.
-        by: what tells lines apart; corruption by default. It must tell apart everything that varies but seeds and capacity.
+        by: what tells lines apart, as for `analysis.gap_table`.
         level: confidence, in (0, 1).
 
     Returns:
@@ -162,23 +162,32 @@ def threshold_table(
 
     Raises:
         NothingToShow: no completed record.
-        AnalysisError: a column does not exist, or a line has two runs of one capacity and seed.
+        AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds and capacity.
     """
-    runs, lines = completed_lines(table, by)
-    for name in (capacity, *lines):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
+    runs, lines = lines_over(table, capacity, by)
+    return line_thresholds(runs, lines, capacity, level=level)
+
+
+def line_thresholds(runs: pa.Table, lines: Sequence[str], capacity: str, *, level: float = LEVEL) -> pa.Table:
+    """`threshold_table` of completed records that differ, within their lines, in seeds and capacity alone."""
+    runs = runs.filter(pc.fill_null(pc.greater(runs[capacity].cast(pa.float64()), 0), False))
+    seed, fitted = seed_codes(runs), runs["interpolated"].fill_null(False).to_numpy()
+    sizes, line = runs[capacity].cast(pa.float64()).to_numpy(), codes(runs, lines)
     rows = []
-    for row, some in groups(runs, lines):
-        identity = [name for name in _SEEDS if name in some.column_names and name not in lines]
-        seeds = np.array(
-            ["/".join(map(str, one)) for one in zip(*(some[name].to_pylist() for name in identity), strict=True)] or [""] * len(some)
-        )
-        fitted = some["interpolated"].fill_null(False).to_numpy()
-        rows.append(row | _row(threshold(some[capacity].cast(pa.float64()).to_numpy(), seeds, fitted, level=level)))
+    for members in np.split(np.argsort(line, kind="stable"), np.flatnonzero(np.diff(np.sort(line))) + 1) if len(line) else []:
+        row = {name: runs[name][int(members[0])].as_py() for name in lines}
+        rows.append(row | _row(threshold(*_once(sizes[members], seed[members], fitted[members]), level=level)))
     numbers = [pa.field(name, pa.float64()) for name in ("threshold", "threshold.low", "threshold.high")]
     counts = [pa.field(name, pa.int64()) for name in ("seeds", "always", "never", "mixed")]
     return sorted_by(pa.Table.from_pylist(rows, pa.schema([*(runs.schema.field(name) for name in lines), *numbers, *counts])), lines)
+
+
+def _once(sizes: Floats, seed: NDArray[np.int64], fitted: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """Each capacity and seed once: a point that was recorded again fit if it always did."""
+    different, place = np.unique(np.stack([sizes, seed.astype(np.float64)]), axis=1, return_inverse=True)
+    always = np.ones(different.shape[1], bool)
+    always[place.ravel()[~fitted]] = False
+    return different[0], different[1].astype(np.int64), always
 
 
 def _row(found: Threshold) -> dict[str, Any]:

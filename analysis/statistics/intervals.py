@@ -24,9 +24,32 @@ ERRORS = (0.0, 1.0)
 """Where an error can be."""
 GAPS = (-1.0, 1.0)
 """Where a generalization gap can be."""
+_NOT_NEGATIVE = ("fit_epoch", "epochs", "seconds", "parameters", "parameters_per_sample")
 _STAKES = (np.arange(24) + 0.5) / 24
 """Shares of the capital that are staked at once, each by an equal part of it."""
 _HALVINGS = 40
+
+
+def range_of(column: str, values: Floats | None = None) -> tuple[float, float]:
+    """Where the quantity of a column can be: errors in [0, 1], the gap in [-1, 1], losses, counts and times not below 0.
+
+    Args:
+        column: its name.
+        values: if some of them lie outside, the column has another meaning or unit here, and no bounds.
+
+    >>> range_of("test_error"), range_of("generalization_gap"), range_of("train_loss"), range_of("measure.margin")
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, inf), (-inf, inf))
+    """
+    low, high = -np.inf, np.inf
+    if column == "generalization_gap":
+        low, high = GAPS
+    elif column.endswith("_error") or column == "wrong_label_rate":
+        low, high = ERRORS
+    elif column.endswith("_loss") or column in _NOT_NEGATIVE:
+        low = 0.0
+    if values is not None and not ((values >= low - 1e-12) & (values <= high + 1e-12)).all():
+        return -np.inf, np.inf
+    return low, high
 
 
 @dataclass(frozen=True)

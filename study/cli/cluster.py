@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.records.trials import SECRET_VARIABLE
 from study.cli.options import Storage, TrackingUri
 from study.cli.terminal.printing import say
 from trainables.point.config import ConfigError
@@ -123,6 +122,8 @@ def stop(job: Job, address: Dashboard) -> None:
 
 def _check_secrets(spec: Spec, options: list[str]) -> None:
     """Raise ConfigError for what the cluster's dashboard would show to all: a job's command and its files."""
+    from analysis.records.trials import SECRET_VARIABLE
+
     if any(map(holds_secret, options)):
         raise ConfigError(
             "an option holds a password, which the cluster's dashboard would show: leave it out here, and set it there in the environment "

@@ -55,6 +55,7 @@ class Trials:
             "measures": plan.measures,
             "sink": run.writer,
             "shelf": Unfinished(plan.root),
+            "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
             "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }

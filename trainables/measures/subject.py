@@ -61,7 +61,7 @@ class Subject:
         """Convolutions and linear layers of `folded`, in the order in which they run."""
         from trainables.measures.layers import weight_layers
 
-        return weight_layers(self)
+        return weight_layers(self.folded, self.folded_initial, self.inputs[:1])
 
     @property
     def samples(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.drawing.lines import FEW_LINES, Line
-from analysis.statistics.aggregate import LEVEL, Interval
+from analysis.statistics.intervals import LEVEL, Method
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes
 from analysis.words import words
@@ -21,13 +21,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_ENDS = ("threshold.low", "threshold.high")
+_FAR = (1e-300, 1e300)
+"""Where an interval goes that the grid leaves open: out of the picture."""
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
 _MOST_MARKERS = 16
 """The most markers of one line: more would hide it."""
-_INTERVALS = {
-    "t": "Student t intervals of these means",
-    "bootstrap": "bootstrap intervals of these means (expanded percentile, over seeds)",
+THRESHOLD_NOTE = (
+    "Triangles: interpolation threshold, the capacity from which on runs reach the target (geometric mean over seeds), "
+    "with its 95 % interval, which has the grid's error in it."
+)
+_INTERVALS: dict[Method, str] = {
+    "logit": "over seeds (Student t on the logit scale of the quantity's bounds)",
+    "student": "over seeds (Student t)",
+    "betting": "over seeds, for any distribution (betting)",
 }
 
 
@@ -89,20 +97,26 @@ def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
     panel.set_ylim(low - 0.03 * (high - low), high + 0.08 * (high - low))
 
 
-def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, float | None]]) -> None:
-    """Draw a dotted line and a triangle at each line's threshold, in its colour; triangles at one capacity stand above each other."""
+def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] | None]]) -> None:
+    """Draw a triangle and a dotted line at each line's threshold, in its colour, with a bar for its interval.
+
+    Triangles and bars that would overlap stand above each other. ``marks`` are lines with their rows of `analysis.threshold_table`; where
+    all seeds fit everywhere, or none did anywhere, there is nothing to mark.
+    """
     from matplotlib.transforms import ScaledTranslation
 
-    beside: dict[float, int] = {}
-    apart = 6 if len(marks) <= FEW_LINES else 3
-    for line, threshold in marks:
-        if threshold is None:
-            continue
-        rank = beside[threshold] = beside.get(threshold, -1) + 1
-        lower = ScaledTranslation(0, -rank * apart / 72, panel.figure.dpi_scale_trans)
+    known = [(line, row) for line, row in marks if row is not None and row["threshold"] is not None]
+    apart = 5 if len(known) <= FEW_LINES else 3
+    for rank, (line, row) in enumerate(known):
+        threshold = row["threshold"]
+        low, high = (edge if row[end] is None else row[end] for end, edge in zip(_ENDS, _FAR, strict=True))
+        top = panel.get_xaxis_transform() + ScaledTranslation(0, -rank * apart / 72, panel.figure.dpi_scale_trans)
         panel.axvline(threshold, color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
-        top = panel.get_xaxis_transform() + lower
-        panel.plot(threshold, 1, "v", transform=top, color=line.colour, markersize=6, clip_on=False, zorder=4)
+        if row["seeds"] > 1:
+            panel.plot(
+                [low, high], [1, 1], transform=top, color=line.colour, linewidth=1.2, solid_capstyle="butt", zorder=4, gid="interval"
+            )
+        panel.plot(threshold, 1, "v", transform=top, color=line.colour, markersize=5.5, clip_on=False, zorder=4, gid="threshold")
 
 
 def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str | None, note: str) -> None:
@@ -140,39 +154,46 @@ def bare_figure(width: float, height: float) -> tuple[Figure, Axes]:
 def note(
     table: pa.Table,
     cells: pa.Table,
+    values: Sequence[str],
     *,
-    interval: Interval | None,
+    interval: Method | None,
     lines: tuple[int, int] = (1, 1),
-    averaged: Sequence[str] = (),
     also: Iterable[str] = (),
 ) -> str:
-    """The sentences on how to read a figure of means: over how many seeds, which intervals, what was averaged over, what is not shown.
+    """The sentences on how to read a figure of means: over how many seeds, which intervals, what is not shown.
 
     Args:
         table: all records.
-        cells: what is drawn; its column ``seeds`` counts the runs of each mean.
+        cells: what is drawn, as from `analysis.over_seeds`.
+        values: the columns that are drawn; where their seeds differ, each has its own number.
         interval: what the bands are; None for none.
         lines: how many are shown, and of how many.
-        averaged: fields that vary and that the figure does not tell apart.
         also: sentences of the figure's own.
     """
-    seeds = pc.min_max(cells["seeds"]).as_py()
-    few, many = seeds["min"], seeds["max"]
-    count = f"{few:,}" if few == many else f"{few:,} to {many:,}"
-    bands = f"; bands: {100 * LEVEL:.0f} % {_INTERVALS[interval]}" if many > 1 and interval else ", without an interval"
-    parts = [f"Means over {count} {'run' if averaged else 'seed'}{'s' if many > 1 else ''} a point{bands}.", *also]
-    if averaged:
-        parts.append(f"Averaged over different {', '.join(words(name) for name in averaged)}.")
-    return " ".join([*parts, *_left_out(table, lines)])
+    counts = {name: _seeds_of(cells, name) for name in values}
+    seeds = next(iter(counts.values())) if len(set(counts.values())) == 1 else None
+    said = seeds or "; ".join(f"{words(name)} {count}" for name, count in counts.items())
+    many = max(pc.max(cells[f"{name}.seeds"]).as_py() or 0 for name in values) > 1
+    bands = f"; bands: {100 * LEVEL:.0f} % intervals {_INTERVALS[interval]}" if many and interval else ", without an interval"
+    return " ".join([f"Means over {said} a point{bands}.", *also, *left_out_of(table, lines)])
+
+
+def _seeds_of(cells: pa.Table, value: str) -> str:
+    """Over how many seeds the means of a column are, in words."""
+    counts = cells[f"{value}.seeds"]
+    ends = pc.min_max(counts.filter(pc.greater(counts, 0))).as_py()
+    few, many = ends["min"] or 0, ends["max"] or 0
+    return f"{few:,} seed{'' if many == 1 else 's'}" if few == many else f"{few:,} to {many:,} seeds"
 
 
 def single_runs_note(table: pa.Table, drawn: int, of: int, *, lines: tuple[int, int] = (1, 1), also: Iterable[str] = ()) -> str:
     """The sentences on how to read a figure of single runs: how many are drawn, of how many, and what is not shown."""
     count = f"{drawn:,} run{'s' if drawn > 1 else ''}" + (f", spread evenly over {of:,}" if drawn < of else "")
-    return " ".join([f"One mark a run: {count}.", *also, *_left_out(table, lines)])
+    return " ".join([f"One mark a run: {count}.", *also, *left_out_of(table, lines)])
 
 
-def _left_out(table: pa.Table, lines: tuple[int, int]) -> Iterator[str]:
+def left_out_of(table: pa.Table, lines: tuple[int, int]) -> Iterator[str]:
+    """The sentences on what a figure does not show, ``lines`` being how many are drawn, and of how many."""
     if moment_of(table):
         yield f"Values {moment_of(table)}."
     if lines[0] < lines[1]:

@@ -75,10 +75,10 @@ def split(table: pa.Table, by: Sequence[str]) -> tuple[list[Line], int]:
     return lines, of
 
 
-def shown_combinations(table: pa.Table, by: Sequence[str]) -> tuple[list[tuple[Any, ...]], int]:
+def shown_combinations(table: pa.Table, by: Sequence[str], most: int = MOST_LINES) -> tuple[list[tuple[Any, ...]], int]:
     """The combinations of the values in ``by`` that get a line, in order, and how many there are."""
     found = sorted_by(table.group_by(list(by)).aggregate([]), by).to_pylist()
-    indices = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_LINES)).round().astype(int))
+    indices = np.unique(np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int))
     return [tuple(found[index][name] for name in by) for index in indices], len(found)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.records.mlflow.layout import Runs, converted, curve_runs, metric_name, records_of
+from analysis.records.mlflow.layout import Runs, RunsRead, converted, curve_runs, metric_name, records_of
 from analysis.records.rows import wanted_columns
 from analysis.records.schema import CURVES
 from trainables.point.gc_paused import gc_paused
@@ -18,8 +18,6 @@ from trainables.point.gc_paused import gc_paused
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-    from analysis.records.reader import RunsRead
 
 _PAGE = 5000
 

@@ -18,6 +18,8 @@ from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.records.rows import one_row_a_key, wanted_columns
 from analysis.records.schema import CURVES, MEASURE, RECORDS
 
+RunsRead = Callable[[int], None]
+"""Called with the number of MLflow runs that have been read so far."""
 CURVE_METRICS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 _TAG = "gaplab."
 _NULL_TAG = "gaplab.null"

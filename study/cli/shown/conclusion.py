@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from study.cli.shown.failures import say_failures
+from study.cli.shown.tables import gap_table
 from study.cli.terminal import interrupts
 from study.cli.terminal.printing import fail, say
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from study.launch.run import Summary
     from study.plan.plan import Plan
     from study.records.mirror import Mirror
@@ -70,7 +69,7 @@ def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
     """The tables, and sentences, to print and the charts written."""
     import analysis
 
-    folder = _charts(plan)
+    folder = charts_folder(plan)
     if plan.search:
         from study.cli.shown.search import concluded
 
@@ -81,7 +80,7 @@ def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
     records, others = declared_rows(analysis.load(plan.root), frozenset() if all_recorded else undeclared(plan.root))
     if others:
         say(f"{others}: --all-recorded shows them.")
-    tables = [_gap_table(analysis.gap_table(records), plan.study), *measures.concluded(records, plan)]
+    tables = [gap_table(analysis.gap_table(records), plan.study), *measures.concluded(records, plan)]
     return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
 
 
@@ -95,31 +94,6 @@ def _attach(mirror: Mirror, plan: Plan, charts: list[Path]) -> None:
     say(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
 
 
-def _charts(plan: Plan) -> Path:
+def charts_folder(plan: Plan) -> Path:
     """The folder of charts: with the study, or in a folder of its name here if its storage is remote."""
     return Path(plan.study) if "://" in plan.root else Path(plan.root) / "charts"
-
-
-def _gap_table(table: Any, title: str) -> Table:
-    """Capacity down, corruption across: mean gap and its interval."""
-    from rich.table import Table as RichTable
-
-    rows = table.to_pylist()
-    lines = table.column_names[: table.column_names.index("parameters_per_sample")]
-    heads = sorted({tuple(row[name] for name in lines) for row in rows}, key=str)
-    drawn = RichTable(
-        "p/n", *[", ".join(f"{part}" for part in head) for head in heads], title=f"{title}: generalization gap, mean ± 95 % interval"
-    )
-    cells: dict[float, dict[tuple[Any, ...], str]] = {}
-    for row in rows:
-        if row["generalization_gap"] is None:
-            continue
-        half = "" if row["generalization_gap.high"] is None else f" ± {row['generalization_gap.high'] - row['generalization_gap']:.3f}"
-        text = f"{row['generalization_gap']:.3f}{half}" + ("" if row["interpolated"] else " *")
-        cell = cells.setdefault(row["parameters_per_sample"], {})
-        head = tuple(row[name] for name in lines)
-        cell[head] = f"{cell[head]}; {text}" if head in cell else text
-    for capacity, cell in sorted(cells.items()):
-        drawn.add_row(f"{capacity:.3g}", *[cell.get(head, "") for head in heads])
-    drawn.caption = f"columns: {', '.join(lines)}; * did not reach the train target; Student's t over seeds"
-    return drawn

@@ -36,10 +36,17 @@ def test_every_cell_is_one_point_hollow_where_it_did_not_fit():
         assert drawn(figure, panel) == expected
 
 
-def test_thresholds_are_marked_in_every_panel():
-    figure = analysis.gap_vs_capacity(records(gap_study(levels=(0.0, 0.5), capacities=(1, 2, 3))))
-    for panel in figure.axes:
-        assert {line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == ":"} == {1.0, 3.0}
+def test_the_triangles_are_the_thresholds_of_the_table():
+    table = records(gap_study(levels=(0.0, 0.5, 1.0), capacities=(0.5, 1, 2, 3, 4, 5, 6)))
+    rows = analysis.threshold_table(table).to_pylist()
+    assert len(rows) == 3
+    for panel in analysis.gap_vs_capacity(table).axes:
+        triangles = [line for line in panel.lines if line.get_gid() == "threshold"]
+        bars = [line.get_xdata().tolist() for line in panel.lines if line.get_gid() == "interval"]
+        assert [line.get_xdata()[0] for line in triangles] == [row["threshold"] for row in rows]
+        assert bars == [[row["threshold.low"], row["threshold.high"]] for row in rows]
+    everywhere = analysis.gap_vs_capacity(records(gap_study(levels=(0.0,), capacities=(1, 2, 3))))
+    assert not [line for line in everywhere.axes[0].lines if line.get_gid() == "threshold"], "below the grid: not at its first point"
 
 
 def test_axes_say_what_they_show():

@@ -71,22 +71,48 @@ def test_early_stopping_marks_the_best_so_far():
 
 def test_epoch_double_descent_has_a_line_a_width(study):
     figure = analysis.epoch_double_descent(records(study), curves_of(study))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["4", "40", "400", "4000"]
-    assert "Averaged over different label corruption" in figure.get_supxlabel()
-
-
-def test_time_to_fit_relative_to_true_labels():
-    epochs = {0.0: (10, 12), 0.5: (20, 24), 1.0: (55, None)}
-    rows = [
-        record(**{"corruption.level": level}, seed=seed, fit_epoch=epoch, interpolated=epoch is not None)
-        for level, pair in epochs.items()
-        for seed, epoch in enumerate(pair)
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == [
+        "0 (true labels), 4",
+        "0 (true labels), 40",
+        "0 (true labels), 400",
     ]
-    lines = lines_of(analysis.time_to_fit(records(rows)).axes[0])
-    assert [(line.get_xdata().tolist(), line.get_ydata().tolist(), line.get_markerfacecolor() == "white") for line in lines] == [
+    assert len(figure.legends[0].get_texts()) == 12
+    with pytest.raises(analysis.AnalysisError, match=r"corruption\.level varies as well"):
+        analysis.epoch_double_descent(records(study), curves_of(study), by=["model.width"])
+
+
+def timed(level, epochs, budget, **changes):
+    return [
+        record(**{"corruption.level": level}, seed=seed, epochs=epoch or budget, fit_epoch=epoch, interpolated=epoch is not None, **changes)
+        for seed, epoch in enumerate(epochs)
+    ]
+
+
+def test_time_to_fit_counts_those_that_did_not():
+    """Of the runs at level 1 one fits after 55 epochs and one had not after 100: their mean is no 55."""
+    rows = [*timed(0.0, (10, 12), 100), *timed(0.5, (20, 24), 100), *timed(1.0, (55, None), 100)]
+    above, below = analysis.time_to_fit(records(rows)).axes
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist(), line.get_markerfacecolor() == "white") for line in lines_of(above)] == [
         ([0.0, 0.5], [1.0, 2.0], False),
-        ([1.0], [5.0], True),
+        ([1.0], [(55 + 100) / 2 / 11], True),
     ]
+    assert lines_of(below)[0].get_xydata().tolist() == [[0, 1], [0.5, 1], [1, 0.5]]
+
+
+def test_times_to_fit_have_one_horizon():
+    """A setting that was watched for 30 epochs says nothing of later ones: what is compared with it is not either."""
+    rows = [*timed(0.0, (10, 20), 100), *timed(0.5, (None, None), 30)]
+    figure = analysis.time_to_fit(records(rows), relative=False)
+    (fit,), (unfit,) = (line.get_ydata().tolist() for line in lines_of(figure.axes[0]))
+    assert (fit, unfit) == (15, 30)
+    assert "min(time to fit, 30 epochs)" in " ".join(figure.get_supxlabel().split())
+
+
+def test_lines_without_a_run_that_fit_are_counted_not_drawn():
+    rows = [*timed(0.0, (10, 20), 50), *timed(0.0, (None, None), 50, **{"model.width": 2})]
+    figure = analysis.time_to_fit(records(rows))
+    assert len(lines_of(figure.axes[0])) == 1
+    assert "1 line without a run that fit is not shown." in " ".join(figure.get_supxlabel().split())
 
 
 def test_error_vs_corruption_lies_above_the_wrong_label_rate(study):
@@ -102,11 +128,17 @@ def test_error_vs_corruption_lies_above_the_wrong_label_rate(study):
 
 def test_the_map_has_a_cell_a_setting_and_the_threshold_between(study):
     figure = analysis.capacity_corruption_map(records(study), value="train_error")
-    mesh = figure.axes[0].collections[0].get_array().reshape(3, 4)
+    reached, missed = (axes.collections[0].get_array().reshape(3, 4) for axes in figure.axes[:2])
+    assert (reached.mask == ~missed.mask).all()
+    mesh = np.where(reached.mask, missed.data, reached.data)
     cells = {(row["corruption.level"], row["parameters_per_sample"]): row["train_error"] for row in study}
     np.testing.assert_allclose(mesh, [[cells[level, size] for size in (0.1, 1, 10, 100)] for level in (0, 0.5, 1)], rtol=1e-12)
     threshold = lines_of(figure.axes[0], "threshold")[-1]
-    assert threshold.get_xydata().tolist() == [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2], [2, 3]]
+    np.testing.assert_allclose(threshold.get_xydata(), [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2], [2, 3]])
+    assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == [
+        "train error, seeds that reached the train target",
+        "train error, seeds that did not reach it",
+    ]
 
 
 def test_double_descent_over_width_and_over_samples():
@@ -215,7 +247,6 @@ def test_a_measured_capacity_lies_at_the_mean_of_its_seeds():
     rows = [record(**{"model.width": width}, seed=seed, **{"measure.norm": 10.0 * width + seed}) for width in (1, 2) for seed in (0, 1)]
     figure = analysis.gap_vs_capacity(records(rows), capacity="measure.norm")
     assert lines_of(figure.axes[0])[0].get_xdata().tolist() == [10.5, 20.5]
-    assert "Averaged" not in figure.get_supxlabel()
 
 
 def test_panels_and_single_runs():
@@ -227,8 +258,8 @@ def test_panels_and_single_runs():
     figure = analysis.gap_vs_capacity(records(rows), panels="regularizers.weight_decay", points=True)
     assert [axes.get_title(loc="left").partition("\n")[0] for axes in figure.axes[:2]] == ["weight decay 0", "weight decay 0.0001"]
     assert sum(len(line.get_xdata()) for axes in figure.axes[:2] for line in lines_of(axes, "runs")) == len(rows)
-    averaged = analysis.gap_vs_capacity(records(rows))
-    assert "Averaged over different weight decay." in averaged.get_supxlabel()
+    beside = analysis.gap_vs_capacity(records(rows))
+    assert [text.get_text() for text in beside.legends[0].get_texts()] == ["0 (true labels), 0", "0 (true labels), 0.0001"]
 
 
 def test_filters_keep_what_a_figure_needs(study):

@@ -78,7 +78,7 @@ def test_a_session_from_first_run_to_chart(here, gaplab, one_ray, fresh_database
 
     first = gaplab("run", "tiny.yaml")
     assert first.code == 0, first.err
-    assert "tiny: generalization gap, mean ± 95 % interval" in first.out
+    assert "tiny: generalization gap, mean over seeds and 95 % interval" in first.out
     results = here / "results" / "tiny"
     for line in (
         f"records  {results}/records (4 completed)",
@@ -181,7 +181,7 @@ def test_help_answers_quickly():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, study.cli; print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow', 'numpy') if name in sys.modules])"
+    code = "import sys, study.cli.app; print([name for name in ('torch', 'ray', 'mlflow', 'pyarrow', 'numpy') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
 

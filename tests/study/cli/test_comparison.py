@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from study.cli.reproduction import compared, report, reproducible
+from study.cli.shown.reproduction import compared, report, reproducible
 from study.plan.points import declared_points
 from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import read_spec

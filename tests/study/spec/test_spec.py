@@ -397,7 +397,7 @@ def test_a_scale_cannot_change_what_was_published(row, said):
 
 
 def test_presets_mark_what_cannot_fail_and_what_is_a_stand_in():
-    from study.cli.reproduction import reproducible
+    from study.cli.shown.reproduction import reproducible
 
     for name in reproducible():
         for scale in ("cpu", "paper"):

@@ -8,7 +8,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from trainables.measures.folding import fold_batch_norm
-from trainables.measures.layers import GRADIENT_BATCH, parameters
+from trainables.measures.layers import parameters
+from trainables.measures.outputs import GRADIENT_BATCH
 from trainables.measures.registry import measure
 from trainables.measures.subject import Subject
 

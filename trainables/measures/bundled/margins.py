@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainables.measures.layers import logits, root_per_sample
+from trainables.measures.layers import root_per_sample
+from trainables.measures.outputs import logits
 from trainables.measures.registry import measure
 from trainables.measures.subject import Subject
 

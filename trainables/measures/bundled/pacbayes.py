@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from trainables.measures.bundled.norms import squared_distance, squared_norm
-from trainables.measures.layers import accuracy, logits, outputs, parameters, root_per_sample
+from trainables.measures.layers import parameters, root_per_sample
+from trainables.measures.outputs import accuracy, logits, outputs
 from trainables.measures.registry import Common, measure
 from trainables.measures.subject import Subject
 from trainables.point.streams import generator

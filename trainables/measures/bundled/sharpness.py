@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 
 from trainables.measures.bundled.norms import squared_distance, squared_norm
 from trainables.measures.bundled.pacbayes import DROP, Deviation, noisy
-from trainables.measures.layers import GRADIENT_BATCH, accuracy, logits, outputs, parameters, root_per_sample
+from trainables.measures.layers import parameters, root_per_sample
+from trainables.measures.outputs import GRADIENT_BATCH, accuracy, logits, outputs
 from trainables.measures.registry import Common, measure
 from trainables.measures.subject import Subject
 

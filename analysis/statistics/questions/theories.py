@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.records.samples import matrix
-from analysis.statistics.aggregate import LEVEL, over_seeds
+from analysis.statistics.aggregate import over_seeds
+from analysis.statistics.intervals import mean_estimate
 from analysis.statistics.selection import SEEDS, completed, varying_fields
 
 SIGNS = "random_signs"
+_CORRELATIONS = (-1.0, 1.0)
 _VC_BOUND = "measure.vc_bound"
 
 
@@ -30,7 +32,7 @@ def rademacher_table(table: pa.Table) -> pa.Table:
 
     Returns:
         The settings that vary beside capacity, ``data.train_size``, ``parameters_per_sample``; ``complexity``, the mean correlation
-        reached in [0, 1], with ``complexity.low``, ``complexity.high`` (95 %, Student's t over draws; null for one) and ``draws``;
+        reached in [0, 1], with ``complexity.low``, ``complexity.high`` (95 %, over draws; null for one) and ``draws``;
         ``rademacher_bound`` and ``vc_bound`` of the gap at confidence 95 %, vacuous above 1 (``vc_bound`` is null where the study did
         not compute that measure); ``generalization_gap`` on the true classes with its interval, null without such points.
         Sorted by capacity.
@@ -38,8 +40,6 @@ def rademacher_table(table: pa.Table) -> pa.Table:
     Raises:
         NothingToShow: no completed point was trained on random signs.
     """
-    from scipy.special import stdtrit
-
     from trainables.measures.theories import rademacher_complexity, rademacher_gap_bound
 
     runs = completed(table)
@@ -49,17 +49,19 @@ def rademacher_table(table: pa.Table) -> pa.Table:
         raise NothingToShow("no completed point was trained on random signs: the preset rademacher shows how")
     apart = [name for name in varying_fields(runs) if name != "model.width" and not name.startswith("corruption.")]
     by = list(dict.fromkeys([*apart, "data.train_size", "parameters_per_sample"]))
-    true = over_seeds(runs.filter(pc.equal(runs["corruption.level"], 0.0)), by, ["generalization_gap"]).drop_columns("seeds")
+    true = over_seeds(runs.filter(pc.equal(runs["corruption.level"], 0.0)), by, ["generalization_gap"]).drop_columns(
+        ["seeds", "generalization_gap.seeds"]
+    )
     gaps = {tuple(row[name] for name in by): row for row in true.to_pylist()}
     rows = []
     for setting, group in _groups(drawn, by):
         found = rademacher_complexity([row["train_error"] for row in group])
         count = len(group)
-        half = stdtrit(count - 1, (1 + LEVEL) / 2) * found.standard_error if count > 1 else None
+        interval = mean_estimate([1 - 2 * row["train_error"] for row in group], within=_CORRELATIONS)
         row = dict(zip(by, setting, strict=True)) | {
             "complexity": found.mean,
-            "complexity.low": None if half is None else found.mean - half,
-            "complexity.high": None if half is None else found.mean + half,
+            "complexity.low": interval.low if count > 1 else None,
+            "complexity.high": interval.high if count > 1 else None,
             "draws": count,
             "rademacher_bound": rademacher_gap_bound(found.mean, group[0]["data.train_size"]),
             "vc_bound": group[0].get(_VC_BOUND),

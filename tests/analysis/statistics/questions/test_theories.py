@@ -64,8 +64,10 @@ def test_rademacher_table_by_hand() -> None:
     small, large = analysis.rademacher_table(records(rows)).to_pylist()
     assert [small["parameters_per_sample"], large["parameters_per_sample"]] == [0.4, 6.4]
     assert (small["complexity"], small["draws"]) == (pytest.approx(0.2), 3)
-    half = t.ppf(0.975, 2) * 0.2 / math.sqrt(3)  # of 0.4, 0.2 and 0.0, whose deviation is 0.2
-    assert [small["complexity.low"], small["complexity.high"]] == pytest.approx([0.2 - half, 0.2 + half])
+    half = t.ppf(0.975, 2) * 0.2 / math.sqrt(3) / (1 - 0.2**2)  # of 0.4, 0.2 and 0.0, whose deviation is 0.2, as artanh: r = tanh(z)
+    assert [small["complexity.low"], small["complexity.high"]] == pytest.approx(
+        [math.tanh(math.atanh(0.2) + side * half) for side in (-1, 1)]
+    )
     deviation = 3 * math.sqrt(math.log(2 / 0.05) / 2000)
     assert [row["rademacher_bound"] for row in (small, large)] == pytest.approx([0.2 + deviation, 1 + deviation])
     assert large["rademacher_bound"] > 1  # vacuous where everything is fitted

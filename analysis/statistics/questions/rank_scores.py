@@ -1,4 +1,4 @@
-"""The four scores of a complexity measure, each with its bootstrap interval: see `analysis.statistics.ranking`."""
+"""The four scores of a complexity measure, each with its bootstrap interval: see `analysis.statistics.questions.ranking`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.statistics.aggregate import LEVEL
+from analysis.statistics.intervals import LEVEL
 
 RESAMPLES = 200
 """Draws of the bootstrap."""
