@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from study.cli.options import AllRecorded
+from study.cli.options import AllRecorded, Where
+from study.cli.shown.chosen import chosen
 from study.cli.shown.tables import RANKED, show_table
 from trainables.point.config import ConfigError
 
@@ -32,7 +33,10 @@ Mapping = Annotated[
     ),
 ]
 Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
-By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="COLUMN", help="What tells lines apart: all that varies but seeds and the axis by default; repeatable."),
+]
 
 
 class FigureKind(StrEnum):
@@ -79,6 +83,7 @@ def plot(
     by: By = None,
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    where: Where = None,
     at: At = "end",
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
@@ -95,7 +100,9 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = _load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+    if only and where:
+        only = None  # which columns the conditions are about, and whether there are these, the records say
+    table = chosen(load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded), where)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -171,7 +178,7 @@ def fit(
     """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
     import analysis
 
-    table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
+    table = load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
     show_table(laws, f"{value} = offset + scale / size^exponent")
     show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
@@ -182,6 +189,7 @@ def compare(
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
     setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    where: Where = None,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
@@ -193,11 +201,13 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
-    table = _load(source, tracking_uri, mapping, all_recorded=all_recorded)
+    table = load(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
-        second = _load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        second = load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        if set(table["study"].unique().to_pylist()) & set(second["study"].unique().to_pylist()):
+            table, second = _named(table, source), _named(second, other)
         table = pa.concat_tables([table, second], promote_options="default")
-    compared = analysis.compare(table, setting or "study", value=value)
+    compared = analysis.compare(chosen(table, where), setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
         compared = compared.sort_by("p")[:_MOST_SENTENCES]
@@ -215,7 +225,7 @@ def rank(
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.statistics.questions.ranking import rank_measures
 
-    ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
+    ranked = rank_measures(load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
     show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
@@ -285,7 +295,7 @@ def propose_mapping(
     print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
-def _load(
+def load(
     source: str,
     tracking_uri: str | None,
     mapping: list[str] | None = None,
@@ -341,6 +351,13 @@ def _mapping(values: list[str] | None) -> Mapped | None:
         if not (column and equals and name):
             raise ConfigError(f"--map {column + equals + name!r} must be one file, or COLUMN=NAME, such as parameters=num_params")
     return {column: name for column, _, name in parted}
+
+
+def _named(table: pa.Table, name: str) -> pa.Table:
+    """The records under another name of their study."""
+    import pyarrow as pa
+
+    return table.set_column(table.column_names.index("study"), "study", pa.array([name] * table.num_rows, pa.string()))
 
 
 def _is_study(source: str) -> bool:
