@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,6 +96,7 @@ class PackTrainable(tune.Trainable):
         point_seconds: a point that takes longer has failed.
         pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
         distribution: over processes, and how many of them decode images.
+        admission: asked where the worker is; what it answers is why nothing may be trained there. It is reported as ``refused``.
     """
 
     def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
@@ -109,7 +110,9 @@ class PackTrainable(tune.Trainable):
         point_seconds: float | None = None,
         pruner: ray.actor.ActorHandle[Any] | None = None,
         distribution: Distribution | None = None,
+        admission: Callable[[], str | None] | None = None,
     ) -> None:
+        self._refused = admission() if admission else None
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
         self._device = _device()
         self._hardware = torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"  # now: a poisoned device may not answer
@@ -142,6 +145,8 @@ class PackTrainable(tune.Trainable):
         return Training(points, self._device, pruner=_asking(self._pruner), **settings)
 
     def step(self) -> dict[str, Any]:
+        if self._refused:
+            return {"points": {}, "reasons": {}, "share": 0.0, "done": True, "refused": self._refused}
         started = time.monotonic()
         results: list[Result] = []
         try:

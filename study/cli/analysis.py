@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, map. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, compare, rank, export, report, map. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, Fig
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export, report):
+    for command in (plot, compare, rank, export, report):
         app.command()(command)
     app.command("map")(propose_mapping)
 
@@ -100,9 +100,13 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
+<<<<<<< HEAD
     if only and where:
         only = None  # which columns the conditions are about, and whether there are these, the records say
     table = chosen(load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded), where)
+=======
+    table = loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+>>>>>>> main
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -165,6 +169,7 @@ def drawn(
     return draw[kind]()
 
 
+<<<<<<< HEAD
 def fit(
     source: Source,
     value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
@@ -184,6 +189,8 @@ def fit(
     show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
 
 
+=======
+>>>>>>> main
 def compare(
     source: Source,
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
@@ -201,11 +208,17 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
+<<<<<<< HEAD
     table = load(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
         second = load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
         if set(table["study"].unique().to_pylist()) & set(second["study"].unique().to_pylist()):
             table, second = _named(table, source), _named(second, other)
+=======
+    table = loaded(source, tracking_uri, mapping, all_recorded=all_recorded)
+    if other is not None:
+        second = loaded(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+>>>>>>> main
         table = pa.concat_tables([table, second], promote_options="default")
     compared = analysis.compare(chosen(table, where), setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
@@ -225,7 +238,11 @@ def rank(
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.statistics.questions.ranking import rank_measures
 
+<<<<<<< HEAD
     ranked = rank_measures(load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
+=======
+    ranked = rank_measures(loaded(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
+>>>>>>> main
     show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
@@ -295,7 +312,11 @@ def propose_mapping(
     print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
+<<<<<<< HEAD
 def load(
+=======
+def loaded(
+>>>>>>> main
     source: str,
     tracking_uri: str | None,
     mapping: list[str] | None = None,

@@ -16,12 +16,12 @@ import pyarrow.fs
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
 from study.launch.context import Run
-from study.launch.node_checks import check_nodes
+from study.launch.node_checks import admission, check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
 from study.records.declared import write_undeclared
-from study.records.folder import write_spec
+from study.records.folder import check_writable, write_spec
 from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
 from study.records.writer import FragmentWriter, probe_store
@@ -61,9 +61,11 @@ def train(
     """
     with _search_of(plan) as search, _following(plan, mirror):
         points = plan.unrecorded(_compared(search)) if search else plan.missing
+        _note_what_runs_again(plan, points, progress)
         ran = len(points) + (search.left if search else 0)
         interrupted, halted = False, None
         if ran:
+            check_writable(plan.root)  # said now, and not by workers that have trained
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
             with connected(plan.resources, address, early) as workers:
@@ -74,10 +76,17 @@ def train(
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
-                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
+                asked = admission() if address is not None and not allow_mixed else None
+                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers, asked), points, search)
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _note_what_runs_again(plan: Plan, points: list[Point], progress: Progress) -> None:
+    """Say which of the points that are to be trained are recorded, without a measure."""
+    for line in plan.trained_again(points):
+        progress.noted(line)
 
 
 def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
@@ -151,6 +160,7 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
         if run.breaker.reason:
             return
         points = run.unrecorded(_compared(search))
+        _note_what_runs_again(run.plan, points, run.progress)
     for measures, some in run.plan.by_measures(points).items():
         if not run.breaker.reason:
             _fit_points(run.measuring(measures), some)

@@ -53,6 +53,7 @@ class Trials:
             "sources": plan.sources,
             "measures": plan.measures,
             "sink": run.writer,
+            "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
             "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }
