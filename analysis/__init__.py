@@ -63,11 +63,7 @@ __all__ = [
     "error_vs_corruption",
     "explained",
     "export",
-<<<<<<< HEAD
     "findings",
-    "fit_power_law",
-=======
->>>>>>> main
     "fit_times",
     "forecast_table",
     "gap_columns",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from study.cli.analysis import Mapping, Source, Sql, Tracking, load
+from study.cli.analysis import Mapping, Source, Sql, Tracking, loaded
 from study.cli.options import AllRecorded, Where
 from study.cli.shown.chosen import chosen
 from study.cli.shown.tables import show_table
@@ -38,7 +38,7 @@ def explain(
     """Which knob explains the gap: shares of its variance by fields and their pairs, with intervals, among runs that fit."""
     import analysis
 
-    table = chosen(load(source, tracking_uri, mapping, sql, all_recorded=all_recorded), where)
+    table = chosen(loaded(source, tracking_uri, mapping, sql, all_recorded=all_recorded), where)
     found = analysis.decomposition_table(table, value=value, factors=factors, pairs=not main_effects, equal_fit=not any_fit)
     show_table(found, f"{source}: shares of the variance of {value}", SHOWN)
     for sentence in analysis.explained(found, value, equal_fit=not any_fit):
