@@ -92,7 +92,7 @@ def _protocol(published: Published, claim: PublishedRow | PublishedOrder) -> Pro
 def _chart(root: str, records: pa.Table, published: Published) -> list[Path]:
     """The preset's figure, drawn if there is something to show, beside a local study."""
     import analysis
-    from study.cli.analysis import FigureKind, drawn
+    from study.cli.shown.figures import FigureKind, drawn
 
     if published.picture is None or "://" in root or not records.num_rows:
         return []
