@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from analysis.statistics.decomposition import decomposition_table
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
-    from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
-    from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
+    from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
+    from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
     from analysis.statistics.verdict import record_order_verdict
 
 __all__ = [

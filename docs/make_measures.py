@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import analysis
-from analysis.statistics.ranking import rank_measures, sign_errors
+from analysis.statistics.questions.ranking import rank_measures, sign_errors
 from docs.make import DOCS, NOTE, table
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from analysis.figures.runs import evenly
 from analysis.records.schema import MEASURE
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.intervals import DEFAULT
-from analysis.statistics.rank_scores import kendall_tau
-from analysis.statistics.ranking import GAP
+from analysis.statistics.questions.rank_scores import kendall_tau
+from analysis.statistics.questions.ranking import GAP
 from analysis.statistics.selection import agreeing, completed, lines_over, varying_fields
 from analysis.words import words
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.figures.capacity import gap_vs_capacity
-from analysis.statistics.tuning import BASELINE, TUNED, UNTUNED, importance_table, target_of
+from analysis.statistics.questions.tuning import BASELINE, TUNED, UNTUNED, importance_table, target_of
 
 if TYPE_CHECKING:
     import optuna

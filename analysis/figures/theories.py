@@ -16,8 +16,8 @@ from analysis.figures.drawing.lines import label_of, numbers, split, title_of
 from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
+from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
 from analysis.statistics.selection import completed
-from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def rademacher(table: pa.Table, *, title: str | None = None) -> Figure:
     """Draw the empirical Rademacher complexity against capacity, beside the bounds of the gap and the gap itself.
 
     Raises:
-        NothingToShow: as for `analysis.statistics.theories.rademacher_table`.
+        NothingToShow: as for `analysis.statistics.questions.theories.rademacher_table`.
     """
     cells = rademacher_table(table)
     sizes = numbers(cells, "parameters_per_sample")
@@ -79,7 +79,7 @@ def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -
     """Draw how far the loss moves when one training sample is replaced, against the number of samples.
 
     Raises:
-        NothingToShow: as for `analysis.statistics.theories.stability_table`.
+        NothingToShow: as for `analysis.statistics.questions.theories.stability_table`.
     """
     cells = stability_table(table, samples).sort_by("data.train_size")
     by = [name for name in cells.column_names[: cells.column_names.index("largest")] if name != "data.train_size"]
@@ -105,7 +105,7 @@ def memorised_images(table: pa.Table, samples: pa.Table, *, title: str | None = 
     """Draw the training images with the highest memorisation scores, each with the label trained on and its score.
 
     Args:
-        table: records of one data set, as for `analysis.statistics.theories.memorisation_table`; so are the samples.
+        table: records of one data set, as for `analysis.statistics.questions.theories.memorisation_table`; so are the samples.
         samples: of these points.
         title: stands above the figure.
 

@@ -16,8 +16,8 @@ from analysis.figures.runs import evenly
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised
 from analysis.records.schema import MEASURE
 from analysis.report.traces import InteractiveFigure, plot
-from analysis.statistics.ranking import GAP, rank_measures
-from analysis.statistics.theories import SIGNS, rademacher_table, stability_table
+from analysis.statistics.questions.ranking import GAP, rank_measures
+from analysis.statistics.questions.theories import SIGNS, rademacher_table, stability_table
 from analysis.words import words
 
 FEW = 5

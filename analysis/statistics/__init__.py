@@ -1,10 +1,10 @@
 """Statistics of records, as tables: no figure is drawn here.
 
-`selection` says which records count and what tells lines apart. `aggregate` has means over seeds (with `bootstrap`), `intervals` those that
-hold their level for errors and gaps, `comparison` paired tests, `verdict` whether a published order or number holds. `censored` has times
-to fit where some runs never did, `thresholds` and `interpolation` the interpolation threshold, `decomposition` the shares of variance,
-`moments` values at another epoch than the last. `ranking` (scored by `rank_scores`) says how well complexity measures predict the gap,
-`theories` has the tables of the theories that Zhang et al. 2017 confront, `tuning` those of a search.
+`selection` says which records count and what tells lines apart. `intervals` has those that hold their level for errors and gaps,
+`aggregate` means over seeds, `comparison` paired tests, `verdict` whether a published order or number holds. `censored` has times
+to fit where some runs never did, `interpolation` the interpolation threshold, `decomposition` the shares of variance,
+`moments` values at another epoch than the last. The room `questions` has tables that answer one question of the field each.
+How often these are right: docs/how-we-know.md.
 """
 
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.intervals import mean_estimate, share_estimate
     from analysis.statistics.moments import at_moment
-    from analysis.statistics.ranking import rank_measures, sign_errors
-    from analysis.statistics.theories import memorisation_table, rademacher_table, stability_table
-    from analysis.statistics.tuning import ablation_table, compared_runs, importance_table, optuna_studies
+    from analysis.statistics.questions.ranking import rank_measures, sign_errors
+    from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
+    from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
     from analysis.statistics.verdict import number_verdict, order_verdict, record_order_verdict
 
 __all__ = [

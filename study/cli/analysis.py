@@ -213,7 +213,7 @@ def rank(
     mapping: Mapping = None,
 ) -> None:
     """Rank the measures of a study by how well they predict the gap."""
-    from analysis.statistics.ranking import rank_measures
+    from analysis.statistics.questions.ranking import rank_measures
 
     ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
     show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)

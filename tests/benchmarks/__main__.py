@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "measures", "scale", "tracking")
+NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "measures", "scale", "tracking", "coverage", "forecasts")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -11,10 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.errors import AnalysisError
-from analysis.scaling.choice import choose_law
-from analysis.scaling.forms import FormName
-from analysis.scaling.laws import fit_law
 from analysis.statistics.censored import median_time, restricted_mean
 from analysis.statistics.decomposition import decompose
 from analysis.statistics.interpolation import threshold
@@ -175,44 +171,6 @@ def coverage_of_thresholds(repeats: int = 400) -> list[dict[str, Any]]:
     return rows
 
 
-SIZES = np.geomspace(1e2, 1e5, 13)
-LAWS: dict[str, tuple[FormName, Callable[[Floats], Floats], float, bool]] = {
-    "0.05 + 3/x^0.4, noise 3 %": ("decreasing", lambda x: 0.05 + 3 * x**-0.4, 0.03, True),
-    "0.005 + 3/x^0.7, noise ± 0.01": ("decreasing", lambda x: 0.005 + 3 * x**-0.7, 0.01, False),
-    "2/x^0.3, noise 5 %": ("power", lambda x: 2 * x**-0.3, 0.05, True),
-    "0.7 - 1.5/x^0.3, noise ± 0.02": ("saturating", lambda x: 0.7 - 1.5 * x**-0.3, 0.02, False),
-    "0.9, noise ± 0.01": ("constant", lambda x: 0.9 + 0 * x, 0.01, False),
-}
-"""Name: form, law, noise of one run, whether that is relative."""
-
-
-def coverage_of_forecasts(repeats: int = 150) -> list[dict[str, Any]]:
-    """At ten times the largest of 13 sizes over three decades: the law of the true form, and the chosen one's prediction of new runs."""
-    rows = []
-    for name, (form, law, noise, relative) in LAWS.items():
-        within = (0.0, 1.0) if relative else (-1.0, 1.0)
-        for seeds in (1, 3, 5):
-            rng, hits, none, right = np.random.default_rng(seeds), [], 0, 0
-            for _ in range(repeats):
-                x = np.concatenate([np.repeat(SIZES, seeds), np.full(seeds, 1e6)])
-                drawn = noise * rng.standard_normal(len(x))
-                y = law(x) * np.exp(drawn - noise**2 / 2) if relative else law(x) + drawn
-                x, y, new = x[:-seeds], y[:-seeds], y[-seeds:].mean()
-                known = fit_law(form, x, y, within=within, resamples=200)
-                found = choose_law(x, y, within=within, resamples=200)
-                try:
-                    forecast = found.predict(1e6, runs=seeds)
-                except AnalysisError:
-                    none += 1
-                    continue
-                right += found.law is not None and found.law.form.name == form
-                hits.append((float(law(np.array(1e6))) in known.interval(1e6), float(law(np.array(1e6))) in forecast, new in forecast))
-            covered = np.mean(hits, axis=0)
-            row = {"law": name, "seeds": seeds, "true form": covered[0], "chosen form": covered[1], "new runs": covered[2]}
-            rows.append(row | {"no law": none / repeats, "right form": right / repeats})
-    return rows
-
-
 def coverage_of_times(repeats: int = 2000) -> list[dict[str, Any]]:
     """Exponential times of mean 10 with one budget of 15, or budgets drawn between 5 and 40."""
     rows = []
@@ -268,9 +226,4 @@ def measure() -> dict[str, Any]:
     measured["components"] = coverage_of_components()
     print("\nCoverage of shares of variance, mean over terms (worst term in brackets)\n")
     print(markdown(measured["components"], ("noise",), "seeds", lambda row: f"{row['coverage']:.3f} ({row['worst']:.3f})"))
-    measured["forecasts"] = coverage_of_forecasts()
-    print("\nForecasts at ten times the largest size\n")
-    shown = ("true form", "chosen form", "new runs", "no law", "right form")
-    flat = [row | {"what": what, "share": row[what]} for row in measured["forecasts"] for what in shown]
-    print(markdown(flat, ("law", "seeds"), "what", lambda row: f"{row['share']:.3f}"))
     return measured

@@ -42,7 +42,7 @@ def costs(plan: Plan) -> tuple[Table, float] | None:
 
 def concluded(records: pa.Table, plan: Plan) -> list[Table]:
     """The tables of theories, memorisation and ranked measures that the points of a study answer."""
-    from analysis.statistics.ranking import rank_measures
+    from analysis.statistics.questions.ranking import rank_measures
 
     found: list[Table] = []
 

@@ -62,7 +62,7 @@ def concluded(search: SearchPlan, root: str, charts: Path) -> tuple[list[Table |
     """What a search found: the best suggestion of each cell and the comparison on fresh seeds, as tables and as files in `charts`."""
     import analysis
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
-    from analysis.statistics.tuning import compared_runs
+    from analysis.statistics.questions.tuning import compared_runs
 
     known, said = _told_apart(search, root)
     studies = [study for study in known if study]
@@ -103,7 +103,7 @@ def _best(search: SearchPlan, studies: list[optuna.Study]) -> Table:
 
 def _compared(runs: pa.Table, title: str) -> Table:
     """Test error of the tuned point, the untuned one, and the ablations."""
-    from analysis.statistics.tuning import ablation_table
+    from analysis.statistics.questions.tuning import ablation_table
 
     table = Table(
         "cell", "variant", "seeds", "test error", "more than tuned", "p (Holm)", title=f"{title}: on seeds that the search never saw"

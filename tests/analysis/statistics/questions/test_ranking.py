@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import kendalltau
 
 from analysis.errors import AnalysisError, NothingToShow
-from analysis.statistics.rank_scores import drawn_taus, hoeffding_weight, kendall_tau
-from analysis.statistics.ranking import rank_measures, sign_errors, varied
+from analysis.statistics.questions.rank_scores import drawn_taus, hoeffding_weight, kendall_tau
+from analysis.statistics.questions.ranking import rank_measures, sign_errors, varied
 from tests.analysis.made_up_study import record, records
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -17,7 +17,7 @@ import scipy.stats
 from analysis.errors import NothingToShow
 from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
 from analysis.report.page import write_report
-from analysis.statistics.tuning import BASELINE, ablation_table, compared_runs, importance_table, optuna_studies
+from analysis.statistics.questions.tuning import BASELINE, ablation_table, compared_runs, importance_table, optuna_studies
 from tests.analysis.made_up_study import record
 
 SEEDS = 6

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow, unknown_column
 from analysis.records.schema import MEASURE
-from analysis.statistics.rank_scores import RESAMPLES, Floats, Integers, Pairs, RankedRuns, environment_errors, scores
+from analysis.statistics.questions.rank_scores import RESAMPLES, Floats, Integers, Pairs, RankedRuns, environment_errors, scores
 from analysis.statistics.selection import completed
 
 GAP = "generalization_gap"

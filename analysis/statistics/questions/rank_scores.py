@@ -1,4 +1,4 @@
-"""The four scores of a complexity measure, each with its bootstrap interval: see `analysis.statistics.ranking`."""
+"""The four scores of a complexity measure, each with its bootstrap interval: see `analysis.statistics.questions.ranking`."""
 
 from __future__ import annotations
 
