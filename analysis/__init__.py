@@ -22,19 +22,23 @@ if TYPE_CHECKING:
     from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.runs import parallel_coordinates, train_vs_test
+    from analysis.figures.scaling import isoflop_panels, scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
     from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
+    from analysis.report.findings import findings
     from analysis.report.page import write_report
-    from analysis.scaling.choice import Scaling, scaling_of
-    from analysis.scaling.power_laws import PowerLaw, fit_power_law, power_law_table
+    from analysis.scaling.choice import Scaling
+    from analysis.scaling.forecasts import forecast_table
+    from analysis.scaling.isoflop import isoflop
+    from analysis.scaling.studies import StudyLaw, scaling_laws, scaling_of, scaling_table
     from analysis.statistics.aggregate import gap_table, over_seeds
     from analysis.statistics.censored import fit_times
     from analysis.statistics.comparison import compare
-    from analysis.statistics.decomposition import decomposition_table
+    from analysis.statistics.decomposition import decomposition_table, explained
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
@@ -44,8 +48,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AnalysisError",
     "NothingToShow",
-    "PowerLaw",
     "Scaling",
+    "StudyLaw",
     "ablation_table",
     "at_moment",
     "capacity_corruption_map",
@@ -57,13 +61,17 @@ __all__ = [
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
+    "explained",
     "export",
-    "fit_power_law",
+    "findings",
     "fit_times",
+    "forecast_table",
     "gap_columns",
     "gap_table",
     "gap_vs_capacity",
     "importance_table",
+    "isoflop",
+    "isoflop_panels",
     "learning_curves",
     "load",
     "load_curves",
@@ -75,12 +83,14 @@ __all__ = [
     "optuna_studies",
     "over_seeds",
     "parallel_coordinates",
-    "power_law_table",
     "rademacher",
     "rademacher_table",
     "record_order_verdict",
     "ridgeless_risk",
+    "scaling_chart",
+    "scaling_laws",
     "scaling_of",
+    "scaling_table",
     "search_figures",
     "stability",
     "stability_table",

@@ -1,20 +1,23 @@
-"""The trials of a search that count: those whose points are recorded. Optuna's storage is an index, the records are the truth.
+"""The trials of a search that count: those whose points are recorded, with the values that they tell. Optuna's storage is an index.
 
-Whoever can write the storage can add trials to it, and records can be lost: a trial without them was not run, as far as
-anybody can tell, and is neither counted nor ranked, but named.
+Whoever can write the storage can add trials to it or change them, and records can be lost: a trial that no record backs was not run,
+as far as anybody can tell, and is neither counted nor ranked, but named.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import NothingToShow
-from analysis.records.fragments import statuses
+from analysis.records.fragments import pairs, recorded_rows
+from analysis.records.objectives import NEEDED, measured
 from analysis.records.schema import FINAL
+from analysis.records.store import open_store
 from trainables.redaction import HIDDEN, redacted
 
 if TYPE_CHECKING:
@@ -27,13 +30,21 @@ SECRET_VARIABLE = "GAPLAB_SEARCH_STORAGE"
 _TIMED = ("psycopg2", "psycopg", "pymysql", "mysqldb")
 """Drivers that take `connect_timeout`."""
 _PATIENCE_SECONDS = 10
-IsRecorded = Callable[[str], bool]
-"""Whether the point of a key is recorded."""
+RowsOf = Callable[[str], Sequence[Mapping[str, Any]]]
+"""The rows with a final outcome of a point by its key, as far as objectives need them; none of one that is not recorded."""
 
 
-def recorded_under(root: str) -> IsRecorded:
+def recorded_under(root: str) -> RowsOf:
     """Of the points under ``STORAGE/STUDY``, with whatever measures."""
-    return {key for key, status in statuses(root).items() if status in FINAL}.__contains__
+    filesystem, path = open_store(root)
+    while True:
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        with suppress(FileNotFoundError):  # merged since they were listed
+            for _, table in recorded_rows(root, pairs(filesystem, path), ["key", "status", *NEEDED]):
+                for row in table.to_pylist():
+                    if row["status"] in FINAL:
+                        rows.setdefault(row["key"], []).append(row)
+            return lambda key: rows.get(key, ())
 
 
 def keys_of(trial: FrozenTrial) -> list[str]:
@@ -42,18 +53,43 @@ def keys_of(trial: FrozenTrial) -> list[str]:
     return keys if isinstance(keys, list) and all(isinstance(key, str) for key in keys) else []
 
 
-def is_foreign(trial: FrozenTrial, is_recorded: IsRecorded) -> bool:
-    """Whether a trial says that it has ended well, and not all its points are recorded."""
-    keys = keys_of(trial)
-    return trial.state.name in ("COMPLETE", "PRUNED") and not (keys and all(map(is_recorded, keys)))
+def is_foreign(trial: FrozenTrial, rows_of: RowsOf, objectives: Sequence[str]) -> bool:
+    """Whether a trial says that it has ended well, and not all its points are recorded, or not with the values that it tells."""
+    if trial.state.name not in ("COMPLETE", "PRUNED"):
+        return False
+    found = [rows_of(key) for key in keys_of(trial)]
+    if not found or not all(found):
+        return True
+    return trial.state.name == "COMPLETE" and not _agrees(trial.values, found, objectives)
 
 
-def without_foreign(study: optuna.Study, is_recorded: IsRecorded) -> tuple[optuna.Study, str | None]:
+def _agrees(values: Sequence[float], found: Sequence[Sequence[Mapping[str, Any]]], objectives: Sequence[str]) -> bool:
+    """Whether values are the means of objectives over points, each of which has one row, or several that may differ in their seconds."""
+    if len(values) != len(objectives):
+        return False
+    try:
+        for value, name in zip(values, objectives, strict=True):
+            told = [[measured(row, name) for row in rows if row["status"] != "pruned"] for rows in found]
+            least, most = (sum(end(one) for one in told) / len(told) for end in (min, max))
+            if not least <= value <= most:
+                return False
+    except (KeyError, TypeError, ValueError):  # no such objective, or none was recorded
+        return False
+    return True
+
+
+def objectives_of(study: optuna.Study) -> list[str]:
+    """The objectives that the values of a study's trials are of."""
+    names = study.user_attrs.get("objectives")
+    return names if isinstance(names, list) else []
+
+
+def without_foreign(study: optuna.Study, rows_of: RowsOf) -> tuple[optuna.Study, str | None]:
     """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence about them, if there are any."""
     import optuna
 
     trials = study.get_trials(deepcopy=False)
-    foreign = {trial.number for trial in trials if is_foreign(trial, is_recorded)}
+    foreign = {trial.number for trial in trials if is_foreign(trial, rows_of, objectives_of(study))}
     if not foreign:
         return study, None
     copy = optuna.create_study(study_name=study.study_name, directions=study.directions)
@@ -67,8 +103,8 @@ def without_foreign(study: optuna.Study, is_recorded: IsRecorded) -> tuple[optun
     copy.add_trials([failed if trial.number in foreign else trial for trial in trials])
     named = ", ".join(map(str, sorted(foreign)[:8])) + (", ..." if len(foreign) > 8 else "")
     return copy, (
-        f"{len(foreign):,} of {len(trials):,} Optuna trials of {study.study_name} have no record here (number {named}): "
-        "added by hand, or of records that are gone; they do not count"
+        f"{len(foreign):,} of {len(trials):,} Optuna trials of {study.study_name} have no record here that agrees (number {named}): "
+        "added or changed by hand, or of records that are gone; they do not count"
     )
 
 

@@ -116,7 +116,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         say_failures(plan.root, keys)
     for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
         say(line)
-    for line in plan.trained_again:
+    for line in plan.trained_again(plan.points):
         say(line.replace(" are ", " will be ", 1) + ".")
     if damaged := damaged_files(plan.root):
         say(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")

@@ -26,7 +26,8 @@ _OF_THE_POINT = ("out of memory", "TimeoutError")
 
 
 class Breaker(tune.Stopper):
-    """Stops a run of Tune that cannot go on: its storage cannot be written, its points all fail, its workers all die.
+    """Stops a run of Tune that cannot go on: its storage cannot be written, a worker may not train, its points all fail, its
+    workers all die.
 
     Args:
         probe: writes something to the storage, and takes it away; called when a worker was lost. Raises OSError if it cannot.
@@ -50,10 +51,12 @@ class Breaker(tune.Stopper):
         self._recent: deque[tuple[str, str | None]] = deque(maxlen=RECENT)  # the trial and, if it failed, the reason of each
         self._lost: list[str] = []  # trials of workers that were lost since the last report
         self._unwritable: str | None = None
+        self._refused: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Told of every report; no trial is stopped by itself."""
         counts, reasons = Counter(result["points"]), Counter(result["reasons"])
+        self._refused = self._refused or result.get("refused")
         self._failed[trial_id] += counts["failed"]
         self._closed = self._closed or counts["failed"] < counts.total()
         for reason, count in ((None, counts.total() - reasons.total()), *reasons.items()):
@@ -73,8 +76,8 @@ class Breaker(tune.Stopper):
     @property
     def reason(self) -> str | None:
         """Why the study should stop; None while it should not."""
-        if self._unwritable:
-            return self._unwritable
+        if self._unwritable or self._refused:
+            return self._unwritable or self._refused
         if not self._closed and self._failed.total() >= FAILURES and len(+self._failed) >= PACKS:
             return f"the first {self._failed.total():,} points to end all failed"
         if len(self._lost) >= LOSSES and len(set(self._lost)) >= PACKS:

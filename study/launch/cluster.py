@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import compat
@@ -47,6 +48,7 @@ _PATIENT = {
 """How long Ray waits for its own processes the second time: on a busy machine they come late."""
 RESTART_SECONDS = 10.0
 """After which a Ray that did not start is started once more."""
+_GCS = b"--gcs-address="
 GROWTH_SECONDS = 600.0
 """How long a cluster that has no room for a worker yet is given to start one."""
 
@@ -243,11 +245,27 @@ def _join(address: str) -> None:
         if address != "auto" and not address.startswith("ray://") and _resolved(address) != _resolved(there):
             raise ConfigError(f"--address: {address} is not the Ray cluster that this process is connected to ({there})")
         return
+    address = (_of_this_job() or address) if address == "auto" else address
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
+
+
+def _of_this_job() -> str | None:
+    """The cluster that has started this process as a job, by the command of its raylet, which is an ancestor; None if there is none.
+
+    Ray itself tells a job of the Ray that was started last on the machine, whosever that is.
+    """
+    process = os.getppid()
+    with suppress(OSError, ValueError):  # no /proc
+        while process > 1:
+            for part in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
+                if part.startswith(_GCS):
+                    return part.removeprefix(_GCS).decode()
+            process = int(Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+    return None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ class Run:
         writer: how workers record results.
         breaker: what stops it early.
         workers: how many fit the cluster, or may in time.
+        admission: what a worker asks when it starts: why it may not train, if it may not (see `study.launch.node_checks.admission`).
     """
 
     plan: Plan
@@ -35,6 +36,7 @@ class Run:
     breaker: Breaker
     progress: Progress
     workers: int
+    admission: Callable[[], str | None] | None = None
 
     @cached_property
     def speed(self) -> Speed:

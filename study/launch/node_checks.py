@@ -59,6 +59,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _comparing() -> Callable[[str, str, str], bool]:
+    """A function that says whether two versions are the same: of Python the minor one, of PyTorch not what it was built for.
+
+    It travels by value; see `_asking`.
+    """
+
+    def same(name: str, one: str, other: str) -> bool:
+        return one.split(".")[:2] == other.split(".")[:2] if name == "python" else one.partition("+")[0] == other.partition("+")[0]
+
+    return same
+
+
 def _asking() -> Callable[..., Any]:
     """A function of Python's own modules, to be run on a node.
 
@@ -81,6 +93,25 @@ def _asking() -> Callable[..., Any]:
             return found, f"{type(error).__name__}: {' '.join(str(error).split())}"
 
     return ask
+
+
+def admission() -> Callable[[], str | None]:
+    """A function that says, where it runs, why what has other versions than this driver may not train; None if it has the same.
+
+    Workers ask it when they start: a node may join a cluster after `check_nodes`. It travels by value too.
+    """
+    ask, same, packages, here = _asking(), _comparing(), PACKAGES, versions()
+
+    def refusal() -> str | None:
+        import platform
+
+        found = ask(packages, None)[0]
+        others = ", ".join(f"{name} {there}, not {here[name]}" for name, there in found.items() if not same(name, there, here[name]))
+        if not others:
+            return None
+        return f"{platform.node()} joined with other versions than this driver has ({others}): install the same there, or say --allow-mixed"
+
+    return refusal
 
 
 def _looking(storage: str, token: str | None, sources: Mapping[str, str]) -> Callable[[], Any]:
@@ -214,18 +245,13 @@ def _answer(name: str, reference: Any) -> Node:
 
 def differing(nodes: Sequence[Node]) -> list[str]:
     """What is not as on this machine, in words."""
-    here = versions()
+    here, same = versions(), _comparing()
     return [
         f"{node.name} has {name} {there}, not {here[name]}"
         for node in nodes
         for name, there in node.versions.items()
-        if _matters(name, there) != _matters(name, here[name])
+        if not same(name, there, here[name])
     ]
-
-
-def _matters(name: str, found: str) -> str:
-    """The part of a version that has to be the same: of Python the minor one, and of PyTorch not what it was built for."""
-    return ".".join(found.split(".")[:2]) if name == "python" else found.partition("+")[0]
 
 
 def check_nodes(storage: str, sources: Mapping[str, str], allow_mixed: bool) -> None:

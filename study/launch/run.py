@@ -23,6 +23,7 @@ from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
+from study.records.tracking.other_storage import check_experiment
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.point.config import ConfigError, flatten
@@ -122,8 +123,6 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
-            for line in plan.trained_again:
-                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
@@ -181,12 +180,13 @@ def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, point
     """The mirror, not started.
 
     Raises:
-        ConfigError: the tracking server cannot be reached.
+        ConfigError: the tracking server cannot be reached, or has the points of another storage under this name.
     """
     uri = tracking_uri or default_tracking_uri(storage)
     if uri is None:
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
+    check_experiment(uri, spec.study, root)
     return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points))
 
 

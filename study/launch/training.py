@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 import pyarrow.fs
 
+from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
 from study.launch.context import Run
-from study.launch.node_checks import check_nodes
+from study.launch.node_checks import admission, check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
 from study.records.declared import write_undeclared
-from study.records.folder import write_spec
+from study.records.folder import check_writable, write_spec
 from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
+from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, probe_store
 from trainables.resolution import Point
 
@@ -61,9 +63,11 @@ def train(
     """
     with _search_of(plan) as search, _following(plan, mirror):
         points = plan.unrecorded(_compared(search)) if search else plan.missing
+        _note_what_runs_again(plan, points, progress)
         ran = len(points) + (search.left if search else 0)
         interrupted, halted = False, None
         if ran:
+            check_writable(plan.root)  # said now, and not by workers that have trained
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
             with connected(plan.resources, address, early) as workers:
@@ -73,11 +77,34 @@ def train(
                 if mirror:
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
+                _take_up(plan, points, progress)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
-                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers), points, search)
+                asked = admission() if address is not None and not allow_mixed else None
+                interrupted, halted = _train(Run(plan, writer, breaker, progress, workers, asked), points, search)
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _take_up(plan: Plan, points: list[Point], progress: Progress) -> None:
+    """Say what goes on from where it was stopped, and what cannot; remove what was kept of points that are recorded since."""
+    unfinished = Unfinished(plan.root)
+    kept, wanted = unfinished.keys(), {point.key for point in points}
+    unfinished.remove({key for key in kept - wanted if plan.recorded.get(key) in FINAL})
+    begun = kept & wanted
+    damaged = unfinished.damaged(begun)
+    for key in damaged:
+        progress.noted(f"what was trained of point {key} before the last stop is damaged: it starts again")
+    unfinished.remove(damaged)
+    if going_on := len(begun) - len(damaged):
+        who = "1 point goes" if going_on == 1 else f"{going_on:,} points go"
+        progress.noted(f"{who} on from the last stop, where processor and PyTorch are the same as then")
+
+
+def _note_what_runs_again(plan: Plan, points: list[Point], progress: Progress) -> None:
+    """Say which of the points that are to be trained are recorded, without a measure."""
+    for line in plan.trained_again(points):
+        progress.noted(line)
 
 
 def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
@@ -151,6 +178,7 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
         if run.breaker.reason:
             return
         points = run.unrecorded(_compared(search))
+        _note_what_runs_again(run.plan, points, run.progress)
     for measures, some in run.plan.by_measures(points).items():
         if not run.breaker.reason:
             _fit_points(run.measuring(measures), some)
@@ -170,7 +198,7 @@ def _fit_points(run: Run, points: list[Point]) -> None:
 
 
 def _forget_tune(root: str) -> None:
-    """Remove Tune's own files (state, checkpoints of packs), which serve a running study only: records are what stays.
+    """Remove Tune's own files, which serve a running study only: records are what stays.
 
     Those of drivers that were killed go too: this one has the study for itself. What in that folder has not the name of a run
     of Tune stays, whoever has put it there.

@@ -16,6 +16,7 @@ from analysis.records.store import open_store
 from study.launch.cluster import bundles
 from study.launch.context import Run
 from study.plan.packs import expected_seconds
+from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter
 from trainables.data.sources import load
 from trainables.point.config import IMAGE_FILES, Data
@@ -53,6 +54,8 @@ class Trials:
             "sources": plan.sources,
             "measures": plan.measures,
             "sink": run.writer,
+            "shelf": Unfinished(plan.root),
+            "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
             "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }
@@ -77,7 +80,6 @@ class Trials:
                 stop=run.breaker,
                 callbacks=[_Report(run, self.seconds)],
                 failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
         return tuner.fit()

@@ -70,10 +70,9 @@ class Plan:
             groups.setdefault(names, []).append(point)
         return groups
 
-    @property
-    def trained_again(self) -> list[str]:
-        """In sentences: how many declared points are trained again, and for which measures."""
-        counts = Counter(", ".join(sorted(self.unmeasured[point.key])) for point in self.points if point.key in self.unmeasured)
+    def trained_again(self, points: Iterable[Point]) -> list[str]:
+        """In sentences: how many of the points are trained again, and for which measures."""
+        counts = Counter(", ".join(sorted(self.unmeasured[point.key])) for point in points if point.key in self.unmeasured)
         return [f"{count:,} points are trained again for {names}" for names, count in sorted(counts.items())]
 
     def unrecorded(self, points: Iterable[Point]) -> list[Point]:

@@ -22,6 +22,7 @@ from analysis.records.fragments import Recorded, recorded
 from analysis.records.store import open_store
 from study.records.compaction import COMPACTING
 from study.records.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
+from study.records.writer import probe_store
 from trainables.point.config import ConfigError
 from trainables.redaction import redacted
 
@@ -129,6 +130,18 @@ def write_spec(root: str, text: str) -> None:
 
 def _unwritable(root: str, error: Exception) -> ConfigError:
     return ConfigError(f"--storage: {root} cannot be written ({str(error).splitlines()[0]}): give a folder or URI that can")
+
+
+def check_writable(root: str) -> None:
+    """See that results can be written where they go.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    try:
+        probe_store(root)
+    except OSError as error:
+        raise _unwritable(root, error) from None
 
 
 def read_recorded(root: str, measures: Sequence[str] = ()) -> Recorded:

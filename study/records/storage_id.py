@@ -32,14 +32,20 @@ class StorageId:
         return identifier is None or identifier == self.identifier or place == self.place
 
 
-def storage_id(root: str) -> StorageId:
-    """The id of ``STORAGE/STUDY``, made if it has none; one that cannot be written is made of the place."""
+def storage_id(root: str, *, make: bool = True) -> StorageId:
+    """The id of ``STORAGE/STUDY``, made if it has none; one that cannot be written is made of the place.
+
+    Args:
+        make: otherwise a storage that has none is known by its place alone, and nothing is written.
+    """
     filesystem, path = open_store(root)
     host = socket.gethostname() if isinstance(filesystem, pyarrow.fs.LocalFileSystem) else root.partition("://")[0]
     place = blake2b(f"{host}\0{path}".encode(), digest_size=16).hexdigest()
     with suppress(OSError), filesystem.open_input_stream(f"{path}/{_FILE}") as stream:
         if kept := stream.read().decode(errors="replace").strip():
             return StorageId(kept, place)
+    if not make:
+        return StorageId(place, place)
     made = uuid4().hex
     try:
         with filesystem.open_output_stream(f"{path}/{_FILE}") as stream:

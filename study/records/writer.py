@@ -35,24 +35,27 @@ CURVES_ROW_GROUP = 10_000
 """Rows read for the curve of one point."""
 RECORDS_ROW_GROUP = 10_000
 """Rows that a damaged page costs at most, if the file is a merged one."""
+_NOTHING = pyarrow.fs.FileType.NotFound
 _FEW_ROWS = 64
 """A file of so few is read three times as fast plain as compressed, and is no larger."""
 
 
 def probe_store(root: str) -> None:
-    """Write about as much as a fragment, and take it away.
+    """Write about as much as a fragment wherever one goes, and take it away.
 
     Raises:
         OSError: that is not possible.
     """
     filesystem, path = open_store(root)
-    probe = f"{path}/.probe-{uuid.uuid4().hex[:12]}"
-    try:
-        with filesystem.open_output_stream(probe) as stream:
-            stream.write(bytes(2**16))
-    finally:
-        with suppress(OSError):
-            filesystem.delete_file(probe)
+    folders = [path, *(one.path for one in filesystem.get_file_info([f"{path}/records", f"{path}/curves"]) if one.type != _NOTHING)]
+    for folder in folders:
+        probe = f"{folder}/.probe-{uuid.uuid4().hex[:12]}"
+        try:
+            with filesystem.open_output_stream(probe) as stream:
+                stream.write(bytes(2**16))
+        finally:
+            with suppress(OSError):
+                filesystem.delete_file(probe)
 
 
 @dataclass(frozen=True)

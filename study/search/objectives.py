@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.records.objectives import ON_VALIDATION, mean
 from trainables.point.config import ConfigError, TrialConfig
 
 OBJECTIVES = {
@@ -19,11 +20,6 @@ OBJECTIVES = {
 """All are minimised."""
 CONSTRAINED = (*OBJECTIVES, "train_error", "parameters_per_sample", "epochs")
 """What a constraint may be about."""
-NEEDED = ("train_error", "validation_error", "seconds", "parameters", "parameters_per_sample", "epochs")
-"""Columns of a record that `measured` reads."""
-WORST = 1.0
-"""The error of a run that diverged: it classifies nothing, and no error is larger."""
-_ON_VALIDATION = ("validation_error", "validation_gap")
 _CONSTRAINT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(\S+)\s*")
 
 
@@ -84,19 +80,5 @@ def _check_name(where: str, name: str, known: Sequence[str], trial: TrialConfig)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
         raise ConfigError(f"search.{where} names {name!r}, which is never reported: {hint}")
-    if name in _ON_VALIDATION and not trial.data.validation_size:
+    if name in ON_VALIDATION and not trial.data.validation_size:
         raise ConfigError(f"search.{where} names {name}, which is never reported without a validation split: set data.validation_size")
-
-
-def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
-    """The mean of an objective over the records of one suggestion's seeds."""
-    return sum(measured(row, name) for row in rows) / len(rows)
-
-
-def measured(row: Mapping[str, Any], name: str) -> float:
-    """One record's number. A run that diverged has the error (and the gap) `WORST`."""
-    if row["status"] == "diverged" and name in (*_ON_VALIDATION, "train_error"):
-        return WORST
-    if name == "validation_gap":
-        return float(row["validation_error"] - row["train_error"])
-    return float(row[name])

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from analysis.records.fragments import finished_files, fragments, read_fragments, statuses
+from analysis.records.objectives import NEEDED
 from analysis.records.schema import FINAL
 from analysis.records.soundness import UNREADABLE, read_whole
 from analysis.records.store import open_store
-from study.search.objectives import NEEDED
 
 _COLUMNS = ["key", "status", "reason", "finished", *NEEDED]
 _CURVE = ["key", "epoch", "train_error", "validation_error"]

@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.objectives import mean
 from analysis.records.trials import is_foreign, keys_of, recorded_under, without_foreign
 from study import compat
 from study.search.cma_es import GENERATION, CmaEsSampler
-from study.search.objectives import mean
 from study.search.outcomes import Answers, Outcomes
 from study.search.plan import CellPlan, SearchPlan
 from study.search.quiet import quiet
@@ -98,7 +98,7 @@ class Search:
 
     def ranked(self, cell: Cell) -> optuna.Study:
         """The cell's study to read, in which only trials count whose points are recorded."""
-        return without_foreign(cell.study, self._is_recorded)[0]
+        return without_foreign(cell.study, self._rows_of)[0]
 
     def refill(self, pruner: SuggestionPruner) -> None:
         """Let a pruner prune members of packs; it learns what happened so far."""
@@ -106,7 +106,7 @@ class Search:
         for cell in self.cells:
             for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
                 pruned = trial.state == _states().PRUNED
-                if is_foreign(trial, self._is_recorded):
+                if is_foreign(trial, self._rows_of, self.plan.objectives):
                     continue
                 pruner.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
 
@@ -144,9 +144,9 @@ class Search:
         self._ready.extend([point] for point in pack if point.key in self._open)
         return True
 
-    def _is_recorded(self, key: str) -> bool:
+    def _rows_of(self, key: str) -> Sequence[Mapping[str, Any]]:
         """Also without measures that are asked for now: what was asked once is not asked again for their sake."""
-        return key in self.outcomes or self._recorded(key)
+        return [*([self.outcomes[key]] if key in self.outcomes else []), *self._recorded(key)]
 
     def _cell(self, index: int, cell: CellPlan) -> Cell:
         import optuna
@@ -170,9 +170,11 @@ class Search:
             study.enqueue_trial(untuned)
         resumed = 0 if self.plan.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
         study.sampler = build(self.plan.sampler, self.plan.seed(index, resumed))
-        ended = sum(trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._is_recorded) for trial in before)
+        ended = sum(
+            trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._rows_of, self.plan.objectives) for trial in before
+        )
         kept = ended + sum(trial.state == state.RUNNING for trial in before)
-        if said := without_foreign(study, self._is_recorded)[1]:
+        if said := without_foreign(study, self._rows_of)[1]:
             warnings.warn(said, stacklevel=2)
         return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
 

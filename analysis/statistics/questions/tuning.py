@@ -116,9 +116,9 @@ def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:
             opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
         except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
             raise NothingToShow(f"{path} is damaged ({type(error).__name__}: {error}): the trials of the search are left out") from None
-    is_recorded, studies = recorded_under(source), []
+    rows_of, studies = recorded_under(source), []
     for name in optuna.get_all_study_names(opened):
-        study, said = without_foreign(optuna.load_study(study_name=name, storage=opened), is_recorded)
+        study, said = without_foreign(optuna.load_study(study_name=name, storage=opened), rows_of)
         if said:
             warnings.warn(said, stacklevel=2)
         studies.append(study)

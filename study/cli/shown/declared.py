@@ -38,7 +38,7 @@ def describe(spec: Spec, storage: str) -> None:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row), f"{len(done):,}", f"{sum(done):,}")
     say(table)
     missing = f"{len(plan.missing):,} points to run"
-    for line in plan.trained_again:
+    for line in plan.trained_again(plan.points):
         say(line)
     say(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
     if plan.measures:

@@ -167,8 +167,8 @@ def _told_apart(search: SearchPlan, root: str) -> tuple[list[optuna.Study | None
         opened = _studies(search, root)
     except ConfigError as error:
         return [None] * len(search.cells), [str(error)]
-    is_recorded = recorded_under(root)
-    ranked = [without_foreign(study, is_recorded) if study else (None, None) for study in opened]
+    rows_of = recorded_under(root)
+    ranked = [without_foreign(study, rows_of) if study else (None, None) for study in opened]
     return [study for study, _ in ranked], [said for _, said in ranked if said]
 
 

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_STORAGE, _PLACE = "gaplab.storage", "gaplab.place"
+STORAGE_TAG, PLACE_TAG = "gaplab.storage", "gaplab.place"
+OTHER_STORAGE = (
+    "the experiment of this name holds the points of another storage, and the two are not mixed: "
+    "rename the study or that experiment, or give another --tracking-uri"
+)
 _PAGE = 1000
 
 
@@ -46,18 +50,15 @@ def find_parent(client: MlflowClient, experiment_id: str, storage: StorageId) ->
         return None
     for run in found:
         tags = run.data.tags
-        if not storage.is_same(tags.get(_STORAGE), tags.get(_PLACE)):
-            raise OtherStorageError(
-                "the experiment of this name holds the points of another storage, and the two are not mixed: rename the study or that"
-                " experiment, or give another --tracking-uri"
-            )
+        if not storage.is_same(tags.get(STORAGE_TAG), tags.get(PLACE_TAG)):
+            raise OtherStorageError(OTHER_STORAGE)
     parent, *others = sorted(found, key=_rank, reverse=True)
     identifier = parent.info.run_id
     if parent.info.lifecycle_stage == "deleted":
         client.restore_run(identifier)
     if parent.info.status == "RUNNING":
         client.set_terminated(identifier)
-    for name, value in ((_STORAGE, storage.identifier), (_PLACE, storage.place)):
+    for name, value in ((STORAGE_TAG, storage.identifier), (PLACE_TAG, storage.place)):
         if parent.data.tags.get(name) != value:
             client.set_tag(identifier, name, value)
     for run in others:
@@ -85,7 +86,7 @@ def _rank(run: Run) -> tuple[bool, int, int, str]:
 
 def make_parent(client: MlflowClient, experiment_id: str, name: str, storage: StorageId, common: Mapping[str, str]) -> str:
     """A study's run that states what its points share; returns its id."""
-    tags = {"gaplab.kind": "study", _STORAGE: storage.identifier, _PLACE: storage.place}
+    tags = {"gaplab.kind": "study", STORAGE_TAG: storage.identifier, PLACE_TAG: storage.place}
     tags |= {f"gaplab.{column}": text for column, text in common.items() if column in SHARED_TAGS}
     made = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
     state_fields(client, made, common)

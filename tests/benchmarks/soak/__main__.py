@@ -132,7 +132,8 @@ def main() -> None:
     folder: Path = asked.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     owner = f"soak {os.getpid()}"
-    os.environ |= {MARK: owner, "RAY_memory_monitor_refresh_ms": "0", **CREDENTIALS}  # what else fills the machine is no fault of a study
+    busy = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0"}  # what else fills the machine is no fault of a study
+    os.environ |= {MARK: owner, **busy, **CREDENTIALS}
     state = State(folder / "state.json")
 
     def write_specs() -> None:

@@ -11,10 +11,10 @@ import torch
 
 import analysis
 from analysis.records.fragments import fragments, read_fragments
+from analysis.records.objectives import mean
 from study.plan.plan import plan_study
 from study.records.verify import verify
 from study.records.writer import FragmentWriter, Provenance
-from study.search.objectives import mean
 from study.search.outcomes import Outcomes
 from study.search.quiet import quiet
 from study.search.search import Search

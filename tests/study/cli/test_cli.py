@@ -178,7 +178,7 @@ def test_the_version_is_the_installed_one(gaplab):
 def test_a_preset_can_be_shown(here, gaplab):
     answer = gaplab("show", "gap-vs-capacity")
     assert answer.code == 0
-    assert "gap-vs-capacity: 195 points" in answer.out
+    assert "gap-vs-capacity: 1,300 points" in answer.out
     capacities = [float(row[3]) for row in table_rows(answer.out)]
     assert min(capacities) == pytest.approx(0.1, rel=0.2), "a network of two units comes closest"
     assert max(capacities) == pytest.approx(100, rel=0.01)

@@ -89,6 +89,7 @@ def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: P
     address = f"http://127.0.0.1:{port}"
     start_head("--include-dashboard=true", f"--dashboard-port={port}")
     until_it_answers(f"{address}/api/version")
+    start_head("--include-dashboard=false", "--num-cpus=0")  # the job does not run on this one, although it came later
     for _ in range(30):  # the node's agent, which starts jobs, comes later than the dashboard
         sent = gaplab(folder, "submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
         if "No available agent" not in sent.stderr:
@@ -102,6 +103,15 @@ def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: P
     assert "had ended already" in gaplab(folder, "stop", job, "--address", address).stdout
     missing = gaplab(folder, "logs", "nothing", "--address", address)
     assert (missing.returncode, "nothing does not exist" in missing.stderr) == (2, True)
+
+
+def test_a_job_finds_the_ray_that_has_started_it() -> None:
+    """Whatever else runs on the machine: by its ancestors."""
+    asking = "from study.launch.cluster import _of_this_job; print(_of_this_job())"
+    starting = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    for raylet, found in ((["--gcs-address=10.1.2.3:6379"], "10.1.2.3:6379"), ([], "None")):
+        done = subprocess.run([sys.executable, "-c", starting, asking, *raylet], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == found
 
 
 @pytest.mark.xdist_group("ray")

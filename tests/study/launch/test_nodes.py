@@ -8,12 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 import study
 from study.launch import node_checks as survey
+from study.launch.breaker import Breaker
 from study.launch.cluster import joined
 from study.launch.doctor import Check, checks
 from study.launch.node_checks import NodesError
@@ -21,7 +23,10 @@ from study.launch.progress import Progress
 from study.launch.run import run
 from tests.study.disturbances import rows
 from tests.study.drivers import started
+from tests.study.made_up_results import resolved
 from trainables.point.config import ConfigError
+from trainables.point.text import dumps
+from trainables.tune import PackTrainable
 
 WRITTEN: dict[str, Any] = {
     "study": "wanders",
@@ -122,14 +127,23 @@ def test_a_mixed_cluster_is_refused_unless_told_and_records_say_what_made_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # workers look into the driver's folder first, where a checkout has gaplab's own version
     (old,) = cluster.worker_nodes
-    cluster.add_node(num_cpus=2, env_vars=other)
-    cluster.remove_node(old)
+
+    def joins_late(statuses: Any, seconds: float) -> None:
+        if statuses and len(cluster.worker_nodes) == 1 and old in cluster.worker_nodes:
+            cluster.add_node(num_cpus=2, env_vars=other)
+            cluster.remove_node(old)
+
+    halted = run(study.understand(WRITTEN), storage=str(tmp_path / "late"), address=cluster.address, progress=Progress(advanced=joins_late))
+    assert halted.halted is not None
+    assert f"joined with other versions than this driver has (gaplab 9.9, not {version('gaplab')})" in halted.halted
+    assert 0 < len(rows(halted.root)) < halted.declared
+    assert {(row["status"], row["gaplab_version"]) for row in rows(halted.root)} == {("completed", version("gaplab"))}
     spec = study.understand(WRITTEN | {"space": {"seed": {"range": 2}}})
     with pytest.raises(NodesError, match=r"the cluster's versions are not those of this driver.*say --allow-mixed") as raised:
         run(spec, storage=str(tmp_path / "results"), address=cluster.address)
     (line,) = raised.value.table
     assert line.endswith(f"has gaplab 9.9, not {version('gaplab')}")
-    assert list(tmp_path.iterdir()) == [], "nothing was started"
+    assert list(tmp_path.iterdir()) == [tmp_path / "late"], "nothing was started"
     with pytest.warns(UserWarning, match=r"versions are mixed, as allowed: .* has gaplab 9\.9"):
         summary = run(spec, storage=str(tmp_path / "results"), address=cluster.address, allow_mixed=True)
     assert {row["gaplab_version"] for row in rows(summary.root)} == {"9.9"}
@@ -145,6 +159,27 @@ def test_nodes_that_cannot_import_the_study_or_write_its_storage_are_named(clust
         assert [node.unwritable for node in found] == ["OSError: it is another folder there: what was written here is not seen"] * 2
         survey.check_nodes(str(tmp_path), {}, allow_mixed=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_may_not_train_says_why_and_the_study_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = survey.versions()
+    same = here | {"torch": here["torch"].partition("+")[0] + "+cu999"}
+    monkeypatch.setattr(survey, "versions", lambda: same)
+    assert cloudpickle.loads(cloudpickle.dumps(survey.admission()))() is None
+    monkeypatch.setattr(survey, "versions", lambda: here | {"numpy": "1.0"})
+    made = PackTrainable.__new__(PackTrainable)
+    made.setup(
+        {"points": dumps([resolved()])}, [], {}, {}, (), sink=never, admission=cloudpickle.loads(cloudpickle.dumps(survey.admission()))
+    )
+    report, breaker = made.step(), Breaker(lambda: None)
+    breaker("trial", report)
+    assert report["done"]
+    assert breaker.stop_all()
+    assert f"(numpy {here['numpy']}, not 1.0)" in str(breaker.reason)
+
+
+def never(*arguments: Any) -> None:
+    raise AssertionError("something was trained")
 
 
 def test_versions_that_matter() -> None:

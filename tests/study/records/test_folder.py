@@ -14,6 +14,7 @@ import pytest
 
 import study
 from study.launch import run as launch
+from study.launch import training
 from study.launch.training import _forget_tune
 from study.records.folder import active_driver, claimed
 from study.records.writer import FragmentWriter, Provenance
@@ -49,6 +50,22 @@ def test_results_that_were_put_beside_a_study_which_cannot_start_stay(tmp_path: 
         study.run(study.understand(WRITTEN), storage=str(storage), tracking_uri="http://127.0.0.1:1")
     assert others[0].is_file()
     assert not (storage / "tiny").exists()
+
+
+@pytest.mark.parametrize("folder", ["records", "curves"])
+def test_a_folder_that_takes_no_results_is_said_before_anything_is_trained(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's own can be written: somebody else has made the one below it."""
+
+    def never(*arguments: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(training, "connected", never)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / folder).symlink_to("/proc/sys")  # where also root can write nothing
+    with pytest.raises(ConfigError, match=f"--storage: {tmp_path}/tiny cannot be written"):
+        study.run(study.understand(WRITTEN | {"tracking": {"mlflow": False}}), storage=str(tmp_path))
 
 
 def test_what_lies_in_the_folder_itself_stays(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ import pytest
 import requests
 
 import analysis
+import study
 from study.records.compaction import compact
 from study.records.mirror import Mirror, check_reachable, default_tracking_uri
 from study.records.tracking import ClientWriter, StudyRuns, finished_runs
+from study.records.tracking.other_storage import check_experiment
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
@@ -364,6 +366,19 @@ def test_two_storages_of_one_study_name_are_not_mixed(writer, uri, tmp_path):
     assert copied(FragmentWriter(str(moved), Provenance(STUDY, None, "0.1.0")), uri).error is None, "a storage keeps its id when it moves"
 
 
+def test_the_experiment_of_another_storage_is_refused_before_anything_is_trained(writer, uri, tmp_path):
+    writer([result(seed=0)], "cpu")
+    copied(writer, uri)
+    written = {"study": STUDY, "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}}, "space": {}}
+    with pytest.raises(ConfigError, match="--tracking-uri: the experiment of this name holds the points of another storage"):
+        study.run(study.understand(written), storage=str(tmp_path / "elsewhere"), tracking_uri=uri)
+    assert not (tmp_path / "elsewhere").exists(), "nothing was started"
+    check_experiment(uri, STUDY, writer.root)
+    moved = Path(writer.root).rename(tmp_path / "moved")
+    check_experiment(uri, STUDY, str(moved))
+    check_experiment(uri, "another", str(tmp_path / "elsewhere"))
+
+
 def test_an_experiment_whose_runs_state_everything_goes_on_as_it_is(writer, uri):
     """As earlier versions wrote it: nothing on the study's run but its kind."""
     from mlflow import MlflowClient
@@ -476,7 +491,11 @@ def test_a_real_server_killed_in_the_middle_costs_nothing(writer, server, monkey
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not ended(server.uri, 2):
         time.sleep(0.1)
+    check_experiment(server.uri, STUDY, writer.root)
+    with pytest.raises(ConfigError, match="another storage"):
+        check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")
     server.kill()
+    check_experiment(server.uri, STUDY, f"{writer.root}-elsewhere")  # not known: the mirror looks again
     before = time.monotonic()
     writer([result(seed=2)], "cpu")
     assert time.monotonic() - before < 5, "a worker does not wait for the server"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow.compute as pc
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -15,25 +17,27 @@ from optuna.storages.journal import JournalFileBackend
 import analysis
 from analysis.report.search import searched_cells
 from study.cli.shown.search import concluded, progress_of
+from study.records.writer import FragmentWriter, Provenance
 from study.search.ablation import ablations
 from study.search.cma_es import GENERATION
 from study.search.plan import plan_search
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from tests.study.made_up_searches import SPACE, STATES, Trained, spec_of, trials_of
-from trainables.point.config import ConfigError
+from trainables.point.config import ConfigError, TrialConfig, field_types, with_fields
+from trainables.training.loop import Result
 
 LUCKY = {"optimizer.learning_rate": 0.5, "regularizers.label_smoothing": 0.4}
 
 
-def add_by_hand(root: Path, system: dict[str, Any] | None = None, **attributes: Any) -> None:
+def add_by_hand(root: Path, system: dict[str, Any] | None = None, value: float = -1.0, **attributes: Any) -> None:
     """A completed trial that beats all, and which nobody ran."""
     storage = JournalStorage(JournalFileBackend(str(root / JOURNAL)))
     (name,) = optuna.get_all_study_names(storage)
     known = optuna.load_study(study_name=name, storage=storage)
     distributions = known.trials[0].distributions
     known.add_trial(
-        optuna.trial.create_trial(params=LUCKY, distributions=distributions, value=-1.0, user_attrs=attributes, system_attrs=system)
+        optuna.trial.create_trial(params=LUCKY, distributions=distributions, value=value, user_attrs=attributes, system_attrs=system)
     )
 
 
@@ -51,6 +55,35 @@ def test_a_trial_without_a_record_neither_counts_nor_ranks(attributes: dict[str,
     (ablation,) = ablations(search, 1)
     assert ablation.best.values[0] >= 0
     assert ablation.best.params != LUCKY
+
+
+@pytest.mark.filterwarnings("ignore:.*have no record here")
+@pytest.mark.parametrize(("objective", "value"), [("validation_error", -1.0), ("validation_error", 0.5), ("seconds", 1e-9)])
+def test_a_trial_whose_value_is_not_its_records_neither_counts_nor_ranks(objective: str, value: float, trained: Trained) -> None:
+    """The key of a point that is recorded stands in every trial, and can be copied."""
+    trained.run(spec_of(trials=4, at_once=2, objective=objective))
+    keys = trials_of(trained.root)[1].user_attrs["keys"]
+    add_by_hand(trained.root, value=value, keys=keys)
+    search = trained.run(spec_of(trials=6, objective=objective))
+    assert len(trained.times) == 6
+    assert sum(trial.state == STATES.FAIL for trial in search.ranked(search.cells[0]).trials) == 1
+    (ablation,) = ablations(search, 1)
+    assert ablation.best.params != LUCKY
+
+
+def test_the_mean_over_seeds_and_points_that_ran_twice_are_backed(trained: Trained) -> None:
+    spec = spec_of(trials=5, replicates=3, objective="seconds")
+    search = trained.run(spec)
+    writer = FragmentWriter(str(trained.root), Provenance("made-up", None, ""))
+    key = trials_of(trained.root)[2].user_attrs["keys"][1]
+    for seconds in (0.1, 1000.0):  # slower and faster than it was told
+        (row,) = analysis.load(str(trained.root), filter=pc.field("key") == key).to_pylist()
+        point = with_fields(TrialConfig(), {name: row[name] for name in field_types() if row[name] is not None})
+        outcome = {name: row[name] for name in ("validation_error", "train_error", "parameters", "parameters_per_sample", "epochs")}
+        writer([Result(point, key, "completed", "again", outcome | {"seconds": seconds}, search.outcomes.curve(key).values())], "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Search(plan_search(spec), str(trained.root)).finished
 
 
 def test_they_are_named_wherever_a_search_is_shown(trained: Trained) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import study
+from study.launch import training
+from study.launch.cluster import EarlyStart
+from study.launch.progress import Progress
+from study.plan.plan import plan_study
+from study.search.ablation import compared
 from study.search.plan import plan_search
 from study.spec.reading import understand
-from tests.study.made_up_searches import SPACE, spec_of
+from tests.study.made_up_searches import SPACE, Trained, spec_of
 from trainables.point.config import ConfigError
 
 
@@ -86,3 +92,21 @@ def test_a_function_that_makes_no_point_is_said(body: str, says: str, tmp_path: 
         study.run(study.read_spec(tmp_path / "spec.yaml"), storage=str(tmp_path / "results"))
     assert says in str(caught.value)
     assert not (tmp_path / "results").exists()
+
+
+def test_a_comparison_that_is_trained_again_for_a_measure_says_so(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a grid does; what the search asked for once is not asked again."""
+    spec = spec_of(trials=4, ablation_seeds=2)
+    points = compared(trained.run(spec))
+    trained(points)
+    said: list[str] = []
+
+    def stopped(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "connected", stopped)
+    plan = plan_study(replace(spec, measures=("l2_norm",)), str(trained.root.parent))
+    plan = replace(plan, root=str(trained.root)).with_records()
+    with pytest.raises(KeyboardInterrupt):
+        training.train(plan, None, EarlyStart(plan.resources), Progress(noted=said.append), None)
+    assert said == [f"{len(points)} points are trained again for l2_norm"]
