@@ -77,7 +77,9 @@ def _plane_chart(laws: Sequence[StudyLaw], title: str | None) -> Figure:
 
         figure = Figure(figsize=(1.8 + 4.4 * columns, 1.2 + 3.6 * len(shown)), layout="constrained")
         grid = figure.subplots(len(shown), columns, squeeze=False)
-        text = "Left: means over seeds with standard errors, a colour for each second size; lines: the law."
+        text = (
+            f"{'Left: means' if columns == 3 else 'Means'} over seeds with standard errors, a colour for each second size; lines: the law."
+        )
         for panels, (law, profiles) in zip(grid, shown, strict=True):
             _draw_plane(panels[0], law)
             if profiles is not None:
@@ -124,7 +126,7 @@ def _draw_plane(panel: Axes, law: StudyLaw) -> None:
     some = sorted({0, len(seconds) // 2, len(seconds) - 1})
     panel.legend([ends[one] for one in some], [f"{seconds[one]:,.0f}" for one in some], title=words(law.sizes[1]), fontsize=8)
     log_axis(panel, cells.sizes[0])
-    _error_scale(panel, cells.means)
+    _error_scale(panel, cells.means, below=1.3)
     panel.set_xlabel(words(law.sizes[0]))
     panel.set_ylabel(words(law.value))
     panel.set_title(law.label + ("" if fitted is not None else ": no law"))
@@ -167,7 +169,7 @@ def _cells(law: StudyLaw) -> Cells:
     return cells_of(sizes, law.runs[law.value].to_numpy(zero_copy_only=False).astype(float))
 
 
-def _error_scale(panel: Axes, means: NDArray[np.float64]) -> None:
+def _error_scale(panel: Axes, means: NDArray[np.float64], below: float = 2.5) -> None:
     """A logarithmic axis where values span more than a factor of three and stand clear of 0; else a linear one."""
     if means.min() <= 0 or means.max() < 3 * means.min():
         low, high = panel.get_ylim()
@@ -176,7 +178,7 @@ def _error_scale(panel: Axes, means: NDArray[np.float64]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_yscale("log")
-    panel.set_ylim(means.min() / 2.5, means.max() * 1.4)
+    panel.set_ylim(means.min() / below, means.max() * 1.4)
     panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())
@@ -229,8 +231,8 @@ def _draw_best(panel: Axes, law: StudyLaw, profiles: IsoFlop) -> None:
         each = flops_per_product(law)
         panel.plot(budgets, [compute_optimal(fitted, budget, flops_per_product=each)[0] for budget in budgets], color="#555555")
         heading += f"\nline: by the law, exponent {optimal_exponent(fitted)}"
+    panel.set_xscale("log")
     panel.set_yscale("log")
-    log_axis(panel, profiles.budgets)
     panel.set_xlabel("training FLOPs")
     panel.set_ylabel("best " + words("parameters"))
     panel.set_title(heading, fontsize=9)

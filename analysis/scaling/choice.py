@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,7 +122,7 @@ def choose_law(
     """
     cells = cells_of(sizes, values, seeds)
     large = largest_decade(cells.sizes)
-    small = cells.only(~large)
+    small = replace(cells.only(~large), shared=0.0)  # what seeds share moves the largest decade likewise
     rehearsed: dict[FormName, Law] = {}
     short = []
     for name in forms:
