@@ -1,1 +1,66 @@
+"""The command ``gaplab reproduce``: a preset of the paper is run, and what was measured stands beside what was published."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.cli.options import Address, AllowMixed, Changes, Scale, Storage, TrackingUri
+from study.cli.shown.conclusion import conclude, end_copying, show_results
+from study.cli.terminal.printing import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(reproduce)
+
+
+def reproduce(
+    target: Annotated[str | None, typer.Argument(metavar="PRESET", help="A preset with published numbers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every preset with published numbers, in one report.")] = False,
+    scale: Scale = None,
+    recorded: Annotated[bool, typer.Option("--recorded", help="Run nothing: compare what is recorded.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The report; reproduction.md in the study's folder, or with --all in STORAGE.")
+    ] = None,
+    changes: Changes = None,
+    storage: Storage = "results",
+    tracking_uri: TrackingUri = None,
+    address: Address = None,
+    allow_mixed: AllowMixed = False,
+) -> None:
+    """Run or resume a preset of the paper, then set what was measured beside what was published."""
+    from analysis.records.store import study_root
+    from study.cli.shown.reproduction import compared, report, reproducible
+    from study.cli.terminal.progress import drawn
+    from study.launch import run as launch
+    from study.spec.reading import read_spec
+    from trainables.point.config import ConfigError
+
+    if (target is None) == (not everything):
+        raise ConfigError("reproduce takes one preset, or --all")
+    specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
+    comparisons = []
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        root = study_root(storage, spec.study)
+        if not recorded:
+            with drawn() as progress:
+                summary = launch.run(
+                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
+                )
+            if summary.interrupted or summary.halted:
+                conclude(summary, [] if summary.interrupted else show_results(summary))
+            if summary.copying_interrupted:
+                end_copying(summary)
+        comparison = compared(root, spec)
+        for line in comparison.shown:
+            say(line)
+        comparisons.append(comparison)
+    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report(comparisons, scale, Path(storage).name))
+    say(f"wrote {path}")

@@ -76,6 +76,7 @@ class Trials:
                 storage_path=f"{path}/tune",
                 storage_filesystem=filesystem,
                 verbose=0,
+                progress_reporter=_Silent(),
                 stop=run.breaker,
                 callbacks=[_Report(run, self.seconds)],
                 failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
@@ -113,6 +114,16 @@ def placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     """Data sets in Ray's object store: one copy a node, which its workers map."""
     used = {data.name: data for data in wanted}
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if not name.startswith(("synthetic", *IMAGE_FILES))}
+
+
+class _Silent(tune.ProgressReporter):
+    """Reports nothing. Tune's own reporter for notebooks clears what a cell shows, whatever its verbosity."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Do nothing."""
 
 
 class _Report(tune.Callback):
