@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 TOUCHING := tests/study/test_packages.py tests/study/test_compat.py tests/study/cli/test_cli.py::test_a_bad_spec_is_one_line_for_every_command \
 	tests/study/spec/test_spec.py tests/study/search/test_search.py tests/study/search/test_pruning.py tests/study/records/test_records.py \
 	tests/study/records/test_mirror.py tests/analysis/test_compat.py tests/analysis/records/test_reader.py tests/analysis/report \
-	tests/analysis/figures/test_capacity.py tests/analysis/statistics/test_aggregate.py tests/analysis/scaling/test_power_laws.py \
+	tests/analysis/figures/test_capacity.py tests/analysis/statistics/test_aggregate.py tests/analysis/scaling/test_studies.py \
 	tests/analysis/statistics/questions/test_tuning.py tests/trainables/test_compat.py tests/trainables/least_squares/test_closed_form.py
 
 .PHONY: study test test-lowest lint bench docs clean

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.runs import parallel_coordinates, train_vs_test
+    from analysis.figures.scaling import isoflop_panels, scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
     from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
     from analysis.report.page import write_report
-    from analysis.scaling.choice import Scaling, scaling_of
-    from analysis.scaling.power_laws import PowerLaw, fit_power_law, power_law_table
+    from analysis.scaling.choice import Scaling
+    from analysis.scaling.forecasts import forecast_table
+    from analysis.scaling.isoflop import isoflop
+    from analysis.scaling.studies import StudyLaw, scaling_laws, scaling_of, scaling_table
     from analysis.statistics.aggregate import gap_table, over_seeds
     from analysis.statistics.censored import fit_times
     from analysis.statistics.comparison import compare
@@ -44,8 +47,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AnalysisError",
     "NothingToShow",
-    "PowerLaw",
     "Scaling",
+    "StudyLaw",
     "ablation_table",
     "at_moment",
     "capacity_corruption_map",
@@ -58,12 +61,14 @@ __all__ = [
     "epoch_double_descent",
     "error_vs_corruption",
     "export",
-    "fit_power_law",
     "fit_times",
+    "forecast_table",
     "gap_columns",
     "gap_table",
     "gap_vs_capacity",
     "importance_table",
+    "isoflop",
+    "isoflop_panels",
     "learning_curves",
     "load",
     "load_curves",
@@ -75,12 +80,14 @@ __all__ = [
     "optuna_studies",
     "over_seeds",
     "parallel_coordinates",
-    "power_law_table",
     "rademacher",
     "rademacher_table",
     "record_order_verdict",
     "ridgeless_risk",
+    "scaling_chart",
+    "scaling_laws",
     "scaling_of",
+    "scaling_table",
     "search_figures",
     "stability",
     "stability_table",

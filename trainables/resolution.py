@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from trainables.compute import PASSES
 from trainables.data import image_files
 from trainables.data.corruption import classes_of
 from trainables.data.dataset import Dataset
@@ -66,7 +67,7 @@ def work(point: TrialConfig) -> float:
     if point.is_solved:
         return solver_of(point.model.name).multiply_adds(point, shape)
     forward = multiply_adds(sizes_only(point.model), shape, classes_of(dataset.classes, point.corruption))
-    return 3.0 * forward * (point.data.train_size or 1) * point.budget.epochs
+    return PASSES * forward * (point.data.train_size or 1) * point.budget.epochs
 
 
 def _complete_data(data: Data, dataset: Dataset, seed: int) -> Data:

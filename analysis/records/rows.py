@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 from analysis.errors import unknown_column
 from analysis.records.schema import FINAL, MEASURE, OUTCOMES
 
-SAME = ("status", *(name for name in OUTCOMES if name != "seconds"))
+_ASIDE = ("seconds", "multiply_adds", "training_flops")
+"""Outcomes of the machine, or that older records lack and that follow from the others."""
+SAME = ("status", *(name for name in OUTCOMES if name not in _ASIDE))
 """Columns in which two rows of a point must agree for one to lend the other its measures."""
 
 

@@ -30,6 +30,12 @@ _OUTCOME: dict[str, tuple[pa.DataType, str]] = {
     "epochs": (pa.int32(), "epochs trained"),
     "fit_epoch": (pa.int32(), "first evaluated epoch whose train error (or loss, if that is the target) reached the target; null if none"),
     "interpolated": (pa.bool_(), "whether the target was reached"),
+    "multiply_adds": (pa.int64(), "multiply-adds of one sample's forward pass; null where they cannot be counted, and in older records"),
+    "training_flops": (
+        pa.float64(),
+        "floating-point operations of training, 6 * multiply_adds * training samples * epochs; null as multiply_adds is, and of a point"
+        " that is solved the order of its factorization's",
+    ),
     "seconds": (pa.float64(), "training time of the pack divided by its members at each epoch"),
 }
 _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {

@@ -81,7 +81,13 @@ def _render(
     loader = jinja2.PackageLoader("analysis.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [one for one in drawn if isinstance(one, InteractiveFigure)]
-    parts = (tables.ablation_part(source), tables.gap_part(table), tables.threshold_part(table), tables.ranked_part(table))
+    parts = (
+        tables.ablation_part(source),
+        tables.gap_part(table),
+        tables.threshold_part(table),
+        tables.scaling_part(table),
+        tables.ranked_part(table),
+    )
     return environment.get_template("report.html.j2").render(
         title=table["study"][0].as_py() or redacted(source),
         facts=tables.facts(table),

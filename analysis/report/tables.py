@@ -14,6 +14,7 @@ from analysis.errors import NothingToShow
 from analysis.figures.drawing.lines import label_of, title_of
 from analysis.records.schema import OUTCOMES
 from analysis.report.measures import ranked_rows
+from analysis.report.scaling import scaling_rows
 from analysis.report.search import SearchedCell, ablation_rows
 from analysis.statistics.aggregate import gap_table
 from analysis.statistics.interpolation import threshold_table
@@ -94,6 +95,16 @@ def threshold_part(table: pa.Table) -> dict[str, Any] | None:
         "Mixed: seeds with a capacity that did below one that did not."
     )
     return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+
+
+def scaling_part(table: pa.Table) -> dict[str, Any] | None:
+    """The scaling laws and their forecasts, or None without a law."""
+    found = scaling_rows(table)
+    caption = (
+        "Test error over parameters, training samples or both, fitted on one side of the interpolation threshold at a time; the form is "
+        "chosen by the held-out largest decade. Prediction intervals for one new run."
+    )
+    return _part("Scaling laws", caption, found[0], found[1][:MOST_ROWS]) if found else None
 
 
 def ranked_part(table: pa.Table) -> dict[str, Any] | None:

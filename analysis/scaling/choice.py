@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import AnalysisError, unknown_column
+from analysis.errors import AnalysisError
 from analysis.scaling.forms import FORMS, FormName
 from analysis.scaling.laws import RESAMPLES, Cells, Law, cells_of, fit_cells
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import completed
 
 Floats = NDArray[np.float64]
-Side = Literal["fit", "unfit"]
 
 _MISSED = 0.99
 """Level at which the largest decade must lie in what the smaller sizes forecast for it."""
 _FAR, _MUCH = 3.0, 0.25
 """A form is refused that leaves over this many times the seeds' noise and this share of the variation between sizes."""
+LEAST = 4
+"""Different sizes that there must be below the largest decade."""
 _NEGLIGIBLE = 1e-4
 """Relative noise below which nobody cares how well a law forecasts."""
 
@@ -122,10 +119,8 @@ def choose_law(
         AnalysisError: too few sizes below the largest decade, or what `cells_of` refuses.
     """
     cells = cells_of(sizes, values)
-    large = _largest_decade(cells)
+    large = largest_decade(cells.sizes)
     small = cells.only(~large)
-    if min(len(np.unique(row)) for row in small.sizes) < 4:
-        raise AnalysisError("a law is tried on the largest decade: there must be 4 different sizes below it, over half a decade more")
     rehearsed: dict[FormName, Law] = {}
     short = []
     for name in forms:
@@ -145,67 +140,24 @@ def choose_law(
     return _chosen(found, short, int(large.sum()))
 
 
-def scaling_of(
-    table: pa.Table,
-    *,
-    value: str = "test_error",
-    sizes: Sequence[str] = ("parameters",),
-    side: Side | None = None,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Scaling:
-    """The scaling law of one line of a study.
+def largest_decade(sizes: ArrayLike) -> NDArray[np.bool_]:
+    """Which settings a form is tried on: those in the largest decade of the size, or of the product of two.
 
     Args:
-        table: records that differ in ``sizes`` and seeds alone; only completed ones count.
-        value: a numeric column.
-        sizes: one or two columns of positive numbers.
-        side: of the interpolation threshold: settings all of whose runs fit (``"fit"``), or none of whose did. It may be left out where
-            all runs lie on one side.
-        resamples: bootstrap fits of each form.
-        level: confidence, in (0, 1).
+        sizes: positive, shape (sizes, settings).
 
     Raises:
-        NothingToShow: no completed record.
-        AnalysisError: a column does not exist; a run has no value; runs lie on both sides of the threshold and no side was asked for;
-        too few sizes.
+        AnalysisError: fewer than 4 different values of a size lie below it.
     """
-    runs = completed(table)
-    for name in (value, *sizes):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
-    places = np.stack([runs[name].cast(pa.float64()).to_numpy() for name in sizes])
-    fitted = runs["interpolated"].fill_null(False).to_numpy()
-    if side is None and fitted.any() and not fitted.all():
+    sizes = np.asarray(sizes, np.float64)
+    total = np.log10(sizes).sum(axis=0)
+    large = np.asarray(total > total.max() - 1 + 1e-9)
+    below = min(len(np.unique(row)) for row in sizes[:, ~large])
+    if below < LEAST:
         raise AnalysisError(
-            f"{int(fitted.sum())} of {len(fitted)} runs fit: no law holds across the interpolation threshold; ask for one side of it"
+            f"a law is tried on the largest decade, so that {LEAST} different sizes must lie below it: there are {below}; add smaller ones"
         )
-    kept = np.ones(len(fitted), bool)
-    if side is not None:
-        _, cell = np.unique(places, axis=1, return_inverse=True)
-        share = (np.bincount(cell.ravel(), fitted) / np.bincount(cell.ravel()))[cell.ravel()]
-        kept = share == 1 if side == "fit" else share == 0
-    if not kept.any():
-        raise AnalysisError(
-            f"no setting has runs that all {'fit' if side == 'fit' else 'stayed unfit'}: nothing can be fitted on that side"
-        )
-    values = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)[kept]
-    within = (-1.0, 1.0) if value.endswith("gap") else (0.0, 1.0) if value.endswith("error") else (0.0, np.inf)
-    possible = (_chance(runs, value), within[1]) if value == "test_error" else None
-    return choose_law(places[:, kept], values, within=within, possible=possible, resamples=resamples, level=level)
-
-
-def _chance(runs: pa.Table, value: str) -> float:
-    """The lowest test error that is possible: chance where every label was redrawn, else 0."""
-    redrawn = pc.all(pc.and_(pc.equal(runs["corruption.kind"], "redraw"), pc.greater_equal(runs["corruption.level"], 1.0))).as_py()
-    rates = runs["wrong_label_rate"].drop_null().to_numpy() if redrawn else []
-    # the measured rate of wrong labels, (C - 1)/C, with what it varies by
-    return float(np.mean(rates) - 3 * np.std(rates) - 0.01) if len(rates) else 0.0
-
-
-def _largest_decade(cells: Cells) -> NDArray[np.bool_]:
-    total = np.log10(cells.sizes).sum(axis=0)
-    return np.asarray(total > total.max() - 1 + 1e-9)
+    return large
 
 
 def _noise_of(held_out: Cells, laws: Sequence[Law]) -> Floats:

@@ -251,7 +251,7 @@ def optimal_exponent(law: Law) -> Estimate:
     Raises:
         AnalysisError: the law is of another form, or of one size.
     """
-    if law.form.direction >= 0 or len(law.cells.sizes) != 2:
+    if law.form.direction >= 0 or law.form.sign < 0 or len(law.cells.sizes) != 2:
         raise AnalysisError("a compute-optimal size needs a decreasing law of two sizes")
     first = int(law.form.offset)
     best, draws = law._theta, law._draws
@@ -264,6 +264,11 @@ def compute_optimal(law: Law, compute: float, *, flops_per_product: float = 6.0)
     """The two sizes that a compute budget C = flops_per_product·N·D is spent best on.
 
     N = G·(C/flops_per_product)^(beta/(alpha + beta)), with G = (alpha·A/(beta·B))^(1/(alpha + beta)).
+
+    Args:
+        law: decreasing, of two sizes.
+        compute: in floating-point operations.
+        flops_per_product: operations a parameter and sample: 6 for a dense network and one epoch.
 
     Raises:
         AnalysisError: as for `optimal_exponent`.

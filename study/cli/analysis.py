@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, fit, compare, rank, export, report, map. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, compare, rank, export, report, map. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, Fig
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, fit, compare, rank, export, report):
+    for command in (plot, compare, rank, export, report):
         app.command()(command)
     app.command("map")(propose_mapping)
 
@@ -95,7 +95,7 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = _load(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+    table = loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -158,25 +158,6 @@ def drawn(
     return draw[kind]()
 
 
-def fit(
-    source: Source,
-    value: Annotated[str, typer.Option(help="The error that falls.")] = "test_error",
-    sizes: Annotated[list[str] | None, typer.Option("--size", help="One or two columns that say how large.")] = None,
-    by: By = None,
-    all_recorded: AllRecorded = False,
-    tracking_uri: Tracking = None,
-    mapping: Mapping = None,
-    sql: Sql = False,
-) -> None:
-    """Fit E + A/N^alpha (+ B/D^beta) to each line, and locate its interpolation threshold."""
-    import analysis
-
-    table = _load(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
-    laws = analysis.power_law_table(table, value=value, sizes=tuple(sizes or ("parameters",)), by=by)
-    show_table(laws, f"{value} = offset + scale / size^exponent")
-    show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
-
-
 def compare(
     source: Source,
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
@@ -193,9 +174,9 @@ def compare(
 
     if (other is None) == (setting is None):
         raise ConfigError("compare takes two studies, or one study and --setting FIELD")
-    table = _load(source, tracking_uri, mapping, all_recorded=all_recorded)
+    table = loaded(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
-        second = _load(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        second = loaded(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
         table = pa.concat_tables([table, second], promote_options="default")
     compared = analysis.compare(table, setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
@@ -215,7 +196,7 @@ def rank(
     """Rank the measures of a study by how well they predict the gap."""
     from analysis.statistics.questions.ranking import rank_measures
 
-    ranked = rank_measures(_load(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
+    ranked = rank_measures(loaded(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
     show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
 
 
@@ -285,7 +266,7 @@ def propose_mapping(
     print(propose(open_foreign(source, tracking_uri=tracking_uri, sql=sql)), end="")
 
 
-def _load(
+def loaded(
     source: str,
     tracking_uri: str | None,
     mapping: list[str] | None = None,

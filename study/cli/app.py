@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from study.cli import analysis, cluster, files, reproduction, simulate, studies
+from study.cli import analysis, cluster, files, reproduction, scaling, simulate, studies
 from study.cli.terminal import interrupts
 from study.cli.terminal.streams import redacting
 from study.guest import hooks_kept
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (studies, reproduction, analysis, files, simulate, cluster):
+for group in (studies, reproduction, scaling, analysis, files, simulate, cluster):
     group.register(app)
 
 

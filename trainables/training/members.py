@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.compute import compute_columns
+from trainables.data.inputs import input_shape
 from trainables.data.protocol import PointData
+from trainables.data.sources import load
 from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import TrialConfig, sizes_only
@@ -157,6 +160,7 @@ def result_of(member: Member, status: str, reason: str, score: Score | None) -> 
         "epochs": member.epoch,
         "fit_epoch": member.fit_epoch,
         "interpolated": member.fit_epoch is not None,
+        **compute_columns(point, data.image_shape, data.classes, len(data.train.index), member.epoch),
         "seconds": member.seconds,
     }
     if score is not None:
@@ -177,6 +181,8 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
     key = point.key()
     try:
         outcome, row = within(seconds, lambda: solver_of(point.model.name).solve(point, device))
+        dataset = load(point.data)
+        outcome |= compute_columns(point, input_shape(dataset, point.data.preprocessing), dataset.classes, point.data.train_size or 1, 0)
     except Exception as error:
         leave_if_poisoned(error)
         return failure(point, error)

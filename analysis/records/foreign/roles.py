@@ -67,6 +67,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 MEASURED = {
     "epochs": ("epoch", "epochs", "training_iteration", "n_iter"),
     "seconds": ("time_total_s", "runtime", "_runtime", "seconds", "train_time", "training_time", "duration"),
+    "training_flops": ("training_flops", "train_flops", "total_flops", "flops"),
 }
 """Names of metrics by column, of those that are neither error nor loss."""
 

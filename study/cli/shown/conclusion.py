@@ -69,7 +69,7 @@ def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
     """The tables, and sentences, to print and the charts written."""
     import analysis
 
-    folder = _charts(plan)
+    folder = charts_folder(plan)
     if plan.search:
         from study.cli.shown.search import concluded
 
@@ -94,6 +94,6 @@ def _attach(mirror: Mirror, plan: Plan, charts: list[Path]) -> None:
     say(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
 
 
-def _charts(plan: Plan) -> Path:
+def charts_folder(plan: Plan) -> Path:
     """The folder of charts: with the study, or in a folder of its name here if its storage is remote."""
     return Path(plan.study) if "://" in plan.root else Path(plan.root) / "charts"

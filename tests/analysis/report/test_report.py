@@ -276,3 +276,14 @@ def test_it_prints(opened):
     pdf = base64.b64decode(opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     pages = len(re.findall(rb"/Type /Page\b", pdf))
     assert 3 <= pages <= 15
+
+
+def test_a_study_over_sizes_has_its_laws_and_forecasts():
+    from analysis.report.scaling import scaling_rows
+    from tests.analysis.scaling.test_studies import falling, runs
+
+    head, rows = scaling_rows(records(runs(falling, sizes=[100 * 2**power for power in range(11)])))
+    assert head[:4] == ["line", "law", "at", "forecast"]
+    assert rows[0][0] == "runs that fit"
+    assert rows[0][3] == pytest.approx(falling(1_024_000), abs=0.01)
+    assert scaling_rows(records(runs(falling, sizes=[100, 1000]))) is None

@@ -10,10 +10,9 @@ import pytest
 from scipy.optimize import minimize
 
 import analysis
-from analysis.scaling.choice import choose_law, scaling_of
+from analysis.scaling.choice import choose_law
 from analysis.scaling.forms import FORMS, Scale, bounds_of, evaluate, fit, minimise
 from analysis.scaling.laws import cells_of, compute_optimal, fit_law, optimal_exponent
-from tests.analysis.made_up_study import record, records
 
 SIZES = np.geomspace(1e2, 1e5, 13)
 LAWS = {
@@ -181,31 +180,7 @@ def test_nothing_is_dropped_and_few_sizes_are_refused():
         cells_of(SIZES, np.where(SIZES > 9e4, np.nan, 0.1))
     with pytest.raises(analysis.AnalysisError, match="positive"):
         cells_of([0, 1], [0.1, 0.2])
-    with pytest.raises(analysis.AnalysisError, match="4 different sizes below it"):
+    with pytest.raises(analysis.AnalysisError, match="4 different sizes must lie below it"):
         choose_law(SIZES[-6:], SIZES[-6:] ** -0.3)
     with pytest.raises(analysis.AnalysisError, match="needs 4 settings"):
         fit_law("decreasing", [1, 10, 100], [0.5, 0.4, 0.3])
-
-
-def made_study(rng):
-    rows = []
-    for size in SIZES:
-        for seed in range(3):
-            error = 0.05 + 3 * size**-0.4 + 0.003 * rng.standard_normal()
-            rows.append(
-                record(**{"model.width": round(size)}, parameters=round(size), seed=seed, test_error=error, interpolated=size > 300)
-            )
-    return records(rows)
-
-
-def test_a_study_is_fitted_on_one_side_of_the_threshold():
-    table = made_study(np.random.default_rng(9))
-    with pytest.raises(analysis.AnalysisError, match="across the interpolation threshold"):
-        scaling_of(table)
-    found = scaling_of(table, side="fit", resamples=100)
-    assert found.law is not None
-    assert len(found.law.cells.means) == 11
-    assert found.sentence("test error", ["p"]).startswith("test error = E + A/p^alpha with E 0.0")
-    assert LAWS["decreasing"](1e6) in found.predict(1e6, runs=3)
-    with pytest.raises(analysis.AnalysisError, match="did you mean"):
-        scaling_of(table, sizes=["parameter"])

@@ -1,0 +1,39 @@
+"""The figures of scaling laws: what they draw is what the laws say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import analysis
+from tests.analysis.made_up_study import records
+from tests.analysis.scaling.test_studies import falling, plane_of, runs
+
+
+def test_the_forecast_is_drawn_to_ten_times_the_largest_size() -> None:
+    laws = analysis.scaling_laws(records(runs(falling)), resamples=100)
+    (panel,) = analysis.scaling_chart(laws).axes
+    (forecast,) = (line for line in panel.lines if line.get_gid() == "forecast")
+    assert forecast.get_xdata()[-1] == pytest.approx(1e6)
+    assert forecast.get_ydata()[-1] == pytest.approx(laws[0].scaling.predict(1e6).value)
+    assert panel.get_yscale() == "log"
+
+
+def test_a_line_without_a_law_is_drawn_without_one() -> None:
+    rows = runs(falling, **{"corruption.level": 0.0}) + runs(falling, sizes=[100, 1000, 10_000], **{"corruption.level": 0.5})
+    figure = analysis.scaling_chart(analysis.scaling_laws(records(rows), resamples=20))
+    assert len([line for line in figure.axes[0].lines if line.get_gid() == "forecast"]) == 1
+    assert "No law: label corruption 0.5" in figure._supxlabel.get_text()
+
+
+def test_panels_of_equal_compute_show_profiles_and_the_best_sizes() -> None:
+    laws = analysis.scaling_laws(plane_of(1), value="test_loss", resamples=50)
+    left, right = analysis.scaling_chart(laws).axes
+    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    assert len(labels) == 5
+    assert "exponent 0.45" in right.get_title(loc="left")
+    law = right.lines[-1]
+    slope = np.polyfit(np.log(law.get_xdata()), np.log(law.get_ydata()), 1)[0]
+    assert slope == pytest.approx(0.28 / 0.62, abs=1e-3)
+    with pytest.raises(analysis.NothingToShow, match="no law to draw"):
+        analysis.scaling_chart([])
