@@ -25,7 +25,7 @@ def undeclared(source: str) -> frozenset[str]:
     filesystem, path = open_store(source)
     try:
         with filesystem.open_input_stream(f"{path}/{FILE}") as stream:
-            return frozenset(json.loads(stream.read()))
+            return frozenset(key for key in json.loads(stream.read()) if isinstance(key, str))
     except (OSError, ValueError, TypeError):
         return frozenset()
 
