@@ -15,7 +15,7 @@ import pytest
 import scipy.stats
 
 import analysis
-from analysis.errors import NothingToShow
+from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
 from analysis.records.declared import declared_rows, undeclared
 from analysis.report.page import write_report
@@ -71,6 +71,12 @@ def test_damaged_keys_of_undeclared_points_hide_none(compared: Path, text: str) 
     (compared / "undeclared.json").write_text(text)
     rows = analysis.load(str(compared))
     assert declared_rows(rows, undeclared(str(compared)))[0].num_rows == rows.num_rows
+
+
+def test_undeclared_points_that_cannot_be_asked_for_are_not_mixed_in(compared: Path) -> None:
+    (compared / "undeclared.json").mkdir()
+    with pytest.raises(AnalysisError, match=r"undeclared\.json cannot be read"):
+        undeclared(str(compared))
 
 
 def test_the_table_has_the_paired_t_intervals_of_scipy(compared: Path) -> None:
