@@ -76,9 +76,9 @@ def test_a_storage_that_fails_on_the_way_is_a_sentence(tmp_path: Path) -> None:
             fail()
     with pytest.raises(OSError, match="somewhere else"), claimed(root):
         raise OSError("somewhere else")
-    with pytest.raises(ConfigError, match="--storage: s3://bucket/results/tiny failed"):
-        with _failures_said("s3://bucket/results/tiny", "bucket/results/tiny"):
-            raise OSError("When uploading part for key 'results/tiny/.nodes-1' in bucket 'bucket': AWS Error SERVICE_UNAVAILABLE")
+    far = _failures_said("s3://bucket/results/tiny", "bucket/results/tiny")
+    with pytest.raises(ConfigError, match="--storage: s3://bucket/results/tiny failed"), far:
+        raise OSError("When uploading part for key 'results/tiny/.nodes-1' in bucket 'bucket': AWS Error SERVICE_UNAVAILABLE")
 
 
 def test_what_lies_in_the_folder_itself_stays(tmp_path: Path) -> None:
