@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from analysis.records.export_file import export
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
+    from analysis.report.findings import findings
     from analysis.report.page import write_report
     from analysis.scaling.choice import Scaling
     from analysis.scaling.forecasts import forecast_table
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from analysis.statistics.aggregate import gap_table, over_seeds
     from analysis.statistics.censored import fit_times
     from analysis.statistics.comparison import compare
-    from analysis.statistics.decomposition import decomposition_table
+    from analysis.statistics.decomposition import decomposition_table, explained
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
@@ -60,7 +61,9 @@ __all__ = [
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
+    "explained",
     "export",
+    "findings",
     "fit_times",
     "forecast_table",
     "gap_columns",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from study.cli.options import AllRecorded
+from study.cli.options import AllRecorded, Where
+from study.cli.shown.chosen import chosen
+from study.cli.shown.figures import FigureKind, drawn
 from study.cli.shown.tables import RANKED, show_table
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
     from analysis.records.reader import Mapped
 
@@ -32,29 +32,10 @@ Mapping = Annotated[
     ),
 ]
 Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
-By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
-
-
-class FigureKind(StrEnum):
-    """What `plot` draws."""
-
-    GAP = "gap-vs-capacity"
-    LEARNING = "learning-curves"
-    MEMORISATION = "memorisation"
-    TIME = "time-to-fit"
-    CORRUPTION = "error-vs-corruption"
-    STOPPING = "early-stopping"
-    DESCENT = "double-descent"
-    EPOCHS = "epoch-double-descent"
-    MAP = "capacity-corruption-map"
-    SCATTER = "train-vs-test"
-    PARALLEL = "parallel-coordinates"
-    MEASURES = "measures-vs-gap"
-    COUNTS = "counts-vs-gap"
-    RADEMACHER = "rademacher"
-    STABILITY = "stability"
-    IMAGES = "memorised-images"
-    RIDGELESS = "ridgeless-risk"
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="COLUMN", help="What tells lines apart: all that varies but seeds and the axis by default; repeatable."),
+]
 
 
 Moment = Literal["end", "fit", "best_validation"]
@@ -79,6 +60,7 @@ def plot(
     by: By = None,
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    where: Where = None,
     at: At = "end",
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
@@ -95,7 +77,9 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+    if only and where:
+        only = None  # which columns the conditions are about, and whether there are these, the records say
+    table = chosen(loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded), where)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -113,56 +97,12 @@ def plot(
         print(f"wrote {path}")
 
 
-def drawn(
-    kind: FigureKind,
-    table: pa.Table,
-    curves: Callable[[], pa.Table],
-    lines: dict[str, Any],
-    axis: dict[str, Any],
-    source: str = "",
-    **gap: Any,
-) -> Figure:
-    """The picture of that kind.
-
-    Args:
-        curves: loads the learning curves, for those that need them.
-        lines: `by`, if something else than the corruption tells lines apart.
-        axis: `capacity`, if it is not the usual one.
-        source: where the samples lie, for those that need them.
-        gap: `panels` and `points` of gap-vs-capacity.
-    """
-    import analysis
-
-    def samples() -> pa.Table:
-        return analysis.load_samples(source, keys=table["key"])
-
-    draw: dict[FigureKind, Callable[[], Figure]] = {
-        FigureKind.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
-        FigureKind.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
-        FigureKind.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
-        FigureKind.TIME: lambda: analysis.time_to_fit(table, **lines),
-        FigureKind.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
-        FigureKind.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
-        FigureKind.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
-        FigureKind.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
-        FigureKind.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
-        FigureKind.SCATTER: lambda: analysis.train_vs_test(table, **lines),
-        FigureKind.PARALLEL: lambda: analysis.parallel_coordinates(table),
-        FigureKind.MEASURES: lambda: analysis.measures_vs_gap(table),
-        FigureKind.COUNTS: lambda: analysis.counts_vs_gap(table),
-        FigureKind.RADEMACHER: lambda: analysis.rademacher(table),
-        FigureKind.STABILITY: lambda: analysis.stability(table, samples()),
-        FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
-        FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
-    }
-    return draw[kind]()
-
-
 def compare(
     source: Source,
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
     setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    where: Where = None,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
@@ -177,8 +117,10 @@ def compare(
     table = loaded(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
         second = loaded(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        if set(table["study"].unique().to_pylist()) & set(second["study"].unique().to_pylist()):
+            table, second = _named(table, source), _named(second, other)
         table = pa.concat_tables([table, second], promote_options="default")
-    compared = analysis.compare(table, setting or "study", value=value)
+    compared = analysis.compare(chosen(table, where), setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
         compared = compared.sort_by("p")[:_MOST_SENTENCES]
@@ -322,6 +264,13 @@ def _mapping(values: list[str] | None) -> Mapped | None:
         if not (column and equals and name):
             raise ConfigError(f"--map {column + equals + name!r} must be one file, or COLUMN=NAME, such as parameters=num_params")
     return {column: name for column, _, name in parted}
+
+
+def _named(table: pa.Table, name: str) -> pa.Table:
+    """The records under another name of their study."""
+    import pyarrow as pa
+
+    return table.set_column(table.column_names.index("study"), "study", pa.array([name] * table.num_rows, pa.string()))
 
 
 def _is_study(source: str) -> bool:

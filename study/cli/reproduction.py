@@ -42,7 +42,7 @@ def reproduce(
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
     specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
-    pages = []
+    comparisons = []
     for spec in specs:
         if spec.published is None:
             raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
@@ -59,8 +59,8 @@ def reproduce(
         comparison = compared(root, spec)
         for line in comparison.shown:
             say(line)
-        pages.append(comparison.page)
+        comparisons.append(comparison)
     path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report(pages, scale, Path(storage).name))
+    path.write_text(report(comparisons, scale, Path(storage).name))
     say(f"wrote {path}")

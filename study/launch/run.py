@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
+from study.launch.notebook import in_notebook, notebook_progress, summary_html
 from study.launch.progress import Progress
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
@@ -25,6 +28,10 @@ from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.point.config import ConfigError, flatten
 from trainables.resolution import Point
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
 
 LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most errors of a spec have shown by then."""
@@ -64,6 +71,23 @@ class Summary:
         """How many declared points have no final record."""
         return self.declared - sum(self.counts[status] for status in FINAL)
 
+    @cached_property
+    def records(self) -> pa.Table:
+        """The records of the declared points, one row a point (see `analysis.load`)."""
+        import analysis
+        from analysis.records.declared import declared_rows, undeclared
+
+        return declared_rows(analysis.load(self.root), undeclared(self.root))[0]
+
+    def figure(self) -> Figure:
+        """Draw the generalization gap against capacity (see `analysis.gap_vs_capacity`)."""
+        import analysis
+
+        return analysis.gap_vs_capacity(self.records, title=self.plan.study)
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
 
 def run(
     spec: Spec,
@@ -77,7 +101,8 @@ def run(
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
-    The caller's process is left as it was found: signal handlers, environment, logging levels, warning filters.
+    The caller's process is left as it was found: signal handlers, environment, logging levels, warning filters. A notebook shows progress
+    by itself, and the summary as a picture.
 
     Args:
         storage: local folder or URI; everything of the study lies under ``storage/STUDY``.
@@ -89,7 +114,7 @@ def run(
     Raises:
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
     """
-    progress = progress or Progress()
+    progress = progress or (notebook_progress() if in_notebook() else Progress())
     with as_found(), EarlyStart(spec.resources) as early:
         stop_on_sigterm()
         plan = plan_study(spec, storage, _planned(spec, storage, address, early, progress))

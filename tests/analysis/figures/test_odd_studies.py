@@ -16,7 +16,7 @@ import pytest
 
 import analysis
 from study.cli import app as cli
-from study.cli.analysis import FigureKind
+from study.cli.shown.figures import FigureKind
 from tests.analysis.made_up_study import gap_study, record
 
 NOTHING = {"train_error": math.nan, "test_error": math.nan, "generalization_gap": math.nan, "test_loss": math.nan}

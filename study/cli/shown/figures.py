@@ -1,0 +1,78 @@
+"""The figures that the command line draws, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+
+class FigureKind(StrEnum):
+    """What `plot` draws."""
+
+    GAP = "gap-vs-capacity"
+    LEARNING = "learning-curves"
+    MEMORISATION = "memorisation"
+    TIME = "time-to-fit"
+    CORRUPTION = "error-vs-corruption"
+    STOPPING = "early-stopping"
+    DESCENT = "double-descent"
+    EPOCHS = "epoch-double-descent"
+    MAP = "capacity-corruption-map"
+    SCATTER = "train-vs-test"
+    PARALLEL = "parallel-coordinates"
+    MEASURES = "measures-vs-gap"
+    COUNTS = "counts-vs-gap"
+    RADEMACHER = "rademacher"
+    STABILITY = "stability"
+    IMAGES = "memorised-images"
+    RIDGELESS = "ridgeless-risk"
+
+
+def drawn(
+    kind: FigureKind,
+    table: pa.Table,
+    curves: Callable[[], pa.Table],
+    lines: dict[str, Any],
+    axis: dict[str, Any],
+    source: str = "",
+    **gap: Any,
+) -> Figure:
+    """The picture of that kind.
+
+    Args:
+        curves: loads the learning curves, for those that need them.
+        lines: `by`, if something else than the corruption tells lines apart.
+        axis: `capacity`, if it is not the usual one.
+        source: where the samples lie, for those that need them.
+        gap: `panels` and `points` of gap-vs-capacity.
+    """
+    import analysis
+
+    def samples() -> pa.Table:
+        return analysis.load_samples(source, keys=table["key"])
+
+    draw: dict[FigureKind, Callable[[], Figure]] = {
+        FigureKind.GAP: lambda: analysis.gap_vs_capacity(table, **gap, **axis, **lines),
+        FigureKind.LEARNING: lambda: analysis.learning_curves(table, curves(), **lines),
+        FigureKind.MEMORISATION: lambda: analysis.memorisation(table, curves(), **lines),
+        FigureKind.TIME: lambda: analysis.time_to_fit(table, **lines),
+        FigureKind.CORRUPTION: lambda: analysis.error_vs_corruption(table, **lines),
+        FigureKind.STOPPING: lambda: analysis.early_stopping(table, curves(), **lines),
+        FigureKind.DESCENT: lambda: analysis.double_descent(table, over=axis.get("capacity", "model.width"), **lines),
+        FigureKind.EPOCHS: lambda: analysis.epoch_double_descent(table, curves(), **lines),
+        FigureKind.MAP: lambda: analysis.capacity_corruption_map(table, **axis),
+        FigureKind.SCATTER: lambda: analysis.train_vs_test(table, **lines),
+        FigureKind.PARALLEL: lambda: analysis.parallel_coordinates(table),
+        FigureKind.MEASURES: lambda: analysis.measures_vs_gap(table),
+        FigureKind.COUNTS: lambda: analysis.counts_vs_gap(table),
+        FigureKind.RADEMACHER: lambda: analysis.rademacher(table),
+        FigureKind.STABILITY: lambda: analysis.stability(table, samples()),
+        FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
+        FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+    }
+    return draw[kind]()
