@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.runs import parallel_coordinates, train_vs_test
-    from analysis.figures.scaling import isoflop_panels, scaling_chart
+    from analysis.figures.scaling import scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
     from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
@@ -71,7 +71,6 @@ __all__ = [
     "gap_vs_capacity",
     "importance_table",
     "isoflop",
-    "isoflop_panels",
     "learning_curves",
     "load",
     "load_curves",
