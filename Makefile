@@ -1,5 +1,6 @@
 # Two commands: `make study` and `make test`. Both set up a virtual environment first. CI runs `make test-lowest` as well.
 PYTHON ?= python3
+SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
@@ -20,17 +21,26 @@ help:
 	@echo "make bench   benchmarks against plain Ray Tune and JAX, printed as ratios"
 	@echo "make docs    pictures and reference pages from code"
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+# uv installs in seconds what pip takes minutes for; pip is everywhere. Both say what they are at.
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/pip install --disable-pip-version-check --progress-bar off)
+SAYS := $(if $(UV),,| grep --line-buffered -E "^(Collecting|Downloading|Installing|Successfully|ERROR|WARNING)" | cut -c1-150)
+
+$(VENV)/python:
+	$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+	touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python
+	@echo "Setting up $(VENV) with $(if $(UV),uv,pip): Ray, torch, MLflow and others; some minutes, once."
+	@set -o pipefail; $(INSTALL) --constraint constraints.txt --editable . $(SAYS)
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	@set -o pipefail; $(INSTALL) --constraint constraints.txt --editable ".[test]" $(SAYS)
 	touch $@
 
 $(VENV)/installed-bench: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	@set -o pipefail; $(INSTALL) --constraint constraints.txt --editable ".[bench]" $(SAYS)
 	touch $@
 
 study: $(VENV)/installed

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.runs import parallel_coordinates, train_vs_test
-    from analysis.figures.scaling import isoflop_panels, scaling_chart
+    from analysis.figures.scaling import scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
     from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from analysis.records.networks import load_network
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
+    from analysis.report.findings import findings
     from analysis.report.page import write_report
     from analysis.scaling.choice import Scaling
     from analysis.scaling.forecasts import forecast_table
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from analysis.statistics.aggregate import gap_table, over_seeds
     from analysis.statistics.censored import fit_times
     from analysis.statistics.comparison import compare
-    from analysis.statistics.decomposition import decomposition_table
+    from analysis.statistics.decomposition import decomposition_table, explained
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
@@ -61,7 +62,9 @@ __all__ = [
     "early_stopping",
     "epoch_double_descent",
     "error_vs_corruption",
+    "explained",
     "export",
+    "findings",
     "fit_times",
     "forecast_table",
     "gap_columns",
@@ -69,7 +72,6 @@ __all__ = [
     "gap_vs_capacity",
     "importance_table",
     "isoflop",
-    "isoflop_panels",
     "learning_curves",
     "load",
     "load_curves",

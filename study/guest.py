@@ -20,6 +20,7 @@ from contextlib import contextmanager
 def as_found() -> Iterator[None]:
     """Warning filters, signal handlers, hooks, logging levels, environment and flush-to-zero are afterwards as they were before."""
     with warnings.catch_warnings(), signals_kept(), hooks_kept(), levels_kept(), environment_kept(), denormals_kept():
+        logging.getLogger("ray.widgets").setLevel(logging.ERROR)  # Ray tells a notebook of packages that gaplab does without
         yield
 
 

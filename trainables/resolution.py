@@ -13,7 +13,7 @@ from trainables.data.inputs import input_shape
 from trainables.data.sources import load
 from trainables.least_squares import solving
 from trainables.models import family, multiply_adds, parameter_count, solver_of
-from trainables.point.config import WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
+from trainables.point.config import PIXEL_KINDS, WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
@@ -39,6 +39,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     data = _complete_data(point.data, dataset, point.seed)
     shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
     model = family(point.model.name).complete(point.model)
+    if point.is_solved and (model.initialization, model.initialization_scale) != (None, None):
+        raise ConfigError("model.initialization is for networks that are trained, and closed_form solves this point: leave it out")
     if model.parameters_per_sample is not None:
         model, data = _solve(model, data, shape, classes, len(dataset.train_labels))
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
@@ -46,7 +48,10 @@ def resolve(point: TrialConfig) -> TrialConfig:
         image_files.check(resolved)
     if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
+    if resolved.corruption.kind == "given" and dataset.given_labels is None:
+        raise ConfigError(f"corruption.kind is given, but {data.name} has no labels beside the true ones: a file needs y_train_true")
     _check_together(resolved, shape)
+    _check_window(resolved, dataset.image_shape, shape)
     _check_replaced(data, len(dataset.train_labels))
     return resolved
 
@@ -140,6 +145,21 @@ def _check_replaced(data: Data, available: int) -> None:
         raise ConfigError(
             f"data.replaced takes a sample that is left out, but all {available:,} training samples of {data.name} are used: "
             "set data.train_size to fewer"
+        )
+
+
+def _check_window(point: TrialConfig, whole: ImageShape, shape: ImageShape) -> None:
+    """Raise ConfigError for random crops of a whole image of which there is no more than what is trained on."""
+    crop = point.regularizers.crop
+    if not crop or point.regularizers.crop_from is None:
+        return
+    if point.data.preprocessing != "paper" or (point.corruption.level and point.corruption.kind in PIXEL_KINDS):
+        raise ConfigError("regularizers.crop_from is image, which is for data.preprocessing: paper and pixels as they are: leave it out")
+    reach = min((large - small) // 2 for large, small in zip(whole[1:], shape[1:], strict=True))
+    if crop > reach:
+        raise ConfigError(
+            f"regularizers.crop is {crop}, but a window of {shape[1]}x{shape[2]} moves by at most {reach} each way in an image of "
+            f"{point.data.name} ({whole[1]}x{whole[2]})"
         )
 
 

@@ -1,7 +1,8 @@
 """One pack, or one point, as a trial of Ray Tune: the only file of `trainables` that knows Ray.
 
-Tune schedules packs, restarts them after a worker is lost, and carries their checkpoints. Results do not pass through
-it: a worker hands finished points to `sink` (which writes a record fragment) before it reports their number.
+Tune schedules packs and restarts them after a worker is lost. Results do not pass through it: a worker hands finished points to `sink`
+(which writes a record fragment) before it reports their number, and keeps those that are not done on a `shelf`, where the next worker
+finds them, of this run or of another (see `trainables.training.unfinished`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import ray
 import torch
 from ray import tune
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables.data.dataset import Dataset
 from trainables.data.sources import share
@@ -33,13 +32,13 @@ from trainables.training.distributed import Processes
 from trainables.training.errors import PoisonedError
 from trainables.training.loop import Pruner, Training
 from trainables.training.members import Result, failure
+from trainables.training.samples import PER_SAMPLE
+from trainables.training.unfinished import Keeper, Shelf, bits
 
 SLICE_SECONDS = 2.0
 """Training time between two reports to Tune (at least one epoch)."""
 FIRST_SLICE_SECONDS = 0.2
 """Training time before a worker's first report: a user soon sees that a study works."""
-CHECKPOINT_SECONDS = 60.0
-"""Training time between two checkpoints: what the loss of a worker costs at most, and one epoch."""
 
 
 class Sink(Protocol):
@@ -68,7 +67,7 @@ class Distribution:
     Attributes:
         cpus: of each process, one to compute and the others to decode images.
         gpus: of each process.
-        storage: folder or URI that all nodes reach, for checkpoints.
+        storage: folder or URI that all nodes reach, for Ray Train's own files.
     """
 
     processes: int | None
@@ -93,6 +92,7 @@ class PackTrainable(tune.Trainable):
         sources: text of the user's files with custom models, by path.
         measures: complexity measures of every trained network, by name.
         sink: records results.
+        shelf: keeps points that are not done; None for nowhere.
         point_seconds: a point that takes longer has failed.
         keeps: of which points the network is kept; None for none.
         pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
@@ -108,6 +108,7 @@ class PackTrainable(tune.Trainable):
         sources: dict[str, str],
         measures: Sequence[str],
         sink: Sink,
+        shelf: Shelf | None = None,
         point_seconds: float | None = None,
         keeps: Callable[[TrialConfig], bool] | None = None,
         pruner: ray.actor.ActorHandle[Any] | None = None,
@@ -122,7 +123,7 @@ class PackTrainable(tune.Trainable):
             custom.register(path, text)
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
-        self._packs, self._measures, self._sink, self._point_seconds = packs, measures, sink, point_seconds
+        self._packs, self._measures, self._sink, self._shelf, self._point_seconds = packs, measures, sink, shelf, point_seconds
         self._sources, self._distribution, self._pruner, self._keeps = sources, distribution, pruner, keeps
         self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
@@ -137,14 +138,16 @@ class PackTrainable(tune.Trainable):
         self._training = self._training_of(points)
         if config.get("restarted"):
             self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
-        self._checkpointed = time.monotonic()
+        self._keeper = _keeper(self._shelf, self._device, self._measures)
+        if self._keeper and isinstance(self._training, Training):
+            self._keeper.resume(self._training, self._device)
 
     def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
         by = self._distribution
         settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "keeps": self._keeps}
         settings["loaders"] = by.loaders if by else 0
         if by and by.processes:
-            return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner})
+            return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner, "shelf": self._shelf})
         return Training(points, self._device, pruner=_asking(self._pruner), **settings)
 
     def step(self) -> dict[str, Any]:
@@ -155,28 +158,36 @@ class PackTrainable(tune.Trainable):
         try:
             while not self._training.finished and time.monotonic() - started < self._slice:
                 results += self._training.epoch()
+                self._keep()
         except PoisonedError:  # Tune ends this process, and goes on in another: what has ended stays
             self._sink(results, self._hardware)
             raise
         self._slice = SLICE_SECONDS
         self._sink(results, self._hardware)
-        report: dict[str, Any] = {
+        self._forget([result.key for result in results])
+        return {
             "points": dict(Counter(result.status for result in results)),
             "reasons": dict(Counter(result.reason.partition("\n")[0][:200] for result in results if result.status == "failed")),
             "share": self._training.share,
             "done": self._training.finished,
         }
-        if not self._training.finished and time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
-            report[SHOULD_CHECKPOINT] = True
-            self._checkpointed = time.monotonic()
-        return report
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        torch.save(self._training.state_dict(), Path(checkpoint_dir) / "pack.pt")
+    def _keep(self) -> None:
+        """Keep what is not done, if it is time; a `_TogetherTraining` does so in its processes."""
+        if self._keeper and isinstance(self._training, Training):
+            self._keeper.keep(self._training)
 
-    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # a folder, as save_checkpoint was given
-        state = torch.load(Path(checkpoint) / "pack.pt", map_location=self._device, weights_only=True)
-        self._training.load_state_dict(state)
+    def _forget(self, keys: Collection[str]) -> None:
+        """Take from the shelf what is recorded now."""
+        if isinstance(self._training, Training) and self._keeper:
+            self._keeper.forget(keys)
+        elif self._shelf and keys:
+            self._shelf.remove(keys)
+
+
+def _keeper(shelf: Shelf | None, device: torch.device, measures: Sequence[str], processes: int = 1) -> Keeper | None:
+    """What keeps a training's members on the shelf, if there is one."""
+    return None if shelf is None else Keeper(shelf, bits(device, PER_SAMPLE in measures, processes))
 
 
 def _asking(pruner: ray.actor.ActorHandle[Any] | None) -> Pruner | None:
@@ -206,8 +217,8 @@ class _TogetherTraining:
         return 1 - len(self._waiting) / self._total
 
     def epoch(self) -> list[Result]:
-        """The result of the next point, all its epochs. A lost process is replaced, and all go on from their last checkpoint."""
-        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+        """The result of the next point, all its epochs. A lost process is replaced, and all go on from what is on the shelf."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
         point, by = self._waiting.pop(), self._by
@@ -220,7 +231,6 @@ class _TogetherTraining:
                 name=f"{point.key()}-{uuid.uuid4().hex[:12]}",
                 storage_path=by.storage,
                 failure_config=FailureConfig(max_failures=3),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
         )
         try:
@@ -231,21 +241,15 @@ class _TogetherTraining:
     def leave_out(self, keys: Collection[str]) -> None:
         self._waiting = [point for point in self._waiting if point.key() not in keys]
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"waiting": [point.key() for point in self._waiting]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._waiting = [point for point in self._waiting if point.key() in state["waiting"]]
-
 
 def _one_of_several(config: dict[str, Any]) -> Result:
     """One process of a TorchTrainer; Ray has initialized `torch.distributed` here, by NCCL on GPUs and gloo on CPUs."""
     from ray import train
-    from ray.train import Checkpoint
     from ray.train.torch import get_device
 
     settings = dict(config)
-    points, sources, pruner = loads(settings.pop("point")), settings.pop("sources"), settings.pop("pruner")
+    points, sources = loads(settings.pop("point")), settings.pop("sources")
+    pruner, shelf = settings.pop("pruner"), settings.pop("shelf")
     context, device = train.get_context(), get_device()
     if device.type == "cpu":
         keep_bits()
@@ -254,14 +258,12 @@ def _one_of_several(config: dict[str, Any]) -> Result:
         custom.register(path, text)
     processes = Processes(context.get_world_rank(), context.get_world_size())
     training = Training(points, device, processes=processes, pruner=_asking(pruner), **settings)
-    if last := train.get_checkpoint():
-        with last.as_directory() as folder:
-            training.load_state_dict(torch.load(Path(folder) / "pack.pt", map_location="cpu", weights_only=True))
+    keeper = _keeper(shelf, device, settings["measures"], processes.count)
+    if keeper:  # all find the same: nobody keeps anything before all have trained
+        keeper.resume(training, device)
     while not (results := training.epoch()):
-        with TemporaryDirectory() as folder:
-            if processes.rank == 0:
-                torch.save(training.state_dict(), Path(folder) / "pack.pt")
-            train.report({}, checkpoint=Checkpoint.from_directory(folder) if processes.rank == 0 else None)
+        if keeper and processes.rank == 0:
+            keeper.keep(training)
     return results[0]
 
 

@@ -25,23 +25,28 @@ if TYPE_CHECKING:
 _BEYOND = 10.0
 """How far laws are drawn, in the largest size."""
 _STEPS = 60
+_MOST_PANELS = 4
 
 
 def scaling_chart(laws: Sequence[StudyLaw], *, title: str | None = None) -> Figure:
-    """Draw the laws of a study over one size, with their forecasts up to ten times the largest; over two, `isoflop_panels`.
+    """Draw the laws of a study over one size, with their forecasts up to ten times the largest; or over two, with IsoFLOP panels.
+
+    Over two sizes there is a row of panels for each line. Left, the means over the first size, a colour for each value of the second,
+    and the law. Where the sizes are parameters and samples, and training costs a multiple of their product, IsoFLOP panels follow: what
+    runs of every model size came to at a few compute budgets, interpolated between runs (Hoffmann et al. 2022, approach 2), with the law of
+    both sizes at these budgets (approach 3); and the best size at each budget, by parabolas through the profiles and by the law.
 
     Args:
         laws: as from `scaling_laws`, at least one.
         title: stands above the figure.
 
     Raises:
-        NothingToShow: no setting has runs on one side of the threshold, or the two sizes are others than parameters and samples.
-        AnalysisError: as for `isoflop`.
+        NothingToShow: no setting has runs on one side of the threshold alone.
     """
     if not laws:
         raise NothingToShow("no setting has runs on one side of the threshold alone: there is no law to draw")
     if len(laws[0].sizes) > 1:
-        return isoflop_panels(laws, title=title)
+        return _plane_chart(laws, title)
     shown = laws[:MOST_LINES]
     names = list(dict.fromkeys(tuple(law.line.values()) for law in shown))
     looks = dict(zip(names, colours([one[0] if len(one) == 1 else str(one) for one in names]), strict=True))
@@ -55,46 +60,76 @@ def scaling_chart(laws: Sequence[StudyLaw], *, title: str | None = None) -> Figu
         extents = [_draw_law(panel, law, looks[tuple(law.line.values())]) for law in shown]
         sizes = np.concatenate([extent for extent in extents if len(extent)])
         log_axis(panel, sizes)
-        _error_scale(panel, [law for law in shown if law.scaling.law is not None])
+        found = [law.scaling.law.cells.means for law in shown if law.scaling.law is not None]
+        if found:
+            _error_scale(panel, np.concatenate(found))
         panel.set_xlabel(words(size))
         panel.set_ylabel(words(shown[0].value))
         explain(figure, lines, title_of(by, shown[0].runs) if by else "", title, _note(shown, len(laws)))
     return figure
 
 
-def isoflop_panels(laws: Sequence[StudyLaw], *, title: str | None = None) -> Figure:
-    """Draw, for each line over parameters and samples, the profiles of equal compute, and the best size over compute.
-
-    Left: what runs of every model size came to at a few compute budgets, interpolated between runs (Hoffmann et al. 2022, approach 2), and
-    the law of both sizes at these budgets (approach 3). Right: the best sizes, by the parabolas through the profiles and by the law.
-
-    Args:
-        laws: as from `scaling_laws`, over ``parameters`` and ``data.train_size``.
-        title: stands above the figure.
-
-    Raises:
-        NothingToShow: there is no line over these two sizes.
-        AnalysisError: as for `isoflop`.
-    """
-    shown = [law for law in laws if law.sizes == ("parameters", "data.train_size")][:4]
-    if not shown:
-        raise NothingToShow("there is no line over parameters and data.train_size: let both vary")
+def _plane_chart(laws: Sequence[StudyLaw], title: str | None) -> Figure:
+    shown = [(law, _profiles(law)) for law in _with_law_first(laws)[:_MOST_PANELS]]
+    columns = 3 if any(profiles for _, profiles in shown) else 1
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10.4, 1.1 + 3.6 * len(shown)), layout="constrained")
-        grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[1.35, 1])
-        for (left, right), law in zip(grid, shown, strict=True):
-            profiles = isoflop(law.runs, value=law.value)
-            _draw_profiles(left, law, profiles)
-            _draw_best(right, law, profiles)
-            left.set_title(law.label)
+        figure = Figure(figsize=(1.8 + 4.4 * columns, 1.2 + 3.6 * len(shown)), layout="constrained")
+        grid = figure.subplots(len(shown), columns, squeeze=False)
         text = (
-            "Left: means over seeds at equal compute, interpolated between runs of one model size, with standard errors; lines: the law of "
-            "both sizes. Right: vertices of parabolas through the profiles, with 95 % intervals, and the law's best size."
+            f"{'Left: means' if columns == 3 else 'Means'} over seeds with standard errors, a colour for each second size; lines: the law."
         )
+        for panels, (law, profiles) in zip(grid, shown, strict=True):
+            _draw_plane(panels[0], law)
+            if profiles is not None:
+                _draw_profiles(panels[1], law, profiles)
+                _draw_best(panels[2], law, profiles)
+        if columns == 3:
+            text += (
+                " Middle: the same at equal compute, interpolated between runs of one model size. Right: the best sizes, by parabolas "
+                "through these profiles, with 95 % intervals, and by the law."
+            )
         explain(figure, [], "", title, text)
     return figure
+
+
+def _with_law_first(laws: Sequence[StudyLaw]) -> list[StudyLaw]:
+    """Those with a law, or those with most runs if none has one."""
+    return [law for law in laws if law.scaling.law is not None] or sorted(laws, key=lambda law: -law.runs.num_rows)[:1]
+
+
+def _profiles(law: StudyLaw) -> IsoFlop | None:
+    """The profiles of equal compute, where compute is a multiple of parameters times samples."""
+    if law.sizes != ("parameters", "data.train_size"):
+        return None
+    try:
+        flops_per_product(law)
+        return isoflop(law.runs, value=law.value)
+    except AnalysisError:
+        return None
+
+
+def _draw_plane(panel: Axes, law: StudyLaw) -> None:
+    cells = _cells(law)
+    seconds = np.unique(cells.sizes[1])
+    fitted = law.scaling.law
+    for second, colour in zip(seconds, colours(seconds.tolist()), strict=True):
+        here = cells.sizes[1] == second
+        x = cells.sizes[0][here]
+        errors = np.nan_to_num(cells.errors[here])
+        panel.errorbar(x, cells.means[here], errors, marker="o", markersize=3.5, color=colour, linestyle="", elinewidth=0.8)
+        if fitted is not None:
+            along = np.geomspace(x.min(), x.max(), _STEPS)
+            panel.plot(along, fitted.predict(along, np.full(_STEPS, second)), color=colour, linewidth=1.2, gid="law")
+    ends = [panel.plot([], [], "o", color=colour)[0] for colour in colours(seconds.tolist())]
+    some = sorted({0, len(seconds) // 2, len(seconds) - 1})
+    panel.legend([ends[one] for one in some], [f"{seconds[one]:,.0f}" for one in some], title=words(law.sizes[1]), fontsize=8)
+    log_axis(panel, cells.sizes[0])
+    _error_scale(panel, cells.means, below=1.3)
+    panel.set_xlabel(words(law.sizes[0]))
+    panel.set_ylabel(words(law.value))
+    panel.set_title(law.label + ("" if fitted is not None else ": no law"))
 
 
 def _draw_law(panel: Axes, law: StudyLaw, colour: Any) -> NDArray[np.float64]:
@@ -134,9 +169,8 @@ def _cells(law: StudyLaw) -> Cells:
     return cells_of(sizes, law.runs[law.value].to_numpy(zero_copy_only=False).astype(float))
 
 
-def _error_scale(panel: Axes, laws: Sequence[StudyLaw]) -> None:
+def _error_scale(panel: Axes, means: NDArray[np.float64], below: float = 2.5) -> None:
     """A logarithmic axis where values span more than a factor of three and stand clear of 0; else a linear one."""
-    means = np.concatenate([law.scaling.law.cells.means for law in laws if law.scaling.law is not None] or [np.array([0.0])])
     if means.min() <= 0 or means.max() < 3 * means.min():
         low, high = panel.get_ylim()
         panel.set_ylim(min(low, 0.0) if means.min() >= 0 else low, high)
@@ -144,7 +178,7 @@ def _error_scale(panel: Axes, laws: Sequence[StudyLaw]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_yscale("log")
-    panel.set_ylim(means.min() / 2.5, means.max() * 1.4)
+    panel.set_ylim(means.min() / below, means.max() * 1.4)
     panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())
@@ -197,8 +231,8 @@ def _draw_best(panel: Axes, law: StudyLaw, profiles: IsoFlop) -> None:
         each = flops_per_product(law)
         panel.plot(budgets, [compute_optimal(fitted, budget, flops_per_product=each)[0] for budget in budgets], color="#555555")
         heading += f"\nline: by the law, exponent {optimal_exponent(fitted)}"
+    panel.set_xscale("log")
     panel.set_yscale("log")
-    log_axis(panel, profiles.budgets)
     panel.set_xlabel("training FLOPs")
     panel.set_ylabel("best " + words("parameters"))
     panel.set_title(heading, fontsize=9)

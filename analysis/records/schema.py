@@ -90,8 +90,12 @@ _SAMPLES: dict[str, tuple[pa.DataType, str]] = {
 }
 
 
+_UNIONS = (types.UnionType, typing.Union)
+"""``X | None`` of a class and of a Literal."""
+
+
 def _arrow_type(hint: Any) -> pa.DataType:
-    options = [kind for kind in typing.get_args(hint) if kind is not type(None)] if isinstance(hint, types.UnionType) else [hint]
+    options = [kind for kind in typing.get_args(hint) if kind is not type(None)] if typing.get_origin(hint) in _UNIONS else [hint]
     kind = options[0]
     if typing.get_origin(kind) is typing.Literal:
         return pa.string()

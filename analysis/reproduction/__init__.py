@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from analysis.reproduction.checks import HEADS, CheckedClaim, check_claims, records_of
+    from analysis.reproduction.checks import HEADS, CheckedClaim, check_claims, records_of, reproduced
     from analysis.reproduction.claims import Claims, NumberClaim, OrderClaim
     from analysis.reproduction.page import combined_page, study_page
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_claims",
     "combined_page",
     "records_of",
+    "reproduced",
     "study_page",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,6 +91,7 @@ def choose_law(
     sizes: ArrayLike,
     values: ArrayLike,
     *,
+    seeds: ArrayLike | None = None,
     forms: Sequence[FormName] = tuple(FORMS),  # type: ignore[arg-type]
     within: tuple[float, float] = (0.0, 1.0),
     possible: tuple[float, float] | None = None,
@@ -108,6 +109,7 @@ def choose_law(
     Args:
         sizes: positive, shape (runs,) or (sizes, runs).
         values: shape (runs,).
+        seeds: of each run, shape (runs,): runs of one seed err together; None for seeds of which no two are the same.
         forms: names of the forms to try.
         within: where the quantity can be.
         possible: where an asymptote can be: for random labels not below chance; ``within`` by default.
@@ -118,9 +120,9 @@ def choose_law(
     Raises:
         AnalysisError: too few sizes below the largest decade, or what `cells_of` refuses.
     """
-    cells = cells_of(sizes, values)
+    cells = cells_of(sizes, values, seeds)
     large = largest_decade(cells.sizes)
-    small = cells.only(~large)
+    small = replace(cells.only(~large), shared=0.0)  # what seeds share moves the largest decade likewise
     rehearsed: dict[FormName, Law] = {}
     short = []
     for name in forms:

@@ -16,6 +16,8 @@ from analysis.statistics.intervals import Estimate
 
 COMPUTE = "training_flops"
 _SHORT = {"data": "data.train_size", "samples": "data.train_size", "compute": COMPUTE, "flops": COMPUTE}
+_PROPORTIONAL = 3.0
+"""Compute for each parameter and sample may differ by this between runs."""
 Place = dict[str, float]
 
 
@@ -54,13 +56,19 @@ def flops_per_product(law: StudyLaw) -> float:
     """Training operations for each parameter and sample: the median over the runs of a law of parameters and samples.
 
     Raises:
-        AnalysisError: no run says what its training took.
+        AnalysisError: no run says what its training took, or that is no multiple of parameters times samples: runs of very different
+            numbers of epochs, or points that are solved.
     """
     runs = law.runs.filter(pc.is_valid(law.runs[COMPUTE]))
     if not runs.num_rows:
         raise AnalysisError("no record has training_flops: those of older versions have none; run the study anew under another name")
     numbers = [runs[name].cast(pa.float64()).to_numpy() for name in (COMPUTE, "parameters", "data.train_size")]
-    return float(np.median(numbers[0] / (numbers[1] * numbers[2])))
+    each = numbers[0] / (numbers[1] * numbers[2])
+    if np.quantile(each, 0.95) > _PROPORTIONAL * np.quantile(each, 0.05):
+        raise AnalysisError(
+            "training takes no multiple of parameters times samples here, so that the law does not say how to split compute"
+        )
+    return float(np.median(each))
 
 
 def _of_the_largest(laws: Sequence[StudyLaw]) -> list[StudyLaw]:

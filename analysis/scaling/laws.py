@@ -3,15 +3,16 @@
 A law is fitted to the means of cells (the seeds of one setting), so that zeros and negative gaps count as what they are. Where
 every mean stands clear of its noise, residuals are logarithms under Huber's loss, as in Hoffmann et al. 2022, approach 3; else they are
 differences over their standard errors. Intervals are a parametric bootstrap: means are drawn anew around the law, with the deviation that
-seeds show or, if it is larger, with the one that the law leaves over, and widened from the normal to Student's distribution. How well
-they cover is simulated by ``python -m tests.benchmarks coverage``.
+seeds show or, if it is larger, with the one that the law leaves over, and widened from the normal to Student's distribution. Runs of one
+seed share what the seed decides (their samples, the labels that were drawn), so that settings with the same seeds err together: that part
+of the noise is estimated, and drawn once for all settings. How well they cover is simulated by ``python -m tests.benchmarks forecasts``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +43,8 @@ class Cells:
         counts: seeds, shape (cells,).
         deviations: of one run, from the seeds and a trend over sizes; NaN where no cell has two seeds; shape (cells,).
         trend: intercept and slopes of log variance over log sizes.
+        shared: the part of the variance that runs of the same seed have in common, in [0, 1]; 0 where seeds are not known.
+        seeds: how many seeds there are; 0 where they are not known.
     """
 
     sizes: Floats
@@ -49,6 +52,8 @@ class Cells:
     counts: NDArray[np.int64]
     deviations: Floats
     trend: Floats
+    shared: float = 0.0
+    seeds: int = 0
 
     @property
     def errors(self) -> Floats:
@@ -57,7 +62,7 @@ class Cells:
 
     def only(self, kept: NDArray[np.bool_]) -> Cells:
         """Some of the cells."""
-        return Cells(self.sizes[:, kept], self.means[kept], self.counts[kept], self.deviations[kept], self.trend)
+        return replace(self, sizes=self.sizes[:, kept], means=self.means[kept], counts=self.counts[kept], deviations=self.deviations[kept])
 
     def noise_at(self, sizes: Floats) -> Floats:
         """The deviation of one run at other sizes, shape (sizes, places), by the trend; not beyond the sizes that were run."""
@@ -65,12 +70,13 @@ class Cells:
         return np.asarray(np.exp((self.trend[0] + self.trend[1:] @ logs) / 2))
 
 
-def cells_of(sizes: ArrayLike, values: ArrayLike) -> Cells:
+def cells_of(sizes: ArrayLike, values: ArrayLike, seeds: ArrayLike | None = None) -> Cells:
     """Means over the runs that agree in their sizes.
 
     Args:
         sizes: positive, shape (runs,) or (sizes, runs).
         values: finite, zeros and negative ones included, shape (runs,).
+        seeds: of each run, shape (runs,); None for seeds of which no two are the same.
 
     Raises:
         AnalysisError: a size is not positive, or a value not finite: nothing is dropped.
@@ -86,7 +92,13 @@ def cells_of(sizes: ArrayLike, values: ArrayLike) -> Cells:
     cell = cell.ravel()
     means = np.bincount(cell, values) / counts
     squares = np.asarray(np.bincount(cell, (values - means[cell]) ** 2), np.float64)
-    return Cells(places, means, counts, *_noise(np.log(places), squares, (counts - 1).astype(np.float64)))
+    deviations, trend = _noise(np.log(places), squares, (counts - 1).astype(np.float64))
+    if seeds is None:
+        return Cells(places, means, counts, deviations, trend)
+    names, seed = np.unique(np.asarray(seeds), return_inverse=True)
+    several = counts[cell] > 1
+    away = (values - means[cell])[several] / deviations[cell][several] * np.sqrt(counts / np.maximum(counts - 1, 1))[cell][several]
+    return Cells(places, means, counts, deviations, trend, _shared(away, seed.ravel()[several]), len(names))
 
 
 @dataclass(frozen=True)
@@ -184,6 +196,7 @@ def fit_law(
     sizes: ArrayLike,
     values: ArrayLike,
     *,
+    seeds: ArrayLike | None = None,
     within: tuple[float, float] = (0.0, 1.0),
     level: float = LEVEL,
     resamples: int = RESAMPLES,
@@ -195,6 +208,7 @@ def fit_law(
         form: one of `scaling_forms.FORMS`.
         sizes: positive, shape (runs,) or (sizes, runs).
         values: shape (runs,); runs of equal sizes are seeds of one cell.
+        seeds: of each run; None for seeds of which no two are the same.
         within: where the quantity can be: (0, 1) for an error, (-1, 1) for a gap, (0, inf) for a loss.
         level: confidence of intervals, in (0, 1).
         resamples: bootstrap fits.
@@ -203,7 +217,7 @@ def fit_law(
     Raises:
         AnalysisError: fewer cells than parameters and one, or what `cells_of` refuses.
     """
-    return fit_cells(FORMS[form], cells_of(sizes, values), within=within, level=level, resamples=resamples, seed=seed)
+    return fit_cells(FORMS[form], cells_of(sizes, values, seeds), within=within, level=level, resamples=resamples, seed=seed)
 
 
 def fit_cells(
@@ -235,7 +249,10 @@ def fit_cells(
     spread = noise * max(1.0, misfit) if np.isfinite(misfit) else np.full(len(left), deviation)
     freedom = spare if not np.isfinite(misfit) or misfit > 1 else spare + int((cells.counts - 1).sum())
     wide = float(stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2))
-    moved = wide * spread * np.random.default_rng(seed).standard_normal((resamples, len(left)))
+    rng = np.random.default_rng(seed)
+    moved = (1 - cells.shared) ** 0.5 * wide * spread * rng.standard_normal((resamples, len(left)))
+    if cells.shared:  # once for all settings
+        moved += cells.shared**0.5 * spread * rng.standard_t(max(cells.seeds - 1, 1), (resamples, 1))
     drawn = np.maximum(value, 1e-9) * np.exp(moved) if scale.log else value + moved * scale.deviations
     starts = np.tile(theta, (resamples, 1))
     draws = minimise(form, z, drawn, scale, starts, max(width, 1.345 * float(np.median(spread))), bounds)[0]
@@ -313,6 +330,21 @@ def _noise(logs: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floa
         trend = np.array([(weights @ observed) / weights.sum() - float(slopes @ centre[:, 0]), *slopes])
     prior = np.exp(trend[0] + trend[1:] @ logs)
     return np.sqrt((_PRIOR_SEEDS * prior + squares) / (_PRIOR_SEEDS + freedom)), trend
+
+
+def _shared(away: Floats, seed: NDArray[np.int64]) -> float:
+    """The part of the variance that runs of one seed have in common: the mean product of two of their standardized residuals.
+
+    One that independent runs would show as well is none (Stein's shrinkage, doubled).
+    """
+    number = np.bincount(seed)
+    sums, squares = np.bincount(seed, away), np.bincount(seed, away**2)
+    pairs = float((number * (number - 1)).sum())
+    if not pairs or not np.isfinite(away).all() or len(number) < 2:
+        return 0.0
+    found = float((sums**2 - squares).sum()) / pairs
+    chance = 2 / pairs * len(number) / (len(number) - 1)
+    return min(found * max(0.0, 1 - 2 * chance / found**2), 1.0) if found > 0 else 0.0
 
 
 def _at_bound(form: Form, theta: Floats, bounds: Floats) -> str:

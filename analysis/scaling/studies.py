@@ -15,7 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.scaling.choice import Scaling, choose_law
 from analysis.scaling.laws import RESAMPLES
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import agreeing, checked, completed, groups, lines_over, outcomes
+from analysis.statistics.selection import agreeing, checked, completed, groups, lines_over, outcomes, seed_codes
 from analysis.words import words
 
 Side = Literal["fit", "unfit"]
@@ -256,7 +256,7 @@ def _law(runs: pa.Table, value: str, sizes: Sequence[str], resamples: int, level
         values = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)
         within = _within(value, values)
         possible = (_chance(runs), within[1]) if value == "test_error" else None
-        return choose_law(places, values, within=within, possible=possible, resamples=resamples, level=level)
+        return choose_law(places, values, seeds=seed_codes(runs), within=within, possible=possible, resamples=resamples, level=level)
     except AnalysisError as error:
         return Scaling(None, str(error), (), ())
 

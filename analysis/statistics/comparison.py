@@ -11,18 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.errors import NothingToShow, unknown_column
-from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import SEEDS, completed, varying_fields
+from analysis.errors import AnalysisError, NothingToShow
+from analysis.statistics.intervals import LEVEL, range_of
+from analysis.statistics.selection import SEEDS, checked, completed, varying_fields
 from analysis.words import words
+
+_TESTED = ("difference.low", "difference.high", "effect", "p", "p.holm")
 
 
 def compare(table: pa.Table, setting: str, *, value: str = "test_error", against: Any = None, level: float = LEVEL) -> pa.Table:
     """Compare every two values of a setting by the paired differences of runs that agree in all else, seeds included.
 
     Runs are paired when they have the same seeds and the same value of every field that varies under some value of
-    the setting. Each comparison is a paired Student t test of a mean difference of 0 within such a cell; all p-values of the
-    table are corrected together (Holm 1979). To compare two studies, put their tables together and compare ``study``.
+    the setting. Each comparison is a paired Student t test of a mean difference of 0 within such a cell (a sign test where all
+    differences are equal, which leaves the t test nothing to go by); all p-values of the table are corrected together (Holm 1979). Pairs
+    that both reached their train target and pairs that both did not are compared apart; pairs of which one did are counted, not compared.
+    To compare two studies, put their tables together and compare ``study``.
 
     Args:
         table: records; only completed ones count.
@@ -32,19 +36,17 @@ def compare(table: pa.Table, setting: str, *, value: str = "test_error", against
         level: confidence, in (0, 1). Intervals are not corrected for the number of comparisons.
 
     Returns:
-        The fields that tell cells apart, then ``a`` and ``b`` (the two values, as text), ``pairs``, ``fit`` (pairs in which
-        both runs reached their target), ``mean.a``, ``mean.b``, ``difference`` (b - a) with ``.low`` and ``.high``, ``effect`` (Hedges' g
+        The fields that tell cells apart, then ``a`` and ``b`` (the two values, as text), ``pairs``, ``fit`` (of these, pairs in which
+        both runs reached their target: all or none), ``unequal`` (further pairs of the cell, in which one run did), ``mean.a``,
+        ``mean.b``, ``difference`` (b - a) with ``.low`` and ``.high``, which stay where differences can be, ``effect`` (Hedges' g
         of the differences: their mean over their deviation, corrected for few pairs; null for two pairs, which leave it open), ``p``,
         ``p.holm``, and ``sentence``.
 
     Raises:
         NothingToShow: no completed record, fewer than two values, or no two runs that agree in all else.
-        AnalysisError: a column does not exist.
+        AnalysisError: a column does not exist, or two runs have one value of the setting and agree in all else, seeds included.
     """
-    runs = completed(table)
-    for name in (setting, value):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
+    runs = checked(completed(table), [setting, value])
     runs = runs.filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     values = sorted(runs[setting].unique().to_pylist(), key=lambda one: (one is None, one))
     cell_fields = _cell_fields(runs, setting, values)
@@ -89,42 +91,55 @@ def _compared(
 ) -> Iterator[dict[str, Any]]:
     """The compared values ``a`` and ``b`` in each cell, one row a cell."""
     seeds = [name for name in SEEDS if name in runs.column_names and name != setting]
-    sides = [_by_pairing(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value) for one in (a, b)]
-    cells: dict[tuple[Any, ...], list[tuple[float, float, bool]]] = {}
+    sides = [_by_pairing(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value, f"{setting} {_text(one)}") for one in (a, b)]
+    cells: dict[tuple[Any, ...], dict[str, list[tuple[float, float]]]] = {}
     for pairing, (number, fit) in sides[0].items():
         if pairing in sides[1]:
             other, other_fit = sides[1][pairing]
-            cells.setdefault(pairing[: len(cell_fields)], []).append((number, other, fit and other_fit))
-    for cell, pairs in cells.items():
-        first, second, both = (np.array(column) for column in zip(*pairs, strict=True))
-        row = dict(zip(cell_fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "pairs": len(pairs), "fit": int(both.sum())}
-        yield row | {"mean.a": float(first.mean()), "mean.b": float(second.mean())} | _tested(second - first, level)
+            which = "unequal" if fit != other_fit else "fit" if fit else "unfit"
+            cells.setdefault(pairing[: len(cell_fields)], {}).setdefault(which, []).append((number, other))
+    for cell, found in cells.items():
+        unequal = len(found.pop("unequal", []))
+        row = dict(zip(cell_fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "unequal": unequal}
+        if not found:
+            yield row | {"pairs": 0, "fit": 0} | dict.fromkeys(("mean.a", "mean.b", "difference", *_TESTED))
+        for which, pairs in found.items():
+            first, second = np.array(pairs).T
+            row |= {"pairs": len(pairs), "fit": len(pairs) if which == "fit" else 0}
+            yield row | {"mean.a": float(first.mean()), "mean.b": float(second.mean())} | _tested(second - first, range_of(value), level)
 
 
-def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
+def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str, which: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
     """The value of each run and whether it fit, by the fields that pair it with another run."""
     columns = (runs[name].to_pylist() for name in (*pairing, value, "interpolated"))
-    return {tuple(where): (number, bool(fit)) for *where, number, fit in zip(*columns, strict=True)}
+    found: dict[tuple[Any, ...], tuple[float, bool]] = {}
+    for *where, number, fit in zip(*columns, strict=True):
+        if tuple(where) in found:
+            same = ", ".join(f"{name} {_text(one)}" for name, one in zip(pairing, where, strict=True) if one is not None) or "no seed"
+            raise AnalysisError(f"two completed runs of {which} agree in all else ({same}): which of them is to be compared? Keep one")
+        found[tuple(where)] = (number, bool(fit))
+    return found
 
 
-def _tested(differences: NDArray[np.float64], level: float) -> dict[str, float | None]:
-    """The mean difference, its interval, Hedges' g and the p-value of the t test; null where one pair leaves them open."""
+def _tested(differences: NDArray[np.float64], within: tuple[float, float], level: float) -> dict[str, float | None]:
+    """The mean difference, its interval, Hedges' g and the p-value; null where one pair leaves them open."""
     from scipy.special import stdtr, stdtrit
 
     mean, count = float(differences.mean()), len(differences)
     if count < 2:
-        return {"difference": mean, "difference.low": None, "difference.high": None, "effect": None, "p": None, "p.holm": None}
+        return {"difference": mean} | dict.fromkeys(_TESTED)
     deviation, freedom = float(differences.std(ddof=1)), count - 1
+    if deviation <= 1e-12 * abs(mean):
+        return {"difference": mean} | dict.fromkeys(_TESTED) | {"p": 0.5 ** (count - 1) if mean else 1.0, "effect": None if mean else 0.0}
     half = float(stdtrit(freedom, (1 + level) / 2)) * deviation / count**0.5
-    effect = 0.0 if mean == 0 else float(np.float64(mean) / deviation) if deviation else float(np.copysign(np.inf, mean))
-    t = abs(effect) * count**0.5
-    small = 1 - 3 / (4 * freedom - 1)
+    most = within[1] - within[0]
+    effect = mean / deviation
     return {
         "difference": mean,
-        "difference.low": mean - half,
-        "difference.high": mean + half,
-        "effect": small * effect if count > 2 else None,
-        "p": float(2 * stdtr(freedom, -t)),
+        "difference.low": max(mean - half, -most),
+        "difference.high": min(mean + half, most),
+        "effect": (1 - 3 / (4 * freedom - 1)) * effect if count > 2 else None,
+        "p": float(2 * stdtr(freedom, -abs(effect) * count**0.5)),
         "p.holm": None,
     }
 
@@ -132,16 +147,24 @@ def _tested(differences: NDArray[np.float64], level: float) -> dict[str, float |
 def _sentence(row: dict[str, Any], setting: str, value: str, cell_fields: Sequence[str], tests: int, level: float) -> str:
     where = ", ".join(f"{words(name)} {_text(row[name])}" for name in cell_fields)
     head = f"{words(setting)} {row['b']} against {row['a']}" + (f" at {where}" if where else "")
+    apart = f"{row['unequal']} pair{'' if row['unequal'] == 1 else 's'} of which one run reached its train target and one did not"
+    if not row["pairs"]:
+        return f"{head}: nothing was compared, for there are only {apart}."
+    also = f"; {apart} {'is' if row['unequal'] == 1 else 'are'} not compared" if row["unequal"] else ""
     change = f"{words(value)} {row['mean.b']:.4g} against {row['mean.a']:.4g}, difference {row['difference']:+.4g}"
     if row["p"] is None:
-        return f"{head}: {change}; one pair only, nothing was tested."
+        return f"{head}: {change}; one pair only, nothing was tested{also}."
     shown = "differs" if row["p.holm"] < 1 - level else "no difference shown"
-    interval = f"{100 * level:.0f} % interval {row['difference.low']:+.4g} to {row['difference.high']:+.4g}"
+    interval, test = "all differences are equal", "sign test"
+    if row["difference.low"] is not None:
+        interval, test = f"{100 * level:.0f} % interval {row['difference.low']:+.4g} to {row['difference.high']:+.4g}", "paired t test"
     effect = "" if row["effect"] is None else f", Hedges' g {row['effect']:+.2g}"
+    fit = f"{'both' if row['fit'] else 'neither'} reached the train target"
     return (
         f"{head}: {change} ({interval}{effect}); "
-        f"paired t test over {row['pairs']} seeds ({row['fit']} with both runs fit), p = {row['p']:.2g}, "
-        f"p = {row['p.holm']:.2g} after Holm's correction for {tests} test{'s' if tests > 1 else ''}: {shown} at {100 * (1 - level):.0f} %."
+        f"{test} over {row['pairs']} seeds, of which {fit}, p = {row['p']:.2g}, "
+        f"p = {row['p.holm']:.2g} after Holm's correction for {tests} test{'s' if tests > 1 else ''}: "
+        f"{shown} at {100 * (1 - level):.0f} %{also}."
     )
 
 
@@ -154,7 +177,7 @@ def _text(value: Any) -> str:
 
 
 def _schema(runs: pa.Table, cell_fields: Sequence[str]) -> pa.Schema:
-    texts, counts = (("a", pa.string()), ("b", pa.string())), (("pairs", pa.int64()), ("fit", pa.int64()))
+    texts, counts = (("a", pa.string()), ("b", pa.string())), (("pairs", pa.int64()), ("fit", pa.int64()), ("unequal", pa.int64()))
     names = ("mean.a", "mean.b", "difference", "difference.low", "difference.high", "effect", "p", "p.holm")
     numbers = [(name, pa.float64()) for name in names]
     return pa.schema([*(runs.schema.field(name) for name in cell_fields), *texts, *counts, *numbers, ("sentence", pa.string())])

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import AnalysisError, NothingToShow, unknown_column
+from analysis.errors import AnalysisError, NothingToShow
+from analysis.statistics.comparison import holm
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import completed, varying_fields
+from analysis.statistics.selection import checked, completed, varying_fields
 
 Floats = NDArray[np.float64]
 
@@ -149,17 +150,14 @@ def decomposition_table(
         resamples: of the bootstrap.
 
     Returns:
-        ``term``, ``share`` with ``.low`` and ``.high``, ``sum_of_squares``, ``freedom``, ``p`` and ``runs`` (those that counted), the
-        largest share first.
+        ``term``, ``share`` with ``.low`` and ``.high``, ``sum_of_squares``, ``freedom``, ``p`` of the F test that it explains nothing,
+        ``p.holm`` (corrected for the number of terms) and ``runs`` (those that counted), the largest share first.
 
     Raises:
         NothingToShow: no completed record, or none that fit.
         AnalysisError: a column does not exist, nothing varies, or `decompose` refuses.
     """
-    runs = completed(table)
-    for name in (value, *(factors or ())):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
+    runs = checked(completed(table), [value, *(factors or ())])
     numbers = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)
     kept = np.isfinite(numbers)
     if equal_fit:
@@ -172,13 +170,50 @@ def decomposition_table(
         raise AnalysisError("nothing but seeds varies: there is no factor that could explain anything")
     columns = {name: np.array(["none" if one is None else one for one in runs[name].to_pylist()]) for name in names}
     found = sorted(decompose(columns, numbers, pairs=pairs, level=level, resamples=resamples), key=lambda term: -term.share.value)
+    tested = np.array([one.p for one in found])
+    corrected = np.full(len(found), np.nan)
+    corrected[np.isfinite(tested)] = holm(tested[np.isfinite(tested)])
     rows = [
         {"term": one.name, "share": one.share.value, "share.low": one.share.low, "share.high": one.share.high}
         | {"sum_of_squares": one.sum_of_squares, "freedom": one.freedom, "p": None if np.isnan(one.p) else one.p, "runs": len(numbers)}
-        for one in found
+        | {"p.holm": None if np.isnan(p_holm) else float(p_holm)}
+        for one, p_holm in zip(found, corrected, strict=True)
     ]
     kinds = [("term", pa.string()), *((name, pa.float64()) for name in ("share", "share.low", "share.high", "sum_of_squares"))]
-    return pa.Table.from_pylist(rows, pa.schema([*kinds, ("freedom", pa.int64()), ("p", pa.float64()), ("runs", pa.int64())]))
+    return pa.Table.from_pylist(
+        rows, pa.schema([*kinds, ("freedom", pa.int64()), ("p", pa.float64()), ("p.holm", pa.float64()), ("runs", pa.int64())])
+    )
+
+
+def explained(table: pa.Table, value: str, *, equal_fit: bool = True, level: float = LEVEL) -> list[str]:
+    """A table of `decomposition_table` in sentences: what explains the value, and what cannot be told from nothing.
+
+    Args:
+        table: the table.
+        value: what it is of.
+        equal_fit: whether only runs that fit were counted.
+        level: a term is told from nothing if its corrected p is below 1 - level.
+    """
+    rows = table.to_pylist()
+    told = [row for row in rows if row["p.holm"] is not None and row["p.holm"] < 1 - level]
+    untold = [row["term"] for row in rows if row["p.holm"] is not None and row["p.holm"] >= 1 - level]
+    of = f"the variance of {value} over {rows[0]['runs']:,} runs" + (" that reached their train target" if equal_fit else "")
+    parts = [f"{_term_words(row['term'])} {_percent(row)}" for row in told]
+    rest = [f"{row['term']} {_percent(row)}" for row in rows if row["term"] == RESIDUAL]
+    said = f"Of {of}, {'; '.join(parts)}" if parts else f"No field is shown to explain any of {of}"
+    sentences = [f"{said}; {rest[0]} ({100 * level:.0f} % intervals)."]
+    if untold:
+        sentences.append(f"Not told from nothing: {', '.join(map(_term_words, untold))}.")
+    return sentences
+
+
+def _term_words(term: str) -> str:
+    """Interactions with a times sign."""
+    return term.replace(":", " \N{MULTIPLICATION SIGN} ")
+
+
+def _percent(row: Mapping[str, float]) -> str:
+    return f"{100 * row['share']:.3g} % ({100 * row['share.low']:.3g} to {100 * row['share.high']:.3g})"
 
 
 def _contrasts(name: str, settings: NDArray[np.generic]) -> Floats:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from study.cli.options import AllRecorded
+from study.cli.options import AllRecorded, Where
+from study.cli.shown.chosen import chosen
 from study.cli.shown.figures import FigureKind, drawn
 from study.cli.shown.tables import RANKED, show_table
 from trainables.point.config import ConfigError
@@ -31,7 +32,11 @@ Mapping = Annotated[
     ),
 ]
 Sql = Annotated[bool, typer.Option("--sql", help="Read the MLflow database itself, read-only: much faster for many runs.")]
-By = Annotated[list[str] | None, typer.Option("--by", metavar="COLUMN", help="What tells lines apart; corruption by default.")]
+By = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="COLUMN", help="What tells lines apart: all that varies but seeds and the axis by default; repeatable."),
+]
+
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
@@ -55,6 +60,7 @@ def plot(
     by: By = None,
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    where: Where = None,
     at: At = "end",
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
@@ -71,7 +77,9 @@ def plot(
     only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
-    table = loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded)
+    if only and where:
+        only = None  # which columns the conditions are about, and whether there are these, the records say
+    table = chosen(loaded(source, tracking_uri, mapping, sql, only, all_recorded=all_recorded), where)
 
     def curves(columns: list[str] | None = None) -> pa.Table:
         mapped = _mapping(mapping)
@@ -94,6 +102,7 @@ def compare(
     other: Annotated[str | None, typer.Argument(metavar="STUDY", help="A second study: compares the two.")] = None,
     setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
+    where: Where = None,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
@@ -108,8 +117,10 @@ def compare(
     table = loaded(source, tracking_uri, mapping, all_recorded=all_recorded)
     if other is not None:
         second = loaded(other, tracking_uri, None if _is_study(other) else mapping, all_recorded=all_recorded)
+        if set(table["study"].unique().to_pylist()) & set(second["study"].unique().to_pylist()):
+            table, second = _named(table, source), _named(second, other)
         table = pa.concat_tables([table, second], promote_options="default")
-    compared = analysis.compare(table, setting or "study", value=value)
+    compared = analysis.compare(chosen(table, where), setting or "study", value=value)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
         compared = compared.sort_by("p")[:_MOST_SENTENCES]
@@ -225,7 +236,7 @@ def loaded(
 
 def _check(tracking_uri: str | None) -> None:
     """Raise ConfigError if nothing answers there."""
-    from study.records.tracking_uri import check_reachable
+    from study.records.mirror import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)
@@ -253,6 +264,13 @@ def _mapping(values: list[str] | None) -> Mapped | None:
         if not (column and equals and name):
             raise ConfigError(f"--map {column + equals + name!r} must be one file, or COLUMN=NAME, such as parameters=num_params")
     return {column: name for column, _, name in parted}
+
+
+def _named(table: pa.Table, name: str) -> pa.Table:
+    """The records under another name of their study."""
+    import pyarrow as pa
+
+    return table.set_column(table.column_names.index("study"), "study", pa.array([name] * table.num_rows, pa.string()))
 
 
 def _is_study(source: str) -> bool:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from study.cli import analysis, cluster, files, reproduction, scaling, simulate, studies
+from study.cli import analysis, cluster, data, explanation, files, reproduction, scaling, simulate, studies
 from study.cli.terminal import interrupts
 from study.cli.terminal.streams import redacting
 from study.guest import hooks_kept
 from trainables.reproducibility import keep_bits
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Why do networks that can memorise random labels generalize? Declare a study, run it once, chart the gap.",
@@ -24,7 +21,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (studies, reproduction, scaling, analysis, files, simulate, cluster):
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"gaplab {version('gaplab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and end.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """What stands before a command."""
+
+
+for group in (studies, data, reproduction, scaling, analysis, explanation, files, simulate, cluster):
     group.register(app)
 
 

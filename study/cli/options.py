@@ -14,3 +14,6 @@ TrackingUri = Annotated[str | None, typer.Option(help="MLflow's; an SQLite datab
 AllowMixed = Annotated[bool, typer.Option("--allow-mixed", help="Also on nodes with other versions than here.")]
 Address = Annotated[str | None, typer.Option(help="Of a Ray cluster; this machine by default.")]
 AllRecorded = Annotated[bool, typer.Option("--all-recorded", help="Show recorded points too that the study's spec does not declare.")]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", metavar="FIELD=VALUE", help="Only records with that value of a column; repeatable.")
+]

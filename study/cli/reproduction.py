@@ -12,6 +12,7 @@ from study.cli.shown.conclusion import conclude, end_copying, show_results
 from study.cli.terminal.printing import say
 
 if TYPE_CHECKING:
+    from study.cli.shown.reproduction import Compared
     from study.launch.run import Summary
     from study.spec.reading import Spec
 
@@ -46,7 +47,7 @@ def reproduce(
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
     specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
-    pages: list[str] = []
+    comparisons: list[Compared] = []
 
     def compare(spec: Spec) -> list[Path]:
         """Show what was measured, and write the report of all so far; returns the charts."""
@@ -54,10 +55,10 @@ def reproduce(
         comparison = compared(root, spec)
         for line in comparison.shown:
             say(line)
-        pages.append(comparison.page)
+        comparisons.append(comparison)
         path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report(pages, scale, Path(storage).name))
+        path.write_text(report(comparisons, scale, Path(storage).name))
         say(f"wrote {path}")
         return comparison.charts
 

@@ -61,15 +61,25 @@ def run(
     conclude(summary)
 
 
-def presets() -> None:
-    """List the bundled studies: what each shows and costs."""
-    from rich.text import Text
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Say all of this one.")] = None,
+    models: Annotated[bool, typer.Option("--models", help="List the model families instead.")] = False,
+) -> None:
+    """List the bundled studies and what each asks; with a NAME, what to expect of it and what it costs."""
+    from rich.table import Table
 
-    from study.spec.presets import PRESETS, preset_names
+    from study.cli.shown.bundled import model_families, preset_heads
+    from study.spec.presets import preset_text
 
-    for name in preset_names():
-        head = [line[2:] for line in (PRESETS / f"{name}.yaml").read_text().splitlines() if line.startswith("# ")]
-        say(Text.assemble((name, "bold"), "\n  ", "\n  ".join(head), "\n"))
+    if models:
+        say(model_families())
+    elif name:
+        say("\n".join(line[1:].strip() for line in preset_text(name).splitlines() if line.startswith("#")))
+    else:
+        table = Table("preset", "what it asks", box=None, title="gaplab presets NAME says more of one, gaplab run NAME runs it")
+        for preset, asks in preset_heads().items():
+            table.add_row(preset, asks)
+        say(table)
 
 
 def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:

@@ -6,15 +6,18 @@ Resume is set difference: only points without a final record are planned. Nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
+from study.launch.notebook import in_notebook, notebook_progress, summary_html
 from study.launch.progress import Progress
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
@@ -27,8 +30,14 @@ from study.records.tracking.other_storage import check_experiment
 from study.records.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
-from trainables.point.config import ConfigError, flatten
+from trainables.data.inspection import warnings_of
+from trainables.data.sources import load
+from trainables.point.config import ConfigError, Data, flatten
 from trainables.resolution import Point
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
 
 LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most errors of a spec have shown by then."""
@@ -68,6 +77,23 @@ class Summary:
         """How many declared points have no final record."""
         return self.declared - sum(self.counts[status] for status in FINAL)
 
+    @cached_property
+    def records(self) -> pa.Table:
+        """The records of the declared points, one row a point (see `analysis.load`)."""
+        import analysis
+        from analysis.records.declared import declared_rows, undeclared
+
+        return declared_rows(analysis.load(self.root), undeclared(self.root))[0]
+
+    def figure(self) -> Figure:
+        """Draw the generalization gap against capacity (see `analysis.gap_vs_capacity`)."""
+        import analysis
+
+        return analysis.gap_vs_capacity(self.records, title=self.plan.study)
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
 
 def run(
     spec: Spec,
@@ -81,7 +107,8 @@ def run(
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
-    The caller's process is left as it was found: signal handlers, environment, logging levels, warning filters.
+    The caller's process is left as it was found: signal handlers, environment, logging levels, warning filters. A notebook shows progress
+    by itself, and the summary as a picture.
 
     Args:
         storage: local folder or URI; everything of the study lies under ``storage/STUDY``.
@@ -94,7 +121,7 @@ def run(
     Raises:
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
     """
-    progress = progress or Progress()
+    progress = progress or (notebook_progress() if in_notebook() else Progress())
     with as_found(), EarlyStart(spec.resources) as early:
         stop_on_sigterm()
         plan = plan_study(spec, storage, _planned(spec, storage, address, early, progress))
@@ -103,6 +130,8 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
+            for line in _doubts(plan.missing):
+                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
@@ -160,6 +189,12 @@ def _planned(spec: Spec, storage: str, address: str | None, early: EarlyStart, p
                     early.begin()
 
     return planned
+
+
+def _doubts(points: Sequence[Point]) -> Iterator[str]:
+    """What looks wrong in the user's own data files (see `gaplab data`), a sentence each."""
+    for name in sorted({point.config.data.name for point in points if point.config.data.name.startswith("npz:")}):
+        yield from (f"{name}: {doubt}." for doubt in warnings_of(load(Data(name=name))))
 
 
 def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, points: Sequence[Point] = ()) -> Mirror:

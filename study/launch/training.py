@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.fs
 
+from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected
 from study.launch.context import Run
@@ -24,6 +25,7 @@ from study.records.declared import write_undeclared
 from study.records.folder import check_writable, write_spec
 from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
+from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, probe_store
 from trainables.resolution import Point
 
@@ -75,12 +77,28 @@ def train(
                 if mirror:
                     mirror.start()
                 breaker = Breaker(partial(probe_store, plan.root), plan.resources.hours)
+                _take_up(plan, points, progress)
                 writer = FragmentWriter(plan.root, Provenance(plan.study, git_commit(Path.cwd()), version("gaplab")))
                 asked = admission() if address is not None and not allow_mixed else None
                 interrupted, halted = _train(Run(plan, writer, breaker, progress, workers, asked), points, search)
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _take_up(plan: Plan, points: list[Point], progress: Progress) -> None:
+    """Say what goes on from where it was stopped, and what cannot; remove what was kept of points that are recorded since."""
+    unfinished = Unfinished(plan.root)
+    kept, wanted = unfinished.keys(), {point.key for point in points}
+    unfinished.remove({key for key in kept - wanted if plan.recorded.get(key) in FINAL})
+    begun = kept & wanted
+    damaged = unfinished.damaged(begun)
+    for key in damaged:
+        progress.noted(f"what was trained of point {key} before the last stop is damaged: it starts again")
+    unfinished.remove(damaged)
+    if going_on := len(begun) - len(damaged):
+        who = "1 point goes" if going_on == 1 else f"{going_on:,} points go"
+        progress.noted(f"{who} on from the last stop, where processor and PyTorch are the same as then")
 
 
 def _note_what_runs_again(plan: Plan, points: list[Point], progress: Progress) -> None:
@@ -180,7 +198,7 @@ def _fit_points(run: Run, points: list[Point]) -> None:
 
 
 def _forget_tune(root: str) -> None:
-    """Remove Tune's own files (state, checkpoints of packs), which serve a running study only: records are what stays.
+    """Remove Tune's own files, which serve a running study only: records are what stays.
 
     Those of drivers that were killed go too: this one has the study for itself. What in that folder has not the name of a run
     of Tune stays, whoever has put it there.

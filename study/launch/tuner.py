@@ -16,6 +16,7 @@ from analysis.records.store import open_store
 from study.launch.cluster import bundles
 from study.launch.context import Run
 from study.plan.packs import expected_seconds
+from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter
 from trainables.data.sources import load
 from trainables.point.config import IMAGE_FILES, Data
@@ -53,6 +54,7 @@ class Trials:
             "sources": plan.sources,
             "measures": plan.measures,
             "sink": run.writer,
+            "shelf": Unfinished(plan.root),
             "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
             "keeps": plan.keeps,
@@ -75,10 +77,10 @@ class Trials:
                 storage_path=f"{path}/tune",
                 storage_filesystem=filesystem,
                 verbose=0,
+                progress_reporter=_Silent(),
                 stop=run.breaker,
                 callbacks=[_Report(run, self.seconds)],
                 failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
         return tuner.fit()
@@ -113,6 +115,16 @@ def placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     """Data sets in Ray's object store: one copy a node, which its workers map."""
     used = {data.name: data for data in wanted}
     return {name: ray.put(load(data).arrays()) for name, data in used.items() if not name.startswith(("synthetic", *IMAGE_FILES))}
+
+
+class _Silent(tune.ProgressReporter):
+    """Reports nothing. Tune's own reporter for notebooks clears what a cell shows, whatever its verbosity."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Do nothing."""
 
 
 class _Report(tune.Callback):

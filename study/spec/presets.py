@@ -15,6 +15,15 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
+def preset_text(name: str) -> str:
+    """The file of a preset, as text.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return (PRESETS / f"{_known(name)}.yaml").read_text()
+
+
 def find_spec(source: str | Path) -> Path:
     """The file of a spec, or of the preset of that name.
 
@@ -26,12 +35,16 @@ def find_spec(source: str | Path) -> Path:
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(f"{path}: there is no such spec file")
+    return PRESETS / f"{_known(str(source), ' or spec file')}.yaml"
+
+
+def _known(name: str, otherwise: str = "") -> str:
     names = preset_names()
-    if str(source) in names:
-        return PRESETS / f"{source}.yaml"
-    near = difflib.get_close_matches(str(source), names, n=1)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1)
     raise ConfigError(
-        f"{source}: no such preset or spec file" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
+        f"{name}: no such preset{otherwise}" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
     )
 
 

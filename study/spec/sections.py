@@ -117,22 +117,39 @@ def _kept(written: Any) -> Any:
 class PublishedRow(Section):
     """One published number: the mean of `column` over the points that agree with `where`.
 
-    Without a tolerance the mean must lie within four of its own standard errors.
+    Attributes:
+        tolerance: 0 for what is exact; without one the mean must lie within four of its own standard errors.
+        train_error: that the paper states beside it: runs that fit worse do not count.
+        control: it cannot fail unless gaplab is broken, as the test error of random labels, and says nothing about networks.
+        stand_in: it is measured on less or on other data, or on a smaller network, and never counts as reproduced.
     """
 
     name: str
     where: dict[str, Any]
     column: str
     value: float
-    tolerance: float | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    train_error: float | None = None
+    control: bool = False
+    stand_in: bool = False
 
 
 class PublishedOrder(Section):
-    """A published order: the mean of `column` rises from each of the groups to the next."""
+    """A published order: `column` rises from each of the groups to the next, for runs of one seed.
+
+    Attributes:
+        rising: what the points of each group agree in; ``column`` there names another column for it.
+        equal_fit: only runs count that reached their train target.
+        margin: by how much it rises at least.
+        stand_in: as for a row.
+    """
 
     name: str
     column: str
-    rising: list[dict[str, Any]]
+    rising: Annotated[list[dict[str, Any]], Field(min_length=2)]
+    equal_fit: bool = True
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    stand_in: bool = False
 
 
 class Published(Section):
@@ -141,6 +158,7 @@ class Published(Section):
     Attributes:
         ours: what the paper leaves open, and we chose.
         differs: where we differ from it.
+        stand_in: all of it is measured on less or on other data, or on smaller networks.
         picture: the one that ``gaplab plot --kind`` draws of it.
     """
 
@@ -149,6 +167,7 @@ class Published(Section):
     orders: list[PublishedOrder] = []
     ours: list[str] = []
     differs: list[str] = []
+    stand_in: bool = False
     picture: Literal["learning-curves", "time-to-fit", "error-vs-corruption", "double-descent", "ridgeless-risk"] | None = None
 
 

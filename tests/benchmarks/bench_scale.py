@@ -1,5 +1,6 @@
 """The driver at scale, without GPUs: 100,000 points that train for no epoch, in at least 250 packs, on four raylets of this machine.
 
+At the defaults, MLflow on, into an SQLite database beside the results and complete at the end.
 Over the tenths of the run: the driver's memory, and how long its event loop is away from its events (the duration of a step of
 Tune's controller, in which every callback runs). Goal: neither grows.
 """
@@ -74,7 +75,6 @@ def _spec(folder: str) -> Any:
             "study": "scale",
             "trial": {"data": {"name": f"npz:{folder}/tiny.npz"}, "budget": {"epochs": 0}},
             "space": {"model.width": {"values": list(range(1, WIDTHS + 1))}, "seed": {"range": SEEDS}},
-            "tracking": {"mlflow": False},
         }
     )
 

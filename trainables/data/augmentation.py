@@ -25,19 +25,26 @@ def augments(point: TrialConfig) -> bool:
     return bool(point.regularizers.crop or point.regularizers.flip or point.regularizers.mixup)
 
 
+def crops_the_image(point: TrialConfig) -> bool:
+    """Whether the point's random crops are cut out of the whole image, which is done before all else (see `trainables.data.windows`)."""
+    return bool(point.regularizers.crop) and point.regularizers.crop_from == "image"
+
+
 def augment(
     inputs: Tensor, targets: Tensor, points: Sequence[TrialConfig], draws: Sequence[torch.Generator], image_shape: ImageShape
 ) -> tuple[Tensor, Tensor]:
     """Inputs (K, B, D) and targets (K, classes, B) after each member's crop, flip and mixup.
 
-    Crop pads with zeros (the mean, after preprocessing) and cuts a window of the same size; mixup (Zhang et al. 2018)
+    Crop pads with zeros (the mean, after preprocessing) and cuts a window of the same size, unless that was cut out of the whole image
+    already; mixup (Zhang et al. 2018)
     draws one weight a batch, lambda ~ Beta(alpha, alpha), and a permutation of the batch.
     """
     for member, (point, draw) in enumerate(zip(points, draws, strict=True)):
         regularizers = point.regularizers
-        if regularizers.crop or regularizers.flip:
+        if regularizers.flip or (regularizers.crop and not crops_the_image(point)):
             images = inputs[member].reshape(-1, *image_shape)
-            inputs[member] = _moved(images, regularizers.crop, regularizers.flip, draw).flatten(1)
+            pad = 0 if crops_the_image(point) else regularizers.crop
+            inputs[member] = _moved(images, pad, regularizers.flip, draw).flatten(1)
         if regularizers.mixup:
             weight = _beta(regularizers.mixup, draw)
             order = torch.randperm(inputs.shape[1], generator=draw).to(inputs.device)

@@ -13,14 +13,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from trainables.data.augmentation import augment, augments
-from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
+from trainables.data.augmentation import augment, augments, crops_the_image
+from trainables.data.corruption import classes_of, corrupt_pixels, labels_of
 from trainables.data.dataset import Dataset
 from trainables.data.image_files import ImageFiles
 from trainables.data.protocol import Images, PointData, Samples, Source
 from trainables.data.sources import load
 from trainables.data.streamed import FileInputs, channel_statistics
 from trainables.data.subset import split
+from trainables.data.windows import Windows, per_image_standardization
 from trainables.point.config import PIXEL_KINDS, Corruption, Data, ImageShape, TrialConfig
 from trainables.point.streams import generator
 
@@ -43,6 +44,8 @@ class Inputs:
 
     def __init__(self, pixels: Tensor, scale: Tensor, shift: Tensor, image_shape: ImageShape) -> None:
         self.image_shape = image_shape
+        self.windows: Windows | None = None
+        """The whole images, of which these are the centres."""
         self._pixels, self._scale, self._shift = pixels, scale, shift
         self._ready = pixels.numel() * 4 <= _FLOAT_BYTES
         if self._ready:
@@ -116,6 +119,10 @@ class StackedInputs:
         inputs = self.gather(index)
         if not self._draws:
             return inputs, targets
+        for member, (point, draw) in enumerate(zip(self._points, self._draws, strict=True)):
+            windows = self._sources[member if len(self._sources) > 1 else 0].windows
+            if windows is not None and crops_the_image(point):
+                inputs[member] = windows.cut(index[member], point.regularizers.crop, draw)
         return augment(inputs, targets, self._points, self._draws, self._sources[0].image_shape)
 
     def gather(self, index: Tensor) -> Tensor:
@@ -153,8 +160,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
     classes = classes_of(dataset.classes, corruption)
     train_index, validation_index = _subset(data, device)
     used = torch.cat([train_index, validation_index]).cpu()
-    true = (dataset.train_labels % classes)[used]
-    labels = corrupt_labels(dataset.train_labels % classes, classes, corruption)[used]
+    true, labels = (each[used] for each in labels_of(dataset, corruption))
     train_inputs: Images
     if isinstance(dataset, ImageFiles):
         train_inputs, test = _files(dataset, data, device, loaders)
@@ -165,7 +171,10 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
         train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
     size = len(train_index)
     train = Samples(train_inputs, train_index, labels[:size].to(device), (labels != true)[:size].to(device))
-    validation = _clean_samples(train_inputs, validation_index, true[size:]) if size < len(used) else None
+    validation = None
+    if size < len(used):
+        shown = labels if corruption.validation == "noisy" else true
+        validation = Samples(train_inputs, validation_index, shown[size:].to(device), (shown != true)[size:].to(device))
     return PointData(train, validation, test, classes)
 
 
@@ -197,6 +206,8 @@ def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: t
         _preprocess(_cropped(images, preprocessing), preprocessing, *statistics, _full_range(dataset), device)
         for images in (dataset.train_images, dataset.test_images)
     )
+    if preprocessing == "paper":
+        train.windows = Windows(dataset.train_images, train.image_shape[1:], _full_range(dataset))
     return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels % classes)
 
 
@@ -242,7 +253,7 @@ def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Ten
     count, channels, height, width = images.shape
     flat = images.reshape(count, -1)
     if preprocessing == "paper":
-        scale, shift = _per_image_standardization(flat, full_range)
+        scale, shift = per_image_standardization(flat, full_range)
     elif preprocessing == "unit":
         scale, shift = torch.full((1, 1), 1 / full_range), torch.zeros(1, 1)
     else:
@@ -250,15 +261,3 @@ def _preprocess(images: Tensor, preprocessing: str, mean: Tensor, deviation: Ten
         scale, shift = ((1 / safe), (-mean / safe))
         scale, shift = (part.repeat_interleave(height * width)[None] for part in (scale, shift))
     return Inputs(flat.contiguous().to(device), scale.to(device), shift.to(device), (channels, height, width))
-
-
-def _per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:
-    """(x - mean) / max(deviation, 1/sqrt(D)) of x in [0, 1], over all D pixels of an image (TensorFlow's per_image_whitening)."""
-    scales, shifts = [], []
-    for part in torch.split(flat, 4096):
-        part = part.double() / full_range
-        deviation, mean = torch.std_mean(part, dim=1, correction=0, keepdim=True)
-        divisor = deviation.clamp_min(part.shape[1] ** -0.5)
-        scales.append(1 / (divisor * full_range))
-        shifts.append(-mean / divisor)
-    return torch.cat(scales).float(), torch.cat(shifts).float()

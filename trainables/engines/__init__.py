@@ -1,8 +1,8 @@
 """Engines: how K points of equal shapes go through the network at once.
 
 `base` is the protocol that training speaks; `choice` picks, by what measured fastest, one of its implementations: `stacked` multiplies
-all members in batched products, `compiled` runs them as machine code on a CPU (`kernels`, which needs Numba), and `modules`
-runs any ``nn.Module`` member by member. `losses` scores logits, `optimizers` steps stacked parameters (an engine may bring a
+all members in batched products, `compiled` runs them as machine code on a CPU (`kernels`, made by `machine_code`, which needs Numba),
+and `modules` runs any ``nn.Module`` member by member. `losses` scores logits, `optimizers` steps stacked parameters (an engine may bring a
 faster one, so they stand here and not in the training loop), and `speed` measures a device for estimates of cost.
 """
 

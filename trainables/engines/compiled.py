@@ -25,6 +25,7 @@ from trainables.point.config import Optimizer, TrialConfig
 
 _CACHE_LINE = 16
 """Numbers in a cache line; every parameter of every member begins one."""
+_NO_MASKS = np.zeros((1, 0), np.float32)
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -50,8 +51,8 @@ class CompiledDense(StackedDense):
         losses, misclassified = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
         kernels.losses(
             self.parameter_rows.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(),
-            labels.contiguous().numpy(), ROWS, self._loss == "squared", workspace.hidden, workspace.logits.reshape(-1),
-            workspace.scratch.reshape(-1), workspace.batch, losses.numpy(), misclassified.numpy(),
+            labels.contiguous().numpy(), ROWS, self._loss == "squared", workspace.hidden, workspace.logits, workspace.scratch,
+            workspace.batch, losses.numpy(), misclassified.numpy(),
         )  # fmt: skip
         return losses, misclassified
 
@@ -61,11 +62,13 @@ class CompiledDense(StackedDense):
             inputs = self._featured(inputs, masks or None, None, self._workspace_for(inputs))
             masks = masks[len(self._features) :]
         workspace = self._member_workspace(inputs.shape[1])
-        joined = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else np.zeros((1, 0), np.float32)
-        kernels.gradient(
-            self.parameter_rows.numpy(), self.gradient_rows.numpy(), *self._shapes, inputs.contiguous().numpy(),
-            targets.contiguous().numpy(), joined, bool(masks), self._loss == "squared", workspace.hidden, workspace.hidden_gradients,
-            workspace.logits, workspace.scratch,
+        joined = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else _NO_MASKS
+        pixels, members = inputs.contiguous().flatten(0, 1), len(inputs)
+        unused, none = np.zeros(members, np.float32), np.zeros((members, 0), np.int64)
+        kernels.steps(
+            self.parameter_rows.numpy(), self.gradient_rows.numpy(), self.gradient_rows.numpy(), unused, unused, unused[:, None], self.ends,
+            False, *self._shapes, pixels.numpy(), none, none, inputs.shape[1], unused, joined, bool(masks), False,
+            self._loss == "squared", *workspace.own, targets.contiguous().numpy().reshape(-1),
         )  # fmt: skip
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
@@ -82,8 +85,8 @@ class CompiledDense(StackedDense):
         smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
         kernels.steps(
             self.parameter_rows.numpy(), self.gradient_rows.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(),
-            index.contiguous().numpy(), labels.contiguous().numpy(), size, smoothed.numpy(), self._loss == "squared", workspace.hidden,
-            workspace.hidden_gradients, workspace.logits.reshape(-1), workspace.scratch.reshape(-1), workspace.batch, workspace.targets,
+            index.contiguous().numpy(), labels.contiguous().numpy(), size, smoothed.numpy(), _NO_MASKS, False, True,
+            self._loss == "squared", *workspace.own, workspace.targets,
         )  # fmt: skip
         return True
 
@@ -171,11 +174,11 @@ class _MemberWorkspace:
     def __init__(self, batch: int, sizes: list[int]) -> None:
         inputs, *hidden, classes = sizes
         self.hidden = _floats(batch * sum(hidden))
-        self.hidden_gradients = _floats(2, batch * max(hidden, default=0))
-        self.logits = _floats(classes, batch)
-        self.scratch = _floats(5, batch)
+        self.logits = _floats(classes * batch)
+        self.scratch = _floats(5 * batch)
         self.batch = _floats(batch * inputs)
         self.targets = _floats(classes * batch)
+        self.own = self.hidden, _floats(2, batch * max(hidden, default=0)), self.logits, self.scratch, self.batch
 
 
 def _floats(*shape: int) -> _Floats:

@@ -16,14 +16,15 @@ Importing this module raises ImportError where there is no Numba, or a PyTorch w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding
 import numpy as np
 from numba import njit, types
+from numba.extending import intrinsic
 
 from trainables.compat import sgemm_address
+from trainables.engines.machine_code import Kernels
 
 if (_address_of_sgemm := sgemm_address()) is None:
     raise ImportError("PyTorch's matrix product cannot be called")
@@ -31,36 +32,33 @@ llvmlite.binding.add_symbol("gaplab_sgemm", _address_of_sgemm)
 _sgemm: Any = types.ExternalFunction("gaplab_sgemm", types.void(*[types.voidptr] * 13))
 
 
-def _compiled(*arguments: types.Type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Compile a function to machine code for arguments of these types, and keep the code in a file where one can be written.
-
-    It is compiled when the module is imported, so that no point's time goes into compiling.
-    """
-
-    def decorator(function: Callable[..., None]) -> Callable[..., None]:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-        try:
-            return njit(types.void(*arguments), cache=True, **options)(function)
-        except RuntimeError:  # neither beside the source nor in the home folder
-            return njit(types.void(*arguments), **options)(function)
-
-    return decorator
+_kernels = Kernels()
+_called = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""A function that kernels call: compiled once for all of them, of which an own copy would take as long as the kernel."""
+_PLAIN, _TURNED, _KEPT = np.int64(0), np.int64(1), np.bool_(False)
+"""Whether a matrix is stored transposed, and that nothing is dropped: numbers, as for literals Numba compiles an own copy each."""
 
 
 _number, _flag = types.int64, types.boolean
-_vector, _matrix, _stack = types.float32[::1], types.float32[:, ::1], types.float32[:, :, ::1]
+_vector, _matrix = types.float32[::1], types.float32[:, ::1]
 _numbers, _table, _flags = types.int64[::1], types.int64[:, ::1], types.boolean[:, ::1]
 _shapes = (_numbers, _numbers, _numbers)
 _rule = (_vector, _vector, _matrix, _numbers, _flag)
 
 
-@njit(inline="always")
-def _address(array: Any, index: int) -> Any:
-    """Address of an array's element."""
-    return np.int64(array.ctypes.data) + 4 * index
+@intrinsic  # type: ignore[untyped-decorator]
+def _address(context: Any, array: Any, index: Any) -> Any:
+    """Address of an element, by its index, of an array whose elements take four bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        begins = context.make_array(signature.args[0])(context, builder, values[0]).data
+        number = context.get_value_type(signature.return_type)
+        return builder.add(builder.ptrtoint(begins, number), builder.mul(values[1], number(4)))
+
+    return types.int64(array, types.int64), generate
 
 
-@njit(inline="always")
+@_called
 def _product(
     transpose_left: int, transpose_right: int, rows: int, columns: int, inner: int, left: int, left_step: int, right: int, right_step: int,
     out: int, call: Any,
@@ -72,13 +70,13 @@ def _product(
     matrix transposed, so it is asked for the transposed product, right by left. It takes its arguments by address, from `call`.
     """
     call[0], call[1], call[2], call[3], call[4], call[5] = columns, rows, inner, right_step, left_step, columns
-    at = np.int64(call.ctypes.data)
+    at = _address(call, 0)
     letters = at + 32
     left_letter, right_letter = letters + 4 * transpose_left, letters + 4 * transpose_right
     _sgemm(right_letter, left_letter, at, at + 4, at + 8, at + 24, right, at + 12, left, at + 16, at + 28, out, at + 20)
 
 
-@njit(inline="always")
+@_called
 def _call() -> Any:
     """Memory for the arguments of `sgemm`: six sizes, then 1.0, 0.0, "N" and "T", which stay."""
     call = np.empty(10, np.int32)
@@ -86,7 +84,7 @@ def _call() -> Any:
     return call
 
 
-@njit(inline="always")
+@_called
 def _add_and_rectify(hidden: Any, biases: Any, biased: bool) -> None:
     """Replace `hidden` (B, size) by max(hidden + biases, 0), with `biases` (size,). NaN stays NaN."""
     zero = np.float32(0)
@@ -96,7 +94,7 @@ def _add_and_rectify(hidden: Any, biases: Any, biased: bool) -> None:
             hidden[row, column] = zero if value < zero else value
 
 
-@njit(inline="always")
+@_called
 def _through_rectifier(gradient: Any, hidden: Any, bias_gradient: Any, biased: bool) -> None:
     """Turn the gradient of a rectifier's outputs `hidden` (B, size) into that of its inputs, in place, and sum it over the batch."""
     zero = np.float32(0)
@@ -112,7 +110,7 @@ def _through_rectifier(gradient: Any, hidden: Any, bias_gradient: Any, biased: b
                 bias_gradient[column] += own[column]
 
 
-@njit(inline="always")
+@_called
 def _exponentials(logits: Any, scratch: Any) -> None:
     """Replace `logits` (classes, B) by exp(logits - the largest of the sample).
 
@@ -151,7 +149,7 @@ def _exponentials(logits: Any, scratch: Any) -> None:
             total[column] += each[column]
 
 
-@njit(inline="always")
+@_called
 def _softmax(logits: Any, scratch: Any) -> None:
     """Replace `logits` (classes, B) by their softmax over the classes; `scratch` is (3, B)."""
     _exponentials(logits, scratch)
@@ -163,7 +161,7 @@ def _softmax(logits: Any, scratch: Any) -> None:
             logits[row, column] *= total[column]
 
 
-@njit(inline="always")
+@_called
 def _forward(
     inputs: int, weights: Any, sizes: Any, weights_at: Any, biases_at: Any, masks: Any, drops: bool, hidden: Any, logits: Any, call: Any
 ) -> None:
@@ -173,7 +171,7 @@ def _forward(
     for layer in range(len(sizes) - 2):
         size = sizes[layer + 1]
         out = _address(hidden, begins)
-        _product(0, 0, batch, size, sizes[layer], passed, sizes[layer], _address(weights, weights_at[layer]), size, out, call)
+        _product(_PLAIN, _PLAIN, batch, size, sizes[layer], passed, sizes[layer], _address(weights, weights_at[layer]), size, out, call)
         own = hidden[begins : begins + batch * size]
         bias = max(0, biases_at[layer])
         _add_and_rectify(own.reshape(batch, size), weights[bias : bias + size], biases_at[layer] >= 0)
@@ -182,7 +180,7 @@ def _forward(
                 own[unit] *= masks[begins + unit]
         passed, begins = out, begins + batch * size
     classes, width, last = sizes[-1], sizes[-2], len(sizes) - 2
-    _product(0, 1, classes, batch, width, _address(weights, weights_at[last]), width, passed, width, _address(logits, 0), call)
+    _product(_PLAIN, _TURNED, classes, batch, width, _address(weights, weights_at[last]), width, passed, width, _address(logits, 0), call)
     if biases_at[last] >= 0:
         for row in range(classes):
             bias_of_class = weights[biases_at[last] + row]
@@ -190,7 +188,7 @@ def _forward(
                 logits[row, column] += bias_of_class
 
 
-@njit(inline="always")
+@_called
 def _gather(pixels: Any, index: Any, batch: Any) -> None:
     """Copy the rows `index` (B,) of `pixels` one after another into `batch`."""
     width = pixels.shape[1]
@@ -200,7 +198,7 @@ def _gather(pixels: Any, index: Any, batch: Any) -> None:
             copied[column] = image[column]
 
 
-@njit(inline="always")
+@_called
 def _score(logits: Any, labels: Any, squared: bool, scratch: Any, loss: Any, misclassified: Any) -> None:
     """Compute each sample's loss and whether it is misclassified, (B,) each, from `logits` (classes, B), which are overwritten."""
     classes, batch = logits.shape
@@ -228,7 +226,7 @@ def _score(logits: Any, labels: Any, squared: bool, scratch: Any, loss: Any, mis
             loss[column] = np.log(scratch[2, column]) + (scratch[0, column] - right[column])
 
 
-@_compiled(
+@_kernels.declare(
     _matrix, _numbers, *_shapes, _matrix, _table, _table, _number, _flag, _vector, _vector, _vector, _vector, _matrix, _flags
 )  # fmt: skip
 def losses(
@@ -251,11 +249,20 @@ def losses(
             count = stop - start
             _gather(pixels, own_index[start:stop], batch)
             own_logits, own_scratch = logits[: classes * count].reshape(classes, count), scratch[: 5 * count].reshape(5, count)
-            _forward(_address(batch, 0), weights[members[number]], sizes, weights_at, biases_at, hidden, False, hidden, own_logits, call)
+            _forward(_address(batch, 0), weights[members[number]], sizes, weights_at, biases_at, hidden, _KEPT, hidden, own_logits, call)
             _score(own_logits, own_labels[start:stop], squared, own_scratch, loss[number, start:stop], misclassified[number, start:stop])
 
 
-@njit(inline="always")
+@_called
+def _smoothed(labels: Any, kept: float, spread: float, targets: Any) -> None:
+    """Fill `targets` (classes, B) with `kept` for each sample's class and 0 for others, plus `spread`."""
+    for row in range(targets.shape[0]):
+        of_class = targets[row]
+        for column in range(targets.shape[1]):
+            of_class[column] = (kept if labels[column] == row else np.float32(0)) + spread
+
+
+@_called
 def _member_gradient(
     inputs: int, weights: Any, gradient: Any, sizes: Any, weights_at: Any, biases_at: Any, targets: Any, masks: Any, drops: bool,
     squared: bool, hidden: Any, hidden_gradients: Any, logits: Any, scratch: Any, call: Any,
@@ -283,10 +290,10 @@ def _member_gradient(
         begins += batch * sizes[layer + 1]
     passed = _address(hidden, begins) if last else inputs
     out = _address(gradient, weights_at[last])
-    _product(0, 0, classes, sizes[last], batch, _address(logits, 0), batch, passed, sizes[last], out, call)
+    _product(_PLAIN, _PLAIN, classes, sizes[last], batch, _address(logits, 0), batch, passed, sizes[last], out, call)
     if last:
         out, own_weights = _address(hidden_gradients[0], 0), _address(weights, weights_at[last])
-        _product(1, 0, batch, sizes[last], classes, _address(logits, 0), batch, own_weights, sizes[last], out, call)
+        _product(_TURNED, _PLAIN, batch, sizes[last], classes, _address(logits, 0), batch, own_weights, sizes[last], out, call)
     for layer in range(last - 1, -1, -1):
         size, width, side = sizes[layer + 1], sizes[layer], (last - 1 - layer) % 2
         own = hidden_gradients[side][: batch * size]
@@ -299,13 +306,13 @@ def _member_gradient(
         begins -= batch * width
         passed = _address(hidden, begins) if layer else inputs
         out = _address(gradient, weights_at[layer])
-        _product(1, 0, width, size, batch, passed, width, _address(own, 0), size, out, call)
+        _product(_TURNED, _PLAIN, width, size, batch, passed, width, _address(own, 0), size, out, call)
         if layer:
             out, own_weights = _address(hidden_gradients[1 - side], 0), _address(weights, weights_at[layer])
-            _product(0, 1, batch, width, size, _address(own, 0), size, own_weights, size, out, call)
+            _product(_PLAIN, _TURNED, batch, width, size, _address(own, 0), size, own_weights, size, out, call)
 
 
-@njit(inline="always")
+@_called
 def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentum: Any, decays: Any, ends: Any, nesterov: bool) -> None:
     """Take one step of SGD as `torch.optim.SGD` does, with a weight decay for each parameter; a row's parameters end at `ends`."""
     begins = 0
@@ -324,30 +331,7 @@ def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentu
         begins = end
 
 
-@_compiled(
-    _matrix, _matrix, *_shapes, _stack, _stack, _matrix, _flag, _flag, _vector, _matrix, _matrix, _matrix
-)  # fmt: skip
-def gradient(
-    weights: Any, gradients: Any, sizes: Any, weights_at: Any, biases_at: Any, inputs: Any, targets: Any, masks: Any,
-    drops: bool, squared: bool, hidden: Any, hidden_gradients: Any, logits: Any, scratch: Any,
-) -> None:  # fmt: skip
-    """Compute the `gradients` (K, P) of each member's mean loss.
-
-    Args:
-        inputs: (K, B, sizes[0]).
-        targets: (K, classes, B).
-        masks: (K, activations), 0 or 1/(1 - rate), or (1, 0) where `drops` says that there is no dropout.
-        hidden, hidden_gradients, logits, scratch: workspace, (B * all hidden,), (2, B * widest hidden), (classes, B), (5, B).
-    """
-    call = _call()
-    for member in range(len(weights)):
-        _member_gradient(
-            _address(inputs[member], 0), weights[member], gradients[member], sizes, weights_at, biases_at, targets[member],
-            masks[member if drops else 0], drops, squared, hidden, hidden_gradients, logits, scratch, call,
-        )  # fmt: skip
-
-
-@_compiled(_matrix, _matrix, _matrix, *_rule)
+@_kernels.declare(_matrix, _matrix, _matrix, *_rule)
 def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool) -> None:
     """Take a step of SGD with each member: weights, gradients and moments are (K, P), rates and momenta (K,), decays (K, parameters)."""
     for member in range(len(weights)):
@@ -355,40 +339,52 @@ def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any
         _member_descent(weights[member], gradients[member], moments[member], rate, momentum, decays[member], ends, nesterov)
 
 
-@_compiled(
-    _matrix, _matrix, _matrix, *_rule, *_shapes, _matrix, _table, _table, _number, _vector, _flag, _vector, _matrix, _vector, _vector,
-    _vector, _vector,
+@_kernels.declare(
+    _matrix, _matrix, _matrix, *_rule, *_shapes, _matrix, _table, _table, _number, _vector, _matrix, _flag, _flag, _flag, _vector,
+    _matrix, _vector, _vector, _vector, _vector,
 )  # fmt: skip
 def steps(
     weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool, sizes: Any,
-    weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int, smoothing: Any, squared: bool, hidden: Any,
-    hidden_gradients: Any, logits: Any, scratch: Any, batch: Any, targets: Any,
+    weights_at: Any, biases_at: Any, pixels: Any, index: Any, labels: Any, size: int, smoothing: Any, masks: Any, drops: bool,
+    descends: bool, squared: bool, hidden: Any, hidden_gradients: Any, logits: Any, scratch: Any, batch: Any, targets: Any,
 ) -> None:  # fmt: skip
-    """Do what `gradient` and `descent` do for one batch of `size` after another: first all of one member, then all of the next.
+    """Compute `gradients` (K, P) of each member's mean loss and, if it `descends`, take steps of SGD, as `descent` does.
+
+    It descends by one batch of `size` after another: first by all of one member, then by all of the next. Else there is one batch,
+    which is `pixels`, with the targets given.
 
     Args:
-        pixels: (n, sizes[0]); `index` and `labels` (K, m) say which samples of it, in which order, and of which class.
+        pixels: (n, sizes[0]); `index` and `labels` (K, m) say which samples of it, in which order, and of which class. If it does
+            not descend, the batches of all members one after another, (K * size, sizes[0]).
         smoothing: (K,), the share of a target's weight that is spread over all classes.
-        batch, targets: workspace, (B * sizes[0],) and (B * classes,); `logits` and `scratch` are vectors here.
+        masks: (K, activations), 0 or 1/(1 - rate), or (1, 0) where `drops` says that there is no dropout.
+        hidden, hidden_gradients, logits, scratch: workspace, (B * all hidden,), (2, B * widest hidden), (classes * B,), (5 * B,).
+        batch, targets: workspace, (B * sizes[0],) and (B * classes,); if it does not descend, `targets` holds the distributions over
+            classes, (K * classes * B,).
     """
     call = _call()
-    classes, many = sizes[-1], index.shape[1]
+    classes, many = sizes[-1], index.shape[1] if descends else size
     for member in range(len(weights)):
         kept, spread = np.float32(1) - smoothing[member], smoothing[member] / np.float32(classes)
         for start in range(0, many, size):
             count = min(size, many - start)
-            _gather(pixels, index[member, start : start + count], batch)
-            own_targets = targets[: classes * count].reshape(classes, count)
-            own_labels = labels[member, start : start + count]
-            for row in range(classes):
-                of_class = own_targets[row]
-                for column in range(count):
-                    of_class[column] = (kept if own_labels[column] == row else np.float32(0)) + spread
+            begins = 0 if descends else member * classes * count
+            own_targets = targets[begins : begins + classes * count].reshape(classes, count)
+            inputs = _address(batch, 0)
+            if descends:
+                _gather(pixels, index[member, start : start + count], batch)
+                _smoothed(labels[member, start : start + count], kept, spread, own_targets)
+            else:
+                inputs = _address(pixels, member * size * sizes[0])
             own_logits, own_scratch = logits[: classes * count].reshape(classes, count), scratch[: 5 * count].reshape(5, count)
             _member_gradient(
-                _address(batch, 0), weights[member], gradients[member], sizes, weights_at, biases_at, own_targets, hidden, False,
+                inputs, weights[member], gradients[member], sizes, weights_at, biases_at, own_targets, masks[member if drops else 0], drops,
                 squared, hidden, hidden_gradients, own_logits, own_scratch, call,
             )  # fmt: skip
-            _member_descent(
-                weights[member], gradients[member], moments[member], rates[member], momenta[member], decays[member], ends, nesterov
-            )
+            if descends:
+                _member_descent(
+                    weights[member], gradients[member], moments[member], rates[member], momenta[member], decays[member], ends, nesterov
+                )
+
+
+_kernels.make()

@@ -4,7 +4,7 @@ A new built-in family is a new file there: the registry imports every module of 
 and `fourier` are parts that families share; `custom` registers those of the user.
 
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes, decorated with
-`model_family`; its random initialization is part of the build (PyTorch's default, unless a family sets its own), and gaplab seeds it.
+`model_family`; its random initialization is part of the build (`model.initialization` replaces it), and gaplab seeds it.
 A custom model joins from the user's file in the same way:
 
     from trainables.models import model_family

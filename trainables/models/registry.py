@@ -179,7 +179,12 @@ def build(model: Model, dropout: float, image_shape: ImageShape, classes: int, *
     chosen = _fitting(model, image_shape)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would note a stack trace for a GPU not started yet
-        return chosen.build(model, dropout, image_shape, classes)
+        module = chosen.build(model, dropout, image_shape, classes)
+        if model.initialization is not None or model.initialization_scale is not None:
+            from trainables.models.initialization import initialize
+
+            initialize(module, model)
+        return module
 
 
 @lru_cache(maxsize=100_000)

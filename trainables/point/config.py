@@ -23,8 +23,8 @@ from trainables.redaction import redacted
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
 
-CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian"]
-LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs")
+CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian", "given"]
+LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.image_files`)."""
@@ -118,7 +118,9 @@ class Data(_Group):
         None, "training samples used, n: a seeded, class-balanced subset; all that validation leaves by default", low=1
     )
     validation_size: int = _knob(
-        0, "samples cut from the training set for validation, disjoint from the `train_size` trained on; their labels stay clean", low=0
+        0,
+        "samples cut from the training set for validation, disjoint from the `train_size` trained on (see `corruption.validation`)",
+        low=0,
     )
     preprocessing: Literal["standardize", "paper", "unit"] = _knob(
         "standardize",
@@ -154,7 +156,9 @@ class Corruption(_Group):
         "`random_signs`: two classes, the even labels against the odd, and a label drawn anew is -1 or +1 by a fair coin "
         "(Rademacher complexity); "
         "`shuffled_pixels`: one permutation for all images; `random_pixels`: a permutation per image; "
-        "`gaussian`: pixels drawn with the training set's mean and variance",
+        "`gaussian`: pixels drawn with the training set's mean and variance; "
+        "`given`: the wrong labels that the data came with, of a file that has `y_train_true` beside `y_train`, at level 1 all of them "
+        "(without it, such a file trains on its true labels)",
     )
     level: float | None = _knob(
         None,
@@ -163,6 +167,10 @@ class Corruption(_Group):
         high=1,
     )
     seed: int | None = _knob(None, "which labels or pixels, and into what; follows `seed` by default", low=0)
+    validation: Literal["noisy"] | None = _knob(
+        None,
+        "`noisy`: the validation split's labels are corrupted as those trained on; by default they are clean, which only an oracle has",
+    )
 
 
 @dataclass(frozen=True)
@@ -178,6 +186,13 @@ class Model(_Group):
     hold: Literal["train_size", "width"] = _knob("train_size", "what stays as given while `parameters_per_sample` is solved")
     batch_norm: bool | None = _knob(None, "batch normalization; as published by default")
     kernel_scale: float = _knob(5.0, "`random_features` only: width of the Gaussian kernel that they approximate", low=0, open_low=True)
+    initialization: Literal["he", "xavier", "lecun", "pytorch"] | None = _knob(
+        None,
+        "weights of linear layers and convolutions at the start: variance 2/fan_in (`he`), 2/(fan_in + fan_out) (`xavier`) or 1/fan_in "
+        "(`lecun`), and biases 0; `pytorch`: PyTorch's own, variance 1/(3 fan_in). By default the family's own: `xavier` for the "
+        "convolutions of `alexnet_small` and `inception_small`, PyTorch's for all other layers of theirs, and of most other families",
+    )
+    initialization_scale: float | None = _knob(None, "factor on these weights at the start; 1 by default", low=0, open_low=True)
     digest: str | None = _knob(None, "hash of the source of a model from your own file, filled in by gaplab")
 
 
@@ -188,7 +203,12 @@ class Regularizers(_Group):
     weight_decay: float = _knob(0.0, "L2 coefficient w of (w/2)*|theta|^2, added to the gradient (decoupled under `adamw`)", low=0)
     decay_biases: bool = _knob(False, "weight decay acts on biases and normalization parameters too")
     dropout: float = _knob(0.0, "probability that a hidden unit is dropped", low=0, high=1, open_high=True)
-    crop: int = _knob(0, "random crop: pad by this many pixels, then cut at a random place", low=0)
+    crop: int = _knob(0, "random crop: a window of the input's size, moved by up to this many pixels each way; 0 is off", low=0)
+    crop_from: Literal["image"] | None = _knob(
+        None,
+        "`image`: windows of the whole image of which `data.preprocessing: paper` takes the centre, so that `crop: 2` cuts 28x28 out of "
+        "CIFAR-10's 32x32 (Zhang et al. 2017); by default of the input with zeros around it",
+    )
     flip: bool = _knob(False, "random horizontal flip")
     label_smoothing: float = _knob(0.0, "weight moved from the label to the uniform distribution", low=0, high=1)
     mixup: float = _knob(0.0, "alpha of the Beta(alpha, alpha) that mixes two samples (Zhang et al. 2018); 0 is off", low=0)
@@ -290,8 +310,8 @@ class TrialConfig:
 
 @lru_cache(maxsize=4096)
 def sizes_only(model: Model) -> Model:
-    """The model without what it was solved from, so that equal architectures are equal."""
-    return replace(model, parameters_per_sample=None, hold="train_size")
+    """The model without what it was solved from and what it starts from, so that equal architectures are equal."""
+    return replace(model, parameters_per_sample=None, hold="train_size", initialization=None, initialization_scale=None)
 
 
 def _what_counts(point: TrialConfig) -> dict[str, Any]:
@@ -313,10 +333,19 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     unread = unread_fields(model.name) if model.digest is None else ()  # a custom model may read them all
     for unused in ("parameters_per_sample", "hold", *unread):
         del counts["model"][unused]
+    if model.initialization is None:
+        del counts["model"]["initialization"]
+    if model.initialization_scale in (None, 1):
+        del counts["model"]["initialization_scale"]
     if corruption.level == 0:
         counts["corruption"] = corruption.kind if corruption.kind == "random_signs" else None
-    elif corruption.kind == "random_labels":
-        counts["corruption"]["kind"] = "redraw"
+    else:
+        if corruption.kind == "random_labels":
+            counts["corruption"]["kind"] = "redraw"
+        if corruption.validation is None or not data.validation_size or corruption.kind in PIXEL_KINDS:
+            del counts["corruption"]["validation"]
+    if point.regularizers.crop == 0 or point.regularizers.crop_from is None:
+        del counts["regularizers"]["crop_from"]
     if point.regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
     optimizer = counts["optimizer"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.models import build
-from trainables.point.config import ConfigError, TrialConfig, sizes_only
+from trainables.point.config import ConfigError, TrialConfig
 from trainables.point.streams import derive, generator
 from trainables.training.distributed import ALONE, Processes
 from trainables.training.errors import is_out_of_memory, leave_if_poisoned
@@ -148,23 +148,36 @@ class Training:
         """Do not train waiting points with these keys: they have their results."""
         self._waiting = [point for point in self._waiting if point.key() not in keys]
 
-    def state_dict(self) -> dict[str, Any]:
-        """A checkpoint between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
-        members = []
+    def waiting(self) -> set[str]:
+        """The keys of the points that have not begun."""
+        return {point.key() for point in self._waiting}
+
+    def members(self) -> Iterator[dict[str, Any]]:
+        """The members in the slots, between two epochs: plain values and tensors only, for ``torch.load(weights_only=True)``."""
         for index, member in zip(self._keep, self._active, strict=True):
             assert self._engine is not None
             assert self._optimizer is not None
-            tensors = {"state": self._engine.state(index), "moments": self._optimizer.state(index)}
-            members.append(member.progress() | tensors)
-        members += [m.progress() | {"state": m.module.state_dict(), "moments": m.moments} for m in reversed(self._restored)]
-        return {"members": members, "waiting": [point.key() for point in (*self._waiting, *self._alone)]}
+            yield member.progress() | {"state": self._engine.state(index), "moments": self._optimizer.state(index)}
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Let a waiting point go on, before all that wait now, as a member was in another training; that of another point is left out."""
+        for point in (point for point in self._waiting if point.key() == saved["key"]):
+            self._restored.append(self._member(point, saved))
+            self._waiting = [other for other in self._waiting if other is not point]
+            break
+
+    def state_dict(self) -> dict[str, Any]:
+        """A checkpoint between two epochs, for ``torch.load(weights_only=True)``."""
+        restored = [m.progress() | {"state": m.module.state_dict(), "moments": m.moments} for m in reversed(self._restored)]
+        return {"members": [*self.members(), *restored], "waiting": [point.key() for point in (*self._waiting, *self._alone)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of a Training of the same points, of which some may be left out now."""
-        points = {point.key(): point for point in self._waiting}
-        self._waiting = [points[key] for key in state["waiting"] if key in points]
-        members = [saved for saved in reversed(state["members"]) if saved["key"] in points]
-        self._restored = [self._member(points[saved["key"]], saved) for saved in members]
+        points, members = {point.key(): point for point in self._waiting}, state["members"]
+        self._restored = []
+        self._waiting = [points[key] for key in (*state["waiting"], *(saved["key"] for saved in members)) if key in points]
+        for saved in reversed(members):
+            self.resume(saved)
 
     def _fill_slots(self, failed: list[Result]) -> None:
         """Give free slots to waiting points; those that cannot even be built join `failed`."""
@@ -199,9 +212,8 @@ class Training:
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
         """A point at the start of its training, or as it was saved."""
         data = point_data(point, self.device, self._loaders)
-        module = build(
-            sizes_only(point.model), point.regularizers.dropout, data.image_shape, data.classes, seed=derive(point.seed, "initialization")
-        )
+        seed = derive(point.seed, "initialization")
+        module = build(point.model, point.regularizers.dropout, data.image_shape, data.classes, seed=seed)
         module = self._processes.synchronized(module.to(self.device), self.device)
         member = Member(point, point.key(), data, module, right=[] if self._per_sample else None)
         if saved is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ def drawing() -> Iterator[None]:
     """Matplotlib's settings, under which every figure is drawn; the caller's come back afterwards."""
     from matplotlib import rc_context
 
+    _show_in_notebooks()
     with rc_context(
         {
             "font.family": "DejaVu Sans",
@@ -64,6 +67,24 @@ def drawing() -> Iterator[None]:
         }
     ):
         yield
+
+
+def _show_in_notebooks() -> None:
+    """In a notebook a figure at the end of a cell is shown, as after ``%matplotlib inline``, unless something shows figures already."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        return
+    from matplotlib.figure import Figure
+
+    formatter = shell.display_formatter.formatters["image/png"]
+    if not any(Figure in found.type_printers for found in shell.display_formatter.formatters.values()):
+        formatter.for_type(Figure, _png)
+
+
+def _png(figure: Figure) -> bytes:
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=100)
+    return image.getvalue()
 
 
 def write_chart(figure: Figure, stem: str | Path) -> list[Path]:

@@ -46,24 +46,35 @@ def compared_runs(source: str) -> pa.Table:
     Raises:
         NothingToShow: the search has not ended, or compares nothing (``search.ablation_seeds``).
     """
-    filesystem, path = open_store(source)
-    try:
-        with filesystem.open_input_stream(f"{path}/tuning.json") as stream:
-            cells = json.loads(stream.read())
-    except FileNotFoundError:
-        raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
-    rows = [
-        {"key": key, "variant": name, "cell": _in_words(cell["cell"])}
-        for cell in cells
-        for name, keys in cell["variants"].items()
-        for key in keys
-    ]
+    rows = _compared_keys(source)
     wanted = pa.Table.from_pylist(rows, pa.schema([("key", pa.string()), ("variant", pa.string()), ("cell", pa.string())]))
     placed = wanted.append_column(_ORDER, pa.array(range(len(rows)), pa.int64()))
     runs = placed.join(load(source), "key", join_type="inner").sort_by(_ORDER).drop_columns([_ORDER])
     if not runs.num_rows:
         raise NothingToShow(f"{source} has no record of its comparison yet")
     return runs
+
+
+def _compared_keys(source: str) -> list[dict[str, str]]:
+    """Key, variant and cell of every point that was to be compared.
+
+    Raises:
+        NothingToShow: nothing says so, or it cannot be read.
+    """
+    filesystem, path = open_store(source)
+    try:
+        with filesystem.open_input_stream(f"{path}/tuning.json") as stream:
+            cells = json.loads(stream.read())
+        return [
+            {"key": str(key), "variant": name, "cell": _in_words(cell["cell"])}
+            for cell in cells
+            for name, keys in cell["variants"].items()
+            for key in keys
+        ]
+    except FileNotFoundError:
+        raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise NothingToShow(f"{source}/tuning.json is damaged: gaplab run writes it anew") from None
 
 
 def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:

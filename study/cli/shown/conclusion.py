@@ -13,6 +13,8 @@ from study.cli.terminal import interrupts
 from study.cli.terminal.printing import fail, say
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from study.launch.run import Summary
     from study.plan.plan import Plan
     from study.records.mirror import Mirror
@@ -29,9 +31,9 @@ def show_results(summary: Summary, all_recorded: bool = False) -> list[Path]:
     if not summary.ran:
         say(f"Nothing to run: all {summary.declared:,} points of {plan.study} are recorded.")
     try:
-        tables, charts = _shown(plan, all_recorded)
-        for table in tables:
-            say(table)
+        shown, charts = _shown(plan, all_recorded)
+        for one in shown:
+            say(one)
     except analysis.NothingToShow as error:
         say(f"No chart: {error}")
         charts = []
@@ -83,8 +85,16 @@ def _shown(plan: Plan, all_recorded: bool) -> tuple[list[Any], list[Path]]:
     records, others = declared_rows(analysis.load(plan.root), frozenset() if all_recorded else undeclared(plan.root))
     if others:
         say(f"{others}: --all-recorded shows them.")
-    tables = [gap_table(analysis.gap_table(records), plan.study), *measures.concluded(records, plan)]
-    return tables, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
+    shown = [gap_table(analysis.gap_table(records), plan.study), *measures.concluded(records, plan), *_said(records)]
+    return shown, analysis.write_chart(analysis.gap_vs_capacity(records, title=plan.study), folder / "gap-vs-capacity")
+
+
+def _said(records: pa.Table) -> list[str]:
+    """What the study found, and what it could not tell, a line each."""
+    import analysis
+
+    told = analysis.findings(records)
+    return [*(f"found    {one}" for one in told.found), *(f"open     {one}" for one in told.left_open)]
 
 
 def _tell_of_mlflow(mirror: Mirror, plan: Plan) -> None:

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import Spec
-from study.spec.sections import Published
+from study.spec.sections import Published, PublishedOrder, PublishedRow
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analysis.reproduction import Claims
+    from analysis.reproduction import CheckedClaim, Claims
+    from analysis.reproduction.claims import Protocol
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The table and paths to print, the page of a report in Markdown, and the charts."""
+    """The table and paths to print, the page of a report in Markdown, the claims on it, and the charts."""
 
     shown: list[Any]
     page: str
+    checked: list[CheckedClaim]
     charts: list[Path]
 
 
@@ -48,10 +50,10 @@ def compared(root: str, spec: Spec) -> Compared:
     charts = _chart(root, records, spec.published)
     title = spec.source.stem if spec.source else spec.study
     lines = [f"chart    {path}" for path in charts]
-    return Compared([drawn, *lines], study_page(title, claims, checked, records), charts)
+    return Compared([drawn, *lines], study_page(title, claims, checked, records, len(spec.assignments())), checked, charts)
 
 
-def report(pages: Sequence[str], scale: str | None, storage: str) -> str:
+def report(comparisons: Sequence[Compared], scale: str | None, storage: str) -> str:
     """The pages of several studies under one head."""
     from analysis.reproduction import combined_page
 
@@ -61,17 +63,32 @@ def report(pages: Sequence[str], scale: str | None, storage: str) -> str:
 Made by `{command} --recorded` from the records in `{storage}`, which the same command without
 `--recorded` makes, or `gaplab reproduce TARGET` for one heading below. What has no record is shown as not run. Errors are
 fractions in [0, 1].
+
+A claim holds, or does not, only if its interval over seeds says so, at 95 % for the whole claim; else it is undecided, as all are that rest
+on one seed. Settings are compared by pairs of one seed, among runs that fit equally. What is measured on less data, other data or smaller
+networks than published is a stand-in: an order may hold there, a published number is not compared.
 """
-    return combined_page(pages, head)
+    return combined_page([one.page for one in comparisons], head, [claim for one in comparisons for claim in one.checked])
 
 
 def _claims(published: Published) -> Claims:
     """The spec's section as the analysis takes it."""
     from analysis.reproduction import Claims, NumberClaim, OrderClaim
 
-    numbers = [NumberClaim(row.name, row.where, row.column, row.value, row.tolerance) for row in published.rows]
-    orders = [OrderClaim(order.name, order.column, order.rising) for order in published.orders]
+    numbers = [
+        NumberClaim(row.name, row.where, row.column, row.value, row.tolerance, row.train_error, _protocol(published, row))
+        for row in published.rows
+    ]
+    orders = [
+        OrderClaim(one.name, one.column, one.rising, one.equal_fit, one.margin, _protocol(published, one)) for one in published.orders
+    ]
     return Claims(published.source, numbers, orders, published.ours, published.differs)
+
+
+def _protocol(published: Published, claim: PublishedRow | PublishedOrder) -> Protocol:
+    if isinstance(claim, PublishedRow) and claim.control:
+        return "control"
+    return "stand-in" if published.stand_in or claim.stand_in else "same"
 
 
 def _chart(root: str, records: pa.Table, published: Published) -> list[Path]:

@@ -23,8 +23,8 @@ LOCK_SECONDS = 20
 """How long a lock is waited for: as long as MLflow waits."""
 _LOCK = 0x6761706C
 """The first half of the number of a lock in PostgreSQL; the second is the experiment's."""
-_RUNS_AT_ONCE = 250
-"""Runs a transaction: it locks an SQLite database for a few tenths of a second."""
+_RUNS_AT_ONCE = 500
+"""Runs a transaction: it locks an SQLite database for half a second."""
 _IDS_AT_ONCE = 500
 """Ids in one question."""
 
@@ -109,9 +109,10 @@ class BulkWriter:
             new = {identifier: run for identifier, run in runs.items() if identifier not in there}
             self._mark(connection, [identifier for identifier in replaced if identifier not in runs], deleted=True)
             self._mark(connection, there, deleted=False)
-            for name, columns in columns_of(new, self._experiment, location).items():
+            series = list(series_of(new))
+            for name, columns in columns_of(new, series, self._experiment, location).items():
                 insert(connection, self._tables[name], columns)
-            insert_metrics(connection, self._tables["metrics"], series_of(new))
+            insert_metrics(connection, self._tables["metrics"], series)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

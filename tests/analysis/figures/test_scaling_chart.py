@@ -28,8 +28,9 @@ def test_a_line_without_a_law_is_drawn_without_one() -> None:
 
 def test_panels_of_equal_compute_show_profiles_and_the_best_sizes() -> None:
     laws = analysis.scaling_laws(plane_of(1), value="test_loss", resamples=50)
-    left, right = analysis.scaling_chart(laws).axes
-    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    left, middle, right = analysis.scaling_chart(laws).axes
+    assert len([line for line in left.lines if line.get_gid() == "law"]) == 9
+    labels = [text.get_text() for text in middle.get_legend().get_texts()]
     assert len(labels) == 5
     assert "exponent 0.45" in right.get_title(loc="left")
     law = right.lines[-1]
@@ -37,3 +38,15 @@ def test_panels_of_equal_compute_show_profiles_and_the_best_sizes() -> None:
     assert slope == pytest.approx(0.28 / 0.62, abs=1e-3)
     with pytest.raises(analysis.NothingToShow, match="no law to draw"):
         analysis.scaling_chart([])
+
+
+def test_points_that_are_solved_have_no_compute_to_split() -> None:
+    """A factorization takes no multiple of parameters times samples."""
+    table = plane_of(1)
+    flops = [2 * min(row["parameters"], row["data.train_size"]) ** 3 / 3.0 for row in table.to_pylist()]
+    table = table.set_column(table.column_names.index("training_flops"), "training_flops", [flops])
+    laws = analysis.scaling_laws(table, value="test_loss", resamples=20)
+    assert len(analysis.scaling_chart(laws).axes) == 1
+    notes = [row["note"] for row in analysis.forecast_table(laws).to_pylist()]
+    assert notes[:2] == [None, None]
+    assert "no multiple of parameters times samples" in notes[2]

@@ -184,3 +184,18 @@ def test_nothing_is_dropped_and_few_sizes_are_refused():
         choose_law(SIZES[-6:], SIZES[-6:] ** -0.3)
     with pytest.raises(analysis.AnalysisError, match="needs 4 settings"):
         fit_law("decreasing", [1, 10, 100], [0.5, 0.4, 0.3])
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+def test_what_runs_of_one_seed_share_widens_the_interval(shared):
+    """Settings with the same seeds err together, so that more settings do not say more of their common mean."""
+    rng, repeats, settings, seeds, covered, found = np.random.default_rng(11), 200, 13, 5, 0, []
+    for _ in range(repeats):
+        own, common = rng.standard_normal((settings, seeds)), rng.standard_normal(seeds)
+        values = 0.5 + 0.02 * ((1 - shared) ** 0.5 * own + shared**0.5 * common)
+        cells = cells_of(np.repeat(SIZES, seeds), values.ravel(), np.tile(np.arange(seeds), settings))
+        law = fit_law("constant", np.repeat(SIZES, seeds), values.ravel(), seeds=np.tile(np.arange(seeds), settings), resamples=200)
+        covered += 0.5 in law.parameters["E"]
+        found.append(cells.shared * (cells.deviations**2).mean() / 0.02**2)
+    assert np.mean(found) == pytest.approx(shared, abs=4 * shared * math.sqrt(2 / (seeds - 1) / repeats) + 0.02)
+    assert covered / repeats > 0.95 - 0.025 - four_errors(0.95, repeats)

@@ -100,8 +100,49 @@ def test_equal_values_differ_by_nothing():
 def test_the_sentence_says_what_was_tested():
     sentence = analysis.compare(records(study()), "regularizers.weight_decay")["sentence"][0].as_py()
     assert sentence.startswith("weight decay 0.001 against 0 at width 8: test error ")
-    assert "paired t test over 6 seeds (6 with both runs fit)" in sentence
+    assert "paired t test over 6 seeds, of which both reached the train target" in sentence
     assert "after Holm's correction for 2 tests: differs at 5 %." in sentence
+
+
+def test_two_runs_of_one_seed_are_refused_not_chosen_from():
+    rows = study(widths=(8,))
+    again = rows[0] | {"key": "again", "test_error": 0.9}
+    with pytest.raises(analysis.AnalysisError, match=r"two completed runs of regularizers\.weight_decay 0 agree in all else \(seed 0"):
+        analysis.compare(records([*rows, again]), "regularizers.weight_decay")
+
+
+def test_runs_that_fit_are_not_compared_with_runs_that_did_not():
+    decays, seeds = (0.0, 0.1), range(6)
+    fits = {(0.0, seed): seed < 4 for seed in seeds} | {(0.1, seed): seed < 2 or seed == 5 for seed in seeds}
+    rows = [
+        record(
+            **{"regularizers.weight_decay": decay}, seed=seed, test_error=0.3 + decay + 0.01 * seed * decay, interpolated=fits[decay, seed]
+        )
+        for decay in decays
+        for seed in seeds
+    ]
+    both, neither = analysis.compare(records(rows), "regularizers.weight_decay").to_pylist()
+    assert [(row["pairs"], row["fit"], row["unequal"]) for row in (both, neither)] == [(2, 2, 3), (1, 0, 3)]
+    assert "3 pairs of which one run reached its train target and one did not are not compared" in both["sentence"]
+    (only,) = analysis.compare(records([row for row in rows if row["seed"] in (2, 3)]), "regularizers.weight_decay").to_pylist()
+    assert (only["pairs"], only["unequal"], only["p"]) == (0, 2, None)
+    assert only["sentence"].endswith("there are only 2 pairs of which one run reached its train target and one did not.")
+
+
+def test_equal_differences_are_tested_by_their_signs():
+    """Three pairs that differ by the same are no proof: heads three times, or tails, has probability 1/4."""
+    rows = [record(seed=seed, test_error=0.3 + decay, **{"regularizers.weight_decay": decay}) for decay in (0.0, 0.1) for seed in range(3)]
+    row = analysis.compare(records(rows), "regularizers.weight_decay").to_pylist()[0]
+    assert (row["p"], row["effect"], row["difference.low"]) == (0.25, None, None)
+    assert "all differences are equal" in row["sentence"]
+    assert "sign test over 3 seeds" in row["sentence"]
+
+
+def test_an_interval_of_differences_stays_where_they_can_be():
+    errors = {(0.0, 0): 0.0, (0.0, 1): 1.0, (0.5, 0): 1.0, (0.5, 1): 0.9}
+    rows = [record(seed=seed, test_error=error, **{"regularizers.dropout": rate}) for (rate, seed), error in errors.items()]
+    row = analysis.compare(records(rows), "regularizers.dropout").to_pylist()[0]
+    assert (row["difference.low"], row["difference.high"]) == (-1, 1)
 
 
 def test_against_one_value_only():

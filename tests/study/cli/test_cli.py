@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from filelock import FileLock
 
 import analysis
 from study.cli.terminal.progress import _Eta
+from study.spec.presets import preset_names
 from tests.study.conftest import Answer
+from trainables.models import families
 
 GAPLAB = str(Path(sys.executable).with_name("gaplab"))
 WRITTEN: dict[str, Any] = {
@@ -152,18 +155,30 @@ def luckless(model, dropout, image_shape, classes):
     assert "failed   1: RuntimeError" in status.out
 
 
-def test_presets_say_what_each_shows_and_costs(gaplab):
-    answer = gaplab("presets")
-    assert answer.code == 0
-    text = " ".join(answer.out.split())
-    assert "gap-vs-capacity Capacity does not explain generalization (Zhang et al. 2017, section 2)" in text
-    assert "Run: gaplab run gap-vs-capacity" in text
+def test_presets_say_what_each_asks_and_one_of_them_its_cost(gaplab):
+    listed = gaplab("presets").out
+    for preset in preset_names():
+        assert f" {preset} " in listed
+        assert "Cost: " in gaplab("presets", preset).out
+    assert "gap-vs-capacity                 Capacity does not explain generalization" in listed
+    assert_one_line(gaplab("presets", "gap-vs-capacty"), "gap-vs-capacty: no such preset: did you mean 'gap-vs-capacity'?")
+
+
+def test_presets_list_the_model_families(gaplab):
+    lines = {line.split()[0]: line.split() for line in gaplab("presets", "--models").out.splitlines()}
+    assert lines["mlp"] == ["mlp", "512", "1", "width,", "depth,", "batch_norm"]
+    assert lines["theorem1"][-1] == "only"
+    assert set(families()) <= lines.keys()
+
+
+def test_the_version_is_the_installed_one(gaplab):
+    assert gaplab("--version").out == f"gaplab {version('gaplab')}\n"
 
 
 def test_a_preset_can_be_shown(here, gaplab):
     answer = gaplab("show", "gap-vs-capacity")
     assert answer.code == 0
-    assert "gap-vs-capacity: 195 points" in answer.out
+    assert "gap-vs-capacity: 1,300 points" in answer.out
     capacities = [float(row[3]) for row in table_rows(answer.out)]
     assert min(capacities) == pytest.approx(0.1, rel=0.2), "a network of two units comes closest"
     assert max(capacities) == pytest.approx(100, rel=0.01)

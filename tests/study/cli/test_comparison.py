@@ -34,7 +34,7 @@ def test_every_scale_declares_points(name: str) -> None:
 
 def test_what_was_never_run_is_a_page_too(tmp_path: Path) -> None:
     specs = [read_spec(name, scale="cpu") for name in ("table1", "theorem1")]
-    text = report([compared(str(tmp_path / spec.study), spec).page for spec in specs], "cpu", "results")
+    text = report([compared(str(tmp_path / spec.study), spec) for spec in specs], "cpu", "results")
     assert text.count("No point of it was run.") == 2
     assert text.count("| not run |") == sum(len(spec.published.rows) + len(spec.published.orders) for spec in specs if spec.published)
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# Published and measured", "## table1", "## theorem1"]

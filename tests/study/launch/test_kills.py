@@ -84,6 +84,24 @@ def test_drivers_killed_at_twenty_random_moments_lose_nothing(address: str, undi
     assert grown >= 2, "no kill fell into training"
 
 
+def test_a_point_in_training_goes_on_after_its_driver_was_killed(address: str, tmp_path: Path) -> None:
+    """Members are kept after each epoch here, which the user's module asks for; else that would take a minute."""
+    (tmp_path / "often.py").write_text("from trainables.training import unfinished\nunfinished.KEEP_SECONDS, unfinished.COST = 0.0, 1.0\n")
+    long = WRITTEN["trial"] | {"budget": {"epochs": 150, "stop_at_train_error": None}, "model": {"width": 32}}
+    written = WRITTEN | {"trial": long, "space": {"seed": {"range": 2}}, "imports": [str(tmp_path / "often.py")]}
+    whole = rows(study.run(study.understand(written), storage=str(tmp_path / "undisturbed"), address=address).root)
+    root = tmp_path / "results" / "killed"
+    driver = started(written, storage=str(tmp_path / "results"), address=address)
+    until(lambda: list(root.glob("unfinished/*.pt")) or driver.exitcode is not None)
+    driver.kill()
+    driver.join()
+    said: list[str] = []
+    study.run(study.understand(written), storage=str(tmp_path / "results"), address=address, progress=study.Progress(noted=said.append))
+    assert [line.partition(" the last stop")[0] for line in said] in (["2 points go on from"], ["1 point goes on from"])
+    assert rows(str(root)) == whole
+    assert not (root / "unfinished").exists()
+
+
 def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(
     address: str, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:

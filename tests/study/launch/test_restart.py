@@ -1,23 +1,41 @@
-"""A pack whose worker was lost goes on where the records end."""
+"""A pack whose worker was lost, or whose driver was stopped, goes on where the records end and its members were kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 import analysis
+from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, Provenance
+from tests.study.disturbances import rows
 from tests.study.made_up_results import resolved
+from trainables.point.config import TrialConfig
 from trainables.point.text import dumps
+from trainables.training import unfinished
+from trainables.training.loop import Training
+from trainables.training.unfinished import Keeper, bits
 from trainables.tune import PackTrainable
 
 POINTS = [resolved(seed=seed) for seed in range(5)]
+CPU = torch.device("cpu")
 
 
-def worker(sink: FragmentWriter, **config: Any) -> PackTrainable:
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are kept after each epoch."""
+    monkeypatch.setattr(unfinished, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(unfinished, "COST", float("inf"))
+
+
+def worker(root: Path, points: list[TrialConfig] = POINTS, **config: Any) -> PackTrainable:
     """As Tune makes one, in this process."""
     made = PackTrainable.__new__(PackTrainable)
-    made.setup({"points": dumps(POINTS)} | config, [], {}, {}, (), sink=sink)
+    sink = FragmentWriter(str(root), Provenance("made-up", None, "0"))
+    made.setup({"points": dumps(points)} | config, [], {}, {}, (), sink=sink, shelf=Unfinished(str(root)))
     return made
 
 
@@ -30,25 +48,103 @@ def train(made: PackTrainable) -> int:
     return sum(sum(report["points"].values()) for report in reports)
 
 
+def kept(root: Path) -> list[Path]:
+    return sorted((root / "unfinished").glob("*"))
+
+
 def test_a_restarted_pack_trains_only_what_is_not_recorded(tmp_path: Path) -> None:
-    sink = FragmentWriter(str(tmp_path), Provenance("made-up", None, "0"))
-    begun = worker(sink)
-    checkpoint = tmp_path / "checkpoint"
-    checkpoint.mkdir()
-    begun.save_checkpoint(str(checkpoint))
-    first = begun._training.epoch
-    results = first()
+    begun = worker(tmp_path)
+    results = begun._training.epoch()
     while not results:
-        results = first()
-    sink(results[:2], "cpu")  # two are recorded, and the worker is lost
+        results = begun._training.epoch()
+    begun._sink(results[:2], "cpu")  # two are recorded, and the worker is lost
     recorded = analysis.load(str(tmp_path))["key"].to_pylist()
-    for restored in (False, True):
-        again = worker(FragmentWriter(str(tmp_path / f"{restored}"), sink.provenance), restarted=True)
-        assert train(again) == len(POINTS), "nothing is recorded there"
-        again = worker(sink, restarted=True)
-        if restored:
-            again.load_checkpoint(str(checkpoint))
-        assert {point.key() for point in again._training._waiting} == {point.key() for point in POINTS} - set(recorded)
+    again = worker(tmp_path, restarted=True)
+    assert isinstance(again._training, Training)
+    assert again._training.waiting() == {point.key() for point in POINTS} - set(recorded)
     assert train(again) == len(POINTS) - 2
     assert analysis.load(str(tmp_path)).num_rows == len(POINTS)
-    assert train(worker(sink, restarted=True)) == 0
+    assert train(worker(tmp_path, restarted=True)) == 0
+
+
+@pytest.fixture(scope="module")
+def long_points() -> list[TrialConfig]:
+    fields = {"budget.epochs": 6, "budget.stop_at_train_error": None, "optimizer.schedule": "cosine", "regularizers.dropout": 0.2}
+    return [resolved(seed=seed, **fields) for seed in range(3)]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, long_points: list[TrialConfig]) -> Path:
+    """A study whose driver was stopped after three epochs of six, and which took its worker with it."""
+    made = worker(tmp_path, long_points)
+    for _ in range(3):
+        assert not made._training.epoch()
+        made._keep()
+    assert len(kept(tmp_path)) == len(long_points)
+    return tmp_path
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_was_stopped_ends_as_what_was_not_and_leaves_nothing(
+    stopped: Path, long_points: list[TrialConfig], tmp_path_factory: pytest.TempPathFactory, together: bool
+) -> None:
+    whole = tmp_path_factory.mktemp("whole")
+    assert train(worker(whole, long_points)) == len(long_points)
+    epochs = 0
+    for pack in [long_points] if together else [[point] for point in reversed(long_points)]:
+        made = worker(stopped, pack)
+        assert made._training.share == pytest.approx(0.5), "half of its epochs are behind"
+        assert train(made) == len(pack)
+        epochs += len(pack)
+    assert epochs == len(long_points)
+    assert rows(str(stopped)) == rows(str(whole))
+    assert not (stopped / "unfinished").exists()
+
+
+def test_what_is_damaged_or_of_other_bits_starts_again(stopped: Path, long_points: list[TrialConfig]) -> None:
+    cut, flipped, foreign = kept(stopped)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    raw = bytearray(flipped.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    flipped.write_bytes(raw)
+    key, _, crc, end = foreign.name.split(".")
+    foreign.rename(foreign.with_name(f"{key}.00000000.{crc}.{end}"))
+    made = worker(stopped, long_points)
+    assert made._training.share == 0
+    assert train(made) == len(long_points)
+    assert not kept(stopped), "also what was not taken up goes once its point is recorded"
+    assert Unfinished(str(stopped)).damaged([key]) == []
+
+
+def test_nothing_is_kept_before_its_time(tmp_path: Path, long_points: list[TrialConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "KEEP_SECONDS", 3600.0)
+    made = worker(tmp_path, long_points)
+    made._training.epoch()
+    made._keep()
+    assert not kept(tmp_path)
+
+
+def test_keeping_takes_a_hundredth_of_the_time(tmp_path: Path, long_points: list[TrialConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(unfinished.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(unfinished, "KEEP_SECONDS", 60.0)
+    monkeypatch.setattr(unfinished, "COST", 0.01)
+    times: list[float] = []
+
+    class Slow(Unfinished):
+        def put(self, key: str, bits: str, state: bytes) -> None:
+            times.append(clock[0])
+            clock[0] += 5.0
+
+    training = Training(long_points, CPU, slots=1)
+    keeper = Keeper(Slow(str(tmp_path)), bits(CPU, False))
+    training.epoch()
+    for second in range(59, 700):
+        clock[0] = max(clock[0], float(second))
+        keeper.keep(training)
+    assert times == [60.0, 565.0]
+
+
+def test_other_conditions_have_other_bits() -> None:
+    found = {bits(CPU, False), bits(CPU, True), bits(CPU, False, 2), bits(torch.device("cuda"), False)}
+    assert len(found) == 4

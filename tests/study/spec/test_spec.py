@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_presets_are_valid_and_say_what_they_show_and_cost(name):
     spec = read_spec(name)
     assert spec.search.kind == "optuna" or spec.assignments()
     head = (PRESETS / f"{name}.yaml").read_text().split("study:")[0]
-    assert f"# Run: gaplab run {name}" in head or f"# Run: gaplab reproduce {name}" in head
+    assert any(f"# Run: gaplab {command} {name}" in head for command in ("run", "scale", "reproduce"))
     assert "# Cost:" in head
     assert "# Expect:" in head or "not run yet" in head
 
@@ -369,3 +370,43 @@ def test_any_change_is_taken_or_a_config_error(tmp_path_factory, name, value):
     path.write_text(SPEC)
     with suppress(ConfigError):
         read_spec(path, (f"{name}={value}",))
+
+
+PUBLISHED = {"source": "somewhere", "rows": [{"name": "one", "column": "test_error", "value": 0.2, "where": {"model.width": 8}}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"name": "one", "value": 0.0}, "'one' has value: a scale cannot change what was published"),
+        ({"name": "one", "tolerance": 1}, "'one' has tolerance: a scale cannot change what was published"),
+        ({"name": "two", "value": 0.0}, "'two' is none of the published numbers (one)"),
+    ],
+)
+def test_a_scale_cannot_change_what_was_published(row, said):
+    from study.spec.scales import at_scale
+
+    def written(rows):
+        return {"study": "s", "published": PUBLISHED, "scales": {"cpu": {"published": {"rows": rows}}}}
+
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        at_scale(written([row]), "cpu")
+    assert at_scale(written([]), "cpu")["published"]["rows"] == []
+    elsewhere = at_scale(written([{"name": "one", "where": {"model.width": 2}}]), "cpu")["published"]["rows"]
+    assert elsewhere == [PUBLISHED["rows"][0] | {"where": {"model.width": 2}}]
+
+
+def test_presets_mark_what_cannot_fail_and_what_is_a_stand_in():
+    from study.cli.shown.reproduction import reproducible
+
+    for name in reproducible():
+        for scale in ("cpu", "paper"):
+            spec = read_spec(name, scale=scale)
+            rows = spec.published.rows
+            random_labels = [row for row in rows if row.where.get("corruption.level") == 1 and row.column == "test_error"]
+            assert all(row.control for row in random_labels), name
+            same = [one for one in (*rows, *spec.published.orders) if not (spec.published.stand_in or one.stand_in)]
+            used = {point.get("data.name", spec.trial.data.name) for point in spec.assignments()}
+            assert not same or "digits" not in used, f"{name}: no paper has published numbers on digits"
+            names = [one.name for one in (*rows, *spec.published.orders)]
+            assert len(set(names)) == len(names)

@@ -184,3 +184,20 @@ def test_validation_is_none_without_a_split(blobs: str) -> None:
     assert data.validation is not None
     assert not set(data.validation.index.tolist()) & set(data.train.index.tolist())
     assert data.classes == 3
+
+
+@pytest.mark.parametrize("kind", ["redraw", "flip", "gaussian"])
+def test_noisy_validation_labels_are_those_of_the_corrupted_set(blobs: str, kind: str) -> None:
+    fields = {"data.name": blobs, "data.validation_size": 20, "corruption.kind": kind, "corruption.level": 1.0}
+    clean, noisy = (point_data(point(fields | {"corruption.validation": validation}), CPU) for validation in (None, "noisy"))
+    assert clean.validation is not None
+    assert noisy.validation is not None
+    assert not clean.validation.wrong.any()
+    assert torch.equal(noisy.validation.wrong, noisy.validation.labels != clean.validation.labels)
+    assert torch.equal(noisy.validation.index, clean.validation.index)
+    assert torch.equal(noisy.train.labels, clean.train.labels)
+    assert torch.equal(noisy.test.labels, clean.test.labels)
+    if kind == "flip":
+        assert noisy.validation.wrong.all()
+    else:
+        assert bool(noisy.validation.wrong.any()) == (kind == "redraw")

@@ -261,19 +261,3 @@ def test_without_numba_batched_products_serve(monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_precisions_and_devices_have_batched_products() -> None:
     assert type(engine_of(modules(STACKED["linear"], 1), precision="bfloat16")) is StackedDense
-
-
-def test_where_no_file_can_be_written_machine_code_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    def njit(*arguments: Any, cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return numba.njit(*arguments, **options)
-
-    monkeypatch.setattr(kernels, "njit", njit)
-    counted = np.zeros(1, np.int64)
-
-    def count(numbers: Any) -> None:
-        numbers[0] += 1
-
-    kernels._compiled(numba.int64[::1])(count)(counted)
-    assert counted[0] == 1

@@ -229,3 +229,12 @@ def test_counts_do_not_see_the_labels() -> None:
     shuffled = Subject(true.module, true.initial, true.inputs, true.labels.flip(0), 3)
     names = ["parameters", "vc_dimension", "vc_bound"]
     assert measure_all(names, shuffled) == measure_all(names, true)
+
+
+@pytest.mark.parametrize("samples", [1, 10, 1000])
+def test_vc_bound_rises_with_the_dimension_without_a_jump(samples: int) -> None:
+    found = [vc_gap_bound(share * samples, samples) for share in (0.01 * step for step in range(1, 401))]
+    assert all(first <= second for first, second in itertools.pairwise(found))
+    assert max(second - first for first, second in itertools.pairwise(found)) < 0.3
+    log_growth = 2 * samples * math.log(2)
+    assert found[-1] == found[199] == pytest.approx(math.sqrt(8 / samples * (log_growth + math.log(80))))

@@ -45,7 +45,10 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     "model.width": ({}, 4, 5),
     "model.depth": ({}, 1, 2),
     "model.batch_norm": ({}, False, True),
+    "corruption.validation": ({"corruption.level": 0.5, "data.validation_size": 9}, None, "noisy"),
     "model.kernel_scale": ({"model.name": "random_features"}, 5.0, 2.0),
+    "model.initialization": ({}, None, "he"),
+    "model.initialization_scale": ({}, 1.0, 2.0),
     "regularizers.weight_decay": ({}, 0.0, 0.1),
     "regularizers.decay_biases": ({"regularizers.weight_decay": 0.1}, False, True),
     "regularizers.dropout": ({}, 0.25, 0.5),
@@ -74,6 +77,8 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
 # Content hashes stand for content that other tests change; these two are solved from, and leave no trace when solved.
 HASHES = {"data.digest", "model.digest"}
 VIRTUAL = {"model.parameters_per_sample", "model.hold"}
+# What they change is shown on image files and on large images: test_image_files.py, test_windows.py.
+ELSEWHERE = {"data.side", "regularizers.crop_from"}
 
 SOLVED: dict[str, Any] = {"optimizer.name": "closed_form", "model.name": "linear"}
 
@@ -88,7 +93,11 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({}, "corruption.seed", 2, 3),
     ({"corruption.level": 1.0}, "corruption.kind", "redraw", "random_labels"),
     ({"corruption.kind": "random_signs"}, "corruption.seed", 2, 3),
+    ({"corruption.level": 0.5}, "corruption.validation", None, "noisy"),
+    ({"data.validation_size": 9}, "corruption.validation", None, "noisy"),
     ({}, "model.kernel_scale", 5.0, 2.0),
+    ({}, "model.initialization_scale", None, 1.0),
+    ({}, "regularizers.crop_from", None, "image"),
     ({"model.name": "linear"}, "model.width", 1, 2),
     ({"model.name": "linear"}, "model.depth", 0, 2),
     ({"model.name": "linear"}, "model.batch_norm", False, True),
@@ -132,8 +141,8 @@ def what_happened(point: TrialConfig) -> tuple[Any, ...]:
 
 
 def test_the_tables_above_name_every_field() -> None:
-    assert set(MATTERS) | HASHES | VIRTUAL | {"data.side"} == set(field_types())  # of image files: test_image_files.py
-    assert {field for _, field, _, _ in MATTERS_NOT} <= set(MATTERS) | {"data.side"}
+    assert set(MATTERS) | HASHES | VIRTUAL | ELSEWHERE == set(field_types())
+    assert {field for _, field, _, _ in MATTERS_NOT} <= set(MATTERS) | ELSEWHERE
 
 
 @pytest.mark.parametrize("field", MATTERS)
@@ -286,11 +295,13 @@ def test_corruption_kinds_are_of_labels_or_of_pixels() -> None:
 # The pack signature
 
 MAY_DIFFER = (
-    ["data.seed", "corruption.kind", "corruption.level", "corruption.seed", "seed"]
+    ["data.seed", "corruption.kind", "corruption.level", "corruption.seed", "corruption.validation", "seed"]
+    + ["model.initialization", "model.initialization_scale"]
     + [f"regularizers.{knob.name}" for knob in fields(config.Regularizers)]
     + [f"optimizer.{name}" for name in ("learning_rate", "momentum", "schedule", "decay", "decay_every")]
     + ["budget.stop_at_train_error", "budget.stop_at_train_loss"]
 )
+OTHERS: dict[str, tuple[Any, ...]] = {"regularizers.crop_from": ("image",)}
 MAY_NOT_DIFFER = [
     *("data.name", "data.train_size", "data.validation_size", "data.preprocessing", "data.digest", "precision"),
     *("model.name", "model.width", "model.depth", "model.batch_norm", "model.digest"),
@@ -301,7 +312,7 @@ MAY_NOT_DIFFER = [
 @pytest.mark.parametrize("field", MAY_DIFFER)
 def test_points_of_one_pack_may_differ_in(field: str) -> None:
     base = with_fields(TrialConfig(), RESOLVED)
-    values = [value for value in MATTERS[field][1:] if value != flatten(base)[field]]
+    values = [value for value in OTHERS.get(field) or MATTERS[field][1:] if value != flatten(base)[field]]
     assert with_fields(base, {field: values[0]}).signature() == base.signature()
 
 

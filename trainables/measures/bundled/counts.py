@@ -62,8 +62,8 @@ def vc_dimension_bound(parameters: list[int], units: list[int]) -> float:
 def vc_gap_bound(dimension: float, samples: int, *, confidence: float = 0.95) -> float:
     """Bound of test error - train error of a two-class learner, for all functions of a class at once, by its VC dimension d.
 
-    sqrt(8/n (log g + log(4/delta))), delta = 1 - confidence, g the growth function at 2n samples: at most (2en/d)^d, and 2^(2n)
-    where d exceeds 2n.
+    sqrt(8/n (log g + log(4/delta))), delta = 1 - confidence, g the growth function at 2n samples: at most (2en/d)^d for d <= 2n, and
+    always at most 2^(2n), which is less from d = 0.655 n on.
 
     Source: Vapnik and Chervonenkis 1971 with the lemma of Sauer 1972. Vacuous above 1. Ignores all but the count: data, algorithm
     and what was learned. With several classes it bounds one class against the rest.
@@ -71,7 +71,8 @@ def vc_gap_bound(dimension: float, samples: int, *, confidence: float = 0.95) ->
     >>> vc_gap_bound(10, 10**6) < 0.05 < 1 < vc_gap_bound(10**7, 10**6)
     True
     """
-    log_growth = dimension * log(2 * e * samples / dimension) if dimension < 2 * samples else 2 * samples * log(2)
+    every = 2 * samples * log(2)
+    log_growth = min(every, dimension * log(2 * e * samples / dimension)) if dimension < 2 * samples else every
     return sqrt(8 / samples * (log_growth + log(4 / (1 - confidence))))
 
 

@@ -1,0 +1,199 @@
+"""What a study found, and what it could not tell, in sentences: each finding has its interval and rests on more than one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analysis.figures.drawing.lines import label_of, only_shown, shown_combinations, title_of
+from analysis.statistics.interpolation import line_thresholds
+from analysis.statistics.intervals import LEVEL, Estimate, mean_estimate, range_of
+from analysis.statistics.selection import agreeing, checked, lines_over, outcomes, seed_codes
+from analysis.statistics.verdict import order_verdict
+from analysis.words import words
+
+Floats = NDArray[np.float64]
+_SHORT = {"parameters_per_sample": "p/n", "parameters": "p"}
+_MOST_LINES = 8
+"""More lines than these are not told one by one."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study says: ``found`` is shown at 95 %, ``left_open`` is what its seeds and sizes do not decide; whole sentences."""
+
+    found: list[str]
+    left_open: list[str]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line: its value and whether it fit, shape (seeds, sizes), NaN where nothing was run."""
+
+    label: str
+    level: float | None
+    sizes: Floats
+    values: Floats
+    fit: NDArray[np.bool_]
+
+    def pairs(self) -> tuple[float, float, Floats] | None:
+        """The smallest size at which the most seeds fit, the largest one, and the paired differences of seeds that fit at both."""
+        both = self.fit[:, -1:] & self.fit & np.isfinite(self.values) & np.isfinite(self.values[:, -1:])
+        counts = both.sum(axis=0)[:-1]
+        if not len(counts) or counts.max() < 2:
+            return None
+        first = int(counts.argmax())
+        chosen = both[:, first]
+        return self.sizes[first], self.sizes[-1], (self.values[:, -1] - self.values[:, first])[chosen]
+
+
+def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value: str = "generalization_gap") -> Findings:
+    """The findings of a study of capacity and corruption.
+
+    They are the interpolation thresholds, the value at the largest capacity among seeds that fit there, whether it is in the order of
+    the corruption levels (`analysis.statistics.verdict.order_verdict`), and whether it changes with capacity: differences, paired by seed,
+    between the smallest capacity at which the most seeds fit and the largest, at 95 % for all lines together (Bonferroni).
+
+    Args:
+        table: records; only completed ones count.
+        capacity: the column that says how large a model is.
+        value: a numeric column.
+
+    Raises:
+        NothingToShow: no completed record.
+        AnalysisError: a column does not exist.
+    """
+    runs, by = lines_over(table, capacity)
+    shown, of = only_shown(checked(runs, [value]), by)
+    combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
+    lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
+    found, left_open = _thresholds(shown, by, capacity, lines)
+    for told in (_at_the_largest(lines, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
+        found += told[0]
+        left_open += told[1]
+    left_open += _mixed(lines, capacity)
+    if len(lines) < of:
+        left_open.append(f"{len(lines)} of {of:,} lines are told of here.")
+    if runs.num_rows < table.num_rows and len(set(table["status"].to_pylist())) > 1:
+        left_open.append(f"Of the points, {outcomes(table)}: those that are not completed count nowhere above.")
+    return Findings(found, left_open)
+
+
+def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity: str, value: str) -> _Line | None:
+    some = runs.filter(agreeing(by, values)) if by else runs
+    sizes, place = np.unique(some[capacity].cast(pa.float64()).to_numpy(), return_inverse=True)
+    seeds, seed = np.unique(seed_codes(some), return_inverse=True)
+    if not np.isfinite(sizes).all() or not len(sizes):
+        return None
+    numbers, fit = np.full((len(seeds), len(sizes)), np.nan), np.zeros((len(seeds), len(sizes)), bool)
+    numbers[seed, place] = some[value].cast(pa.float64()).to_numpy()
+    fit[seed, place] = some["interpolated"].fill_null(False).to_numpy()
+    level = values[list(by).index("corruption.level")] if list(by) == ["corruption.level"] else None
+    return _Line(label_of(by, values), float(level) if isinstance(level, int | float) else None, sizes, numbers, fit)
+
+
+def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
+    """The thresholds that lie within the grid, and why others do not."""
+    told, left_open = [], []
+    known = {line.label: line for line in lines}
+    for row in line_thresholds(runs, by, capacity).to_pylist():
+        label = label_of(by, [row[name] for name in by])
+        if label not in known or len(known[label].sizes) < 2:
+            continue
+        smallest, largest = known[label].sizes[[0, -1]]
+        if row["threshold"] is None and row["always"]:
+            left_open.append(f"{_at(label)}every seed fits already at {_size(capacity, smallest)}: the threshold lies below.")
+        elif row["threshold"] is None:
+            left_open.append(f"{_at(label)}no seed fits, not even at {_size(capacity, largest)}: the threshold lies above.")
+        elif row["threshold.low"] is None or row["threshold.high"] is None:
+            side = "below" if row["threshold.low"] is None else "above"
+            left_open.append(f"{_at(label)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
+        else:
+            told.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
+    head = f"Interpolation threshold, in {_name(capacity)}, from which on networks reach their train target (95 % interval)"
+    return ([f"{head}: {'; '.join(told)}."] if told else []), left_open
+
+
+def _at_the_largest(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:
+    """The value of each line at its largest size, among seeds that fit."""
+    told, left_open, seeds = [], [], set()
+    for line in lines:
+        values = line.values[:, -1][line.fit[:, -1]]
+        values = values[np.isfinite(values)]
+        if len(values) > 1:
+            told.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
+            seeds.add(len(values))
+        elif line.fit.any():
+            left_open.append(f"{_at(line.label)}one seed, or none, fits at the largest {_name(capacity)}: it says nothing of others.")
+    found = []
+    if told:
+        count = " to ".join(f"{one}" for one in sorted({min(seeds), max(seeds)}))
+        where = _size(capacity, lines[0].sizes[-1]) if len({line.sizes[-1] for line in lines}) == 1 else f"the largest {_name(capacity)}"
+        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is: {'; '.join(told)}.")
+    return found, left_open
+
+
+def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table) -> tuple[list[str], list[str]]:
+    """Whether the value at the largest size is in the order of the levels of corruption."""
+    same_seeds = len({len(line.values) for line in lines}) == 1
+    if len(lines) < 2 or not same_seeds or any(line.level is None or not line.fit[:, -1].any() for line in lines):
+        return [], []
+    values = {line.label: np.where(line.fit[:, -1], line.values[:, -1], np.nan) for line in lines}
+    verdict = order_verdict(values)
+    rises = f"there it rises from each level to the next ({title_of(by, runs)}), paired by seed"
+    if verdict.outcome == "undecided":
+        return [], [f"Whether {rises}, is {verdict.sentence}."]
+    return [f"That {rises}, {verdict.outcome}."], []
+
+
+def _change(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:
+    """Whether the value of each line changes with capacity at equal fit."""
+    told = [(line, pair) for line in lines if (pair := line.pairs())]
+    level = 1 - (1 - LEVEL) / max(len(told), 1)
+    found, left_open = [], []
+    for line, (small, large, differences) in told:
+        change = mean_estimate(differences, level=level, within=(-np.inf, np.inf), method="student")
+        where = f"{_at(line.label)}from {_size(capacity, small)} to {large:.3g} the {_plain(value)}"
+        over = f"over {len(differences)} seeds that fit at both"
+        if 0 in change:
+            left_open.append(f"{where} changes by {_signed(change)} {over}: neither a rise nor a fall is shown.")
+        else:
+            found.append(
+                f"{where} {'rises' if change.value > 0 else 'falls'} by {_signed(change, abs(change.value) / change.value)} {over}."
+            )
+    return found, left_open
+
+
+def _mixed(lines: Sequence[_Line], capacity: str) -> Iterator[str]:
+    """Sizes at which some seeds fit and some did not: their means are of a selection."""
+    for line in lines:
+        ran = np.isfinite(line.values)
+        share = [(size, int(fit.sum()), int(run.sum())) for size, fit, run in zip(line.sizes, (line.fit & ran).T, ran.T, strict=True)]
+        some = [f"{_size(capacity, size)} ({fit} of {run})" for size, fit, run in share if 0 < fit < run]
+        if some:
+            yield f"{_at(line.label)}only some seeds fit at {', '.join(some)}: means over them are of a selection."
+
+
+def _signed(change: Estimate, sign: float = 1.0) -> str:
+    low, high = sorted((sign * change.low, sign * change.high))
+    return f"{sign * change.value:.2g} ({low:.2g} to {high:.2g})"
+
+
+def _at(label: str) -> str:
+    return f"{label}: " if label else ""
+
+
+def _size(capacity: str, size: float) -> str:
+    return f"{_SHORT.get(capacity, _plain(capacity))} {size:.3g}"
+
+
+def _name(capacity: str) -> str:
+    return _plain(capacity).removesuffix(" p/n").removesuffix(" p")
+
+
+def _plain(column: str) -> str:
+    return words(column).replace("$", "")

@@ -1,0 +1,87 @@
+"""What a study found and could not tell: each sentence against a study whose truth is known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import analysis
+from tests.analysis.made_up_study import gap_study, record, records
+
+SIZES = (0.5, 1, 2, 3, 4, 5, 10)
+
+
+def test_a_study_of_known_truth_is_told_as_it_is() -> None:
+    told = analysis.findings(records(gap_study(capacities=SIZES, seeds=10)))
+    thresholds, gap, order = told.found
+    assert "0 (true labels): 0.707 (0.5 to 1); 0.5: 2.45 (2 to 3); 1: 4.47 (4 to 5)" in thresholds
+    assert gap.startswith("At p/n 10, among seeds that fit (10), the generalization gap is: 0 (true labels): 0.0")
+    assert order.endswith("paired by seed, holds.")
+    assert len(told.left_open) == 3, "capacity makes no difference: what is not shown is said"
+    assert all("neither a rise nor a fall is shown" in one for one in told.left_open)
+
+
+def test_a_change_with_capacity_is_found_with_its_size() -> None:
+    noise = np.random.default_rng(0)
+    rows = [
+        record(**{"model.width": width}, parameters=100 * width, seed=seed, test_error=0.5 - 0.1 * (width == 80) + noise.normal(0, 0.01))
+        for width in (10, 40, 80)
+        for seed in range(8)
+    ]
+    (sentence,) = [one for one in analysis.findings(records(rows)).found if "falls" in one]
+    assert sentence.endswith(" over 8 seeds that fit at both.")
+    said = re.match(r"0 \(true labels\): from p/n 1 to 8 the generalization gap falls by ([\d.]+) \(([\d.]+) to ([\d.]+)\)", sentence)
+    assert said
+    change, low, high = map(float, said.groups())
+    assert low < 0.1 < high
+    assert change == pytest.approx(0.1, abs=0.015)  # three deviations of a mean of eight differences
+
+
+def test_no_change_is_claimed_too_often() -> None:
+    """Six lines without a change: at 95 % for all together, a study in twenty claims one."""
+    noise, claims = np.random.default_rng(1), 0
+
+    def error() -> float:
+        return float(noise.normal(0.5, 0.05))
+
+    for _ in range(40):
+        rows = [
+            record(
+                **{"model.width": width, "corruption.level": level}, parameters=100 * width, seed=seed, test_error=noise.normal(0.5, 0.05)
+            )
+            for width in (10, 80)
+            for level in np.linspace(0, 1, 6)
+            for seed in range(4)
+        ]
+        claims += any(" rises by" in one or " falls by" in one for one in analysis.findings(records(rows)).found)
+    assert claims <= 7  # of 40 at a rate of at most 0.05: more than 7 has probability 0.001
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (gap_study(levels=(0.0,), capacities=(2, 4)), "every seed fits already at p/n 2: the threshold lies below."),
+        (gap_study(levels=(1.0,), capacities=(0.1, 1)), "no seed fits, not even at p/n 1: the threshold lies above."),
+        (gap_study(seeds=1), "one seed, or none, fits at the largest parameters per sample"),
+        ([*gap_study(), record(seed=9, status="diverged")], "Of the points, 36 completed, 1 diverged"),
+        (
+            [record(**{"model.width": w}, parameters=100 * w, seed=s, interpolated=w + s > 8) for w in (8, 16) for s in range(3)],
+            "only some seeds fit at p/n 0.8 (2 of 3): means over them are of a selection.",
+        ),
+        ([record(seed=s, **{"optimizer.momentum": m / 100}) for m in range(20) for s in range(2)], "8 of 20 lines are told of here."),
+    ],
+    ids=["below the grid", "above the grid", "one seed", "not completed", "mixed", "many lines"],
+)
+def test_what_is_left_open_is_said(rows: list[dict[str, Any]], sentence: str) -> None:
+    assert any(sentence in one for one in analysis.findings(records(rows)).left_open)
+
+
+def test_odd_studies_have_findings_or_a_sentence() -> None:
+    with pytest.raises(analysis.NothingToShow, match="no records yet"):
+        analysis.findings(records([]))
+    analysis.findings(records([record()]))
+    analysis.findings(records([record(test_error=float("nan"), generalization_gap=float("nan"))]))
+    analysis.findings(records([record() | {"parameters_per_sample": None, "parameters": None}]))
