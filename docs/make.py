@@ -1,6 +1,7 @@
 """Make the reference pages from code, and the page of figures from a real study: ``make docs``.
 
-Writes docs/fields.md, docs/columns.md, docs/measures.md, docs/models.md, and, from the records of the preset gap-vs-capacity (run first if
+Writes docs/fields.md, docs/columns.md, docs/measures.md, docs/models.md, docs/how-we-know.md (from the committed results of the
+simulations), and, from the records of the preset gap-vs-capacity (run first if
 need be), docs/pictures.md with its images.
 """
 
@@ -160,6 +161,10 @@ def main() -> None:
     for name, page in pages.items():
         (DOCS / f"{name}.md").write_text(NOTE + page)
         print(f"wrote docs/{name}.md")
+    from docs import make_how_we_know
+
+    (DOCS / "how-we-know.md").write_text(make_how_we_know.page())
+    print("wrote docs/how-we-know.md")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Collection
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.errors import AnalysisError
 from analysis.records.reader import MLFLOW
 from analysis.records.store import open_store
 
@@ -19,15 +20,21 @@ FILE = "undeclared.json"
 
 
 def undeclared(source: str) -> frozenset[str]:
-    """The keys of those points under ``STORAGE/STUDY`` that the spec of its last run did not declare; none where no run has said so."""
+    """The keys of those points under ``STORAGE/STUDY`` that the spec of its last run did not declare; none where no run has said so.
+
+    Raises:
+        AnalysisError: the storage cannot be read.
+    """
     if source.startswith(MLFLOW):
         return frozenset()
     filesystem, path = open_store(source)
     try:
         with filesystem.open_input_stream(f"{path}/{FILE}") as stream:
-            return frozenset(json.loads(stream.read()))
-    except (OSError, ValueError, TypeError):
+            return frozenset(key for key in json.loads(stream.read()) if isinstance(key, str))
+    except (FileNotFoundError, ValueError, TypeError):
         return frozenset()
+    except OSError as error:  # who does not know may not mix them
+        raise AnalysisError(f"{source}/{FILE} cannot be read ({str(error).splitlines()[0]})") from None
 
 
 def declared_rows(table: pa.Table, others: Collection[str]) -> tuple[pa.Table, str | None]:

@@ -114,7 +114,7 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
             left_open.append(f"{_at(label)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
         else:
             told.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
-    head = f"Networks reach their train target from this {_name(capacity)} on (95 % interval)"
+    head = f"Interpolation threshold, in {_name(capacity)}, from which on networks reach their train target (95 % interval)"
     return ([f"{head}: {'; '.join(told)}."] if told else []), left_open
 
 

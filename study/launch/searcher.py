@@ -27,8 +27,8 @@ def fit_search(run: Run, search: Search) -> None:
         pruner = RemotePruner(search.plan.pruning)
         search.refill(pruner)
         parameters["pruner"] = pruner.actor
-    seconds: list[float] = []
-    searcher = PackSearcher(search, seconds, lambda pack: record_lost([(list(pack), LOST)], run.writer))
+    seconds, writer = list[float](), run.writer  # not the run: Tune pickles the searcher, and progress that is drawn cannot be
+    searcher = PackSearcher(search, seconds, lambda pack: record_lost([(list(pack), LOST)], writer))
     at_once = run.plan.resources.workers or run.workers + 1  # one waits, so that no worker does; by itself Tune would let one run
     Trials(parameters, seconds, at_once, searcher).fit(run)
 

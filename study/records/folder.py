@@ -37,6 +37,9 @@ def claimed(root: str) -> Iterator[None]:
     """The study's folder, made, and kept from any other driver: by a lock on a file system, by a lease on an object store.
 
     Afterwards folders that were made here and in which nothing lies are removed: nothing was started then.
+
+    Raises:
+        ConfigError: another driver has it, or the storage fails, then or later.
     """
     filesystem, path = open_store(root)
     local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
@@ -52,7 +55,21 @@ def claimed(root: str) -> Iterator[None]:
             raise ConfigError(f"another gaplab is at work on {root}{f' ({who})' if who else ''}: wait until it ends, or stop it") from None
         except OSError as error:
             raise _unwritable(root, error) from None
+        with _failures_said(root, path):
+            yield
+
+
+@contextmanager
+def _failures_said(root: str, path: str) -> Iterator[None]:
+    """A storage that fails meanwhile is a sentence, wherever it was needed. Other errors of the system stay what they are."""
+    try:
         yield
+    except OSError as error:
+        below = path if root.startswith("/") or "://" not in root else path.partition("/")[2]  # a bucket is named apart
+        if below not in f"{error} {error.filename}":
+            raise
+        said = str(error).splitlines()[0]
+        raise ConfigError(f"--storage: {root} failed ({said}): what is recorded stays, and the same command goes on from there") from None
 
 
 @contextmanager

@@ -46,24 +46,35 @@ def compared_runs(source: str) -> pa.Table:
     Raises:
         NothingToShow: the search has not ended, or compares nothing (``search.ablation_seeds``).
     """
-    filesystem, path = open_store(source)
-    try:
-        with filesystem.open_input_stream(f"{path}/tuning.json") as stream:
-            cells = json.loads(stream.read())
-    except FileNotFoundError:
-        raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
-    rows = [
-        {"key": key, "variant": name, "cell": _in_words(cell["cell"])}
-        for cell in cells
-        for name, keys in cell["variants"].items()
-        for key in keys
-    ]
+    rows = _compared_keys(source)
     wanted = pa.Table.from_pylist(rows, pa.schema([("key", pa.string()), ("variant", pa.string()), ("cell", pa.string())]))
     placed = wanted.append_column(_ORDER, pa.array(range(len(rows)), pa.int64()))
     runs = placed.join(load(source), "key", join_type="inner").sort_by(_ORDER).drop_columns([_ORDER])
     if not runs.num_rows:
         raise NothingToShow(f"{source} has no record of its comparison yet")
     return runs
+
+
+def _compared_keys(source: str) -> list[dict[str, str]]:
+    """Key, variant and cell of every point that was to be compared.
+
+    Raises:
+        NothingToShow: nothing says so, or it cannot be read.
+    """
+    filesystem, path = open_store(source)
+    try:
+        with filesystem.open_input_stream(f"{path}/tuning.json") as stream:
+            cells = json.loads(stream.read())
+        return [
+            {"key": str(key), "variant": name, "cell": _in_words(cell["cell"])}
+            for cell in cells
+            for name, keys in cell["variants"].items()
+            for key in keys
+        ]
+    except FileNotFoundError:
+        raise NothingToShow(f"{source} holds no comparison: it needs a search that has ended, with search.ablation_seeds") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise NothingToShow(f"{source}/tuning.json is damaged: gaplab run writes it anew") from None
 
 
 def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
@@ -74,22 +85,26 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
         value: a numeric column.
 
     Returns:
-        One row a cell and variant: ``cell``, ``variant``, ``seeds``, the mean of the value with ``.low`` and ``.high``
-        (Student t), and against the tuned point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and
-        ``p.holm`` (of a t test, corrected for the variants of the cell).
+        One row a cell and variant: ``cell``, ``variant``, ``seeds``, ``fit`` (how many of these reached their train target: a
+        regularizer may be what keeps them from it), the mean of the value with ``.low`` and ``.high``, and against the tuned
+        point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and ``p.holm`` (of a t test, corrected for the variants of
+        the cell).
     """
     tables = []
     for cell in pc.unique(runs["cell"]).to_pylist():
         mine = runs.filter(pc.field("cell") == cell)
         order = pa.table({"variant": pc.unique(mine["variant"])})
         order = order.append_column(_ORDER, pa.array(range(order.num_rows), pa.int64()))
-        means = over_seeds(mine.filter(pc.field("status") == "completed"), ["cell", "variant"], [value])
-        against = compare(mine, "variant", value=value, against=TUNED)
+        done = mine.filter(pc.field("status") == "completed")
+        means = over_seeds(done, ["cell", "variant"], [value])
+        fits = done.group_by("variant").aggregate([("interpolated", "sum")]).rename_columns(["variant", "fit"])
+        against = compare(mine, "variant", value=value, against=TUNED, equal_fit=False)
         wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
         differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
-        tables.append(means.join(differences, "variant", join_type="left outer").join(order, "variant").sort_by(_ORDER))
+        told = means.join(differences, "variant", join_type="left outer").join(fits, "variant")
+        tables.append(told.join(order, "variant").sort_by(_ORDER))
     ends = ["difference", "difference.low", "difference.high", "p.holm"]
-    return pa.concat_tables(tables).select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
+    return pa.concat_tables(tables).select(["cell", "variant", "seeds", "fit", value, f"{value}.low", f"{value}.high", *ends])
 
 
 def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:

@@ -12,6 +12,7 @@ from typing import Any
 LOST, REFUSED, CUT = "answer lost", "503", "connection cut"
 """What becomes of a request: it acts and its answer is lost, it is answered with 503, or its connection ends before it acts."""
 _HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
+_OF_CHUNKS = {"content-encoding", "x-amz-trailer", "x-amz-decoded-content-length", "x-amz-sdk-checksum-algorithm"}
 _REFUSAL = b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "slow down"}'
 
 
@@ -77,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         fate = self.server.proxy.fate_of(self.command, self.path)
         if fate == CUT:
             self.close_connection = True
@@ -85,11 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fate == REFUSED:
             self._answer(503, [("Content-Type", "application/json")], _REFUSAL)
             return
+        dropped = _HOP | (_OF_CHUNKS if "Transfer-Encoding" in self.headers else set())
         there = http.client.HTTPConnection("127.0.0.1", self.server.proxy.target, timeout=120)
         try:
-            there.request(
-                self.command, self.path, body, {name: text for name, text in self.headers.items() if name.lower() != "connection"}
-            )
+            headers = {name: text for name, text in self.headers.items() if name.lower() not in dropped}
+            there.request(self.command, self.path, body, headers)
             answer = there.getresponse()
             data = answer.read()
         except OSError:  # the server is down: so is this
@@ -102,6 +103,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = answer.getheader("Content-Length") if self.command == "HEAD" else None
         self._answer(answer.status, [pair for pair in answer.getheaders() if pair[0].lower() not in _HOP], data, length)
+
+    def _body(self) -> bytes | None:
+        """The body of the request: also one in chunks, as AWS's clients send it."""
+        if "Transfer-Encoding" not in self.headers:
+            length = self.headers.get("Content-Length")
+            return None if length is None else self.rfile.read(int(length))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # a checksum
+        return b"".join(parts)
 
     def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, length: str | None = None) -> None:
         self.send_response_only(status)

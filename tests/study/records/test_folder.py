@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import study
+from analysis.records.store import open_store
 from study.launch import run as launch
 from study.launch import training
 from study.launch.training import _forget_tune
-from study.records.folder import active_driver, claimed
+from study.records.folder import _failures_said, active_driver, claimed
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.conftest import Answer
 from tests.study.made_up_results import result
@@ -66,6 +67,18 @@ def test_a_folder_that_takes_no_results_is_said_before_anything_is_trained(
     (tmp_path / "tiny" / folder).symlink_to("/proc/sys")  # where also root can write nothing
     with pytest.raises(ConfigError, match=f"--storage: {tmp_path}/tiny cannot be written"):
         study.run(study.understand(WRITTEN | {"tracking": {"mlflow": False}}), storage=str(tmp_path))
+
+
+def test_a_storage_that_fails_on_the_way_is_a_sentence(tmp_path: Path) -> None:
+    root = str(tmp_path / "tiny")
+    for fail in (lambda: Path(root, "no", "such").touch(), lambda: open_store(root)[0].open_output_stream(f"{root}/no/such")):
+        with pytest.raises(ConfigError, match=r"^--storage: .*/tiny failed .*the same command goes on from there$"), claimed(root):
+            fail()
+    with pytest.raises(OSError, match="somewhere else"), claimed(root):
+        raise OSError("somewhere else")
+    far = _failures_said("s3://bucket/results/tiny", "bucket/results/tiny")
+    with pytest.raises(ConfigError, match="--storage: s3://bucket/results/tiny failed"), far:
+        raise OSError("When uploading part for key 'results/tiny/.nodes-1' in bucket 'bucket': AWS Error SERVICE_UNAVAILABLE")
 
 
 def test_what_lies_in_the_folder_itself_stays(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from study.records import lease
 from study.records.compaction import compact
 from study.records.verify import put_damaged_aside, verify
 from study.records.writer import FragmentWriter, Provenance
+from tests.benchmarks.soak.proxy import CUT, LOST, REFUSED, Proxy
 from tests.study.made_up_results import result
 from trainables.point.config import ConfigError
 
@@ -93,6 +94,20 @@ def test_fragments_on_s3_are_merged(endpoint: str, monkeypatch: pytest.MonkeyPat
         "results/far-away/records/merged",
     ]
     assert statuses(writer.root) == dict.fromkeys(before[0]["key"].to_pylist(), "completed")
+
+
+def test_a_store_that_fails_now_and_then_costs_nothing(endpoint: str) -> None:
+    """It answers 503, cuts connections, or acts and its answer is lost: requests are repeated, and each fragment is there once."""
+    proxy = Proxy(int(endpoint.rpartition(":")[2]))
+    root = f"s3://bucket/results/far-away?endpoint_override=127.0.0.1:{proxy.port}&scheme=http&region=us-east-1"
+    writer = FragmentWriter(root, Provenance("far-away", None, "0.1.0"))
+    for seed, fate in enumerate((REFUSED, CUT, LOST)):
+        proxy.fail(fate, 2)
+        writer([result(seed=seed)], "cpu")
+        assert proxy.failed == 2 * seed + 2
+    assert set(statuses(root)) == {result(seed=seed).key for seed in range(3)}
+    assert len([name for name in objects(endpoint) if "/records/" in name]) == 3
+    proxy.close()
 
 
 def test_damage_on_s3_is_found_and_put_aside(endpoint: str) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import study
-from study.launch import training
+from study.launch import searcher, training
+from study.launch.breaker import Breaker
 from study.launch.cluster import EarlyStart
+from study.launch.context import Run
 from study.launch.progress import Progress
 from study.plan.plan import plan_study
+from study.records.writer import FragmentWriter, Provenance
 from study.search.ablation import compared
 from study.search.plan import plan_search
+from study.search.search import Search
 from study.spec.reading import understand
 from tests.study.made_up_searches import SPACE, Trained, spec_of
 from trainables.point.config import ConfigError
@@ -110,3 +116,24 @@ def test_a_comparison_that_is_trained_again_for_a_measure_says_so(trained: Train
     with pytest.raises(KeyboardInterrupt):
         training.train(plan, None, EarlyStart(plan.resources), Progress(noted=said.append), None)
     assert said == [f"{len(points)} points are trained again for l2_norm"]
+
+
+def test_a_search_can_be_pickled_whatever_draws_its_progress(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune does so before it begins; a terminal's bars have locks, which cannot be."""
+    given: list[Any] = []
+
+    class Noted:
+        def __init__(self, parameters: Any, seconds: Any, at_once: Any, searcher: Any) -> None:
+            given.append(searcher)
+
+        def fit(self, run: Any) -> None:
+            given.append(cloudpickle.dumps(given[0]))
+
+    monkeypatch.setattr(searcher, "Trials", Noted)
+    spec = spec_of(trials=4)
+    plan = replace(plan_study(spec, str(trained.root.parent)), root=str(trained.root))
+    bar = RLock()
+    drawn = Progress(noted=lambda sentence: bar.release())
+    writer = FragmentWriter(plan.root, Provenance("made-up", None, ""))
+    searcher.fit_search(Run(plan, writer, Breaker(lambda: None), drawn, 1), Search(plan_search(spec), plan.root))
+    assert len(given) == 2

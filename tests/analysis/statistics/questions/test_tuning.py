@@ -12,11 +12,15 @@ import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import scipy.special
 import scipy.stats
 
-from analysis.errors import NothingToShow
+import analysis
+from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
+from analysis.records.declared import declared_rows, undeclared
 from analysis.report.page import write_report
+from analysis.report.search import ablation_rows
 from analysis.statistics.questions.tuning import BASELINE, ablation_table, compared_runs, importance_table, optuna_studies
 from tests.analysis.made_up_study import record
 
@@ -53,15 +57,40 @@ def test_the_comparison_holds_its_variants_and_nothing_else(compared: Path) -> N
     assert set(runs["cell"].to_pylist()) == {"model.width = 8", "model.width = 64"}
 
 
+@pytest.mark.parametrize(
+    "text", ["[1]", "null", "[{}]", '[{"cell": 3, "variants": {"a": ["b"]}}]', '[{"cell": {}, "variants": 1}]', "\xff", "[1,"]
+)
+def test_a_damaged_comparison_is_a_sentence_and_the_report_goes_without_it(compared: Path, text: str) -> None:
+    (compared / "tuning.json").write_text(text)
+    with pytest.raises(NothingToShow, match=r"tuning\.json is damaged: gaplab run writes it anew"):
+        compared_runs(str(compared))
+    assert ablation_rows(str(compared)) == []
+
+
+@pytest.mark.parametrize("text", ['[1, "a"]', "[null]", "3", "[[1]]", "[1,"])
+def test_damaged_keys_of_undeclared_points_hide_none(compared: Path, text: str) -> None:
+    (compared / "undeclared.json").write_text(text)
+    rows = analysis.load(str(compared))
+    assert declared_rows(rows, undeclared(str(compared)))[0].num_rows == rows.num_rows
+
+
+def test_undeclared_points_that_cannot_be_asked_for_are_not_mixed_in(compared: Path) -> None:
+    (compared / "undeclared.json").mkdir()
+    with pytest.raises(AnalysisError, match=r"undeclared\.json cannot be read"):
+        undeclared(str(compared))
+
+
 def test_the_table_has_the_paired_t_intervals_of_scipy(compared: Path) -> None:
     runs = compared_runs(str(compared))
     rows = ablation_table(runs).to_pylist()
     assert [row["variant"] for row in rows] == ["tuned", "untuned", "without dropout"] * 2
     for row in rows:
         own, tuned = (errors(runs, row["cell"], variant) for variant in (row["variant"], "tuned"))
-        low, high = scipy.stats.t.interval(0.95, SEEDS - 1, own.mean(), scipy.stats.sem(own))
+        away = scipy.stats.sem(own) / (own.mean() * (1 - own.mean()))  # on the logit scale of [0, 1]
+        ends = scipy.stats.t.interval(0.95, SEEDS - 1, scipy.special.logit(own.mean()), away)
+        low, high = scipy.special.expit(ends)
         assert (row["test_error"], row["test_error.low"], row["test_error.high"]) == pytest.approx((own.mean(), low, high))
-        assert row["seeds"] == SEEDS
+        assert (row["seeds"], row["fit"]) == (SEEDS, SEEDS)
         if row["variant"] == "tuned":
             assert row["difference"] is None
             continue
