@@ -48,6 +48,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
         image_files.check(resolved)
     if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
+    if resolved.corruption.kind == "given" and dataset.given_labels is None:
+        raise ConfigError(f"corruption.kind is given, but {data.name} has no labels beside the true ones: a file needs y_train_true")
     _check_together(resolved, shape)
     _check_window(resolved, dataset.image_shape, shape)
     _check_replaced(data, len(dataset.train_labels))

@@ -6,7 +6,7 @@ Resume is set difference: only points without a final record are planned. Nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +26,9 @@ from study.records.mirror import Mirror, check_reachable, default_tracking_uri
 from study.records.tracking.other_storage import check_experiment
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
-from trainables.point.config import ConfigError, flatten
+from trainables.data.inspection import warnings_of
+from trainables.data.sources import load
+from trainables.point.config import ConfigError, Data, flatten
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
+            for line in _doubts(plan.missing):
+                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
@@ -174,6 +178,12 @@ def _planned(spec: Spec, storage: str, address: str | None, early: EarlyStart, p
                     early.begin()
 
     return planned
+
+
+def _doubts(points: Sequence[Point]) -> Iterator[str]:
+    """What looks wrong in the user's own data files (see `gaplab data`), a sentence each."""
+    for name in sorted({point.config.data.name for point in points if point.config.data.name.startswith("npz:")}):
+        yield from (f"{name}: {doubt}." for doubt in warnings_of(load(Data(name=name))))
 
 
 def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, points: Sequence[Point] = ()) -> Mirror:
