@@ -174,7 +174,11 @@ def _write_numbers(panel: Axes, one: Map, grid: Floats, mesh: Any) -> None:
         share = one.share[row, column] if grid is one.reached else 1 - one.share[row, column]
         text = f"{number:.2f}" + (f"\n{100 * share:.0f} %" if 0 < share < 1 else "")
         colour = mesh.cmap(mesh.norm(number))
-        look = {"color": "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5 else "black", "fontsize": 7.5, "linespacing": 1}
+        look: dict[str, Any] = {
+            "color": "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5 else "black",
+            "fontsize": 7.5,
+            "linespacing": 1,
+        }
         behind = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "none"}  # over the threshold
         panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", bbox=behind, zorder=4, **look)
 

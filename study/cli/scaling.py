@@ -135,4 +135,7 @@ def predict(
     laws = analysis.scaling_laws(table, value=value, sizes=sizes, by=by, side=side)
     if not laws:
         raise ConfigError(f"--side {side}: no setting has runs on that side alone")
+    for law in laws:
+        if law.scaling.law is None:
+            say(law.sentence())
     forecasts(laws, at or ["10x"])

@@ -80,5 +80,5 @@ def with_interval(value: float, low: float | None, high: float | None, form: str
         return f"{value:{form}}"
     half = (high - low) / 2
     if abs(high + low - 2 * value) <= 0.1 * half:
-        return f"{value:{form}} ± {half:{'.2g' if form == '.3g' else form}}"
+        return f"{value:{form}} ± {half:{'.2g' if form == '.3g' else form.lstrip('+')}}"
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
