@@ -286,6 +286,13 @@ def test_the_train_target_decides_what_interpolated() -> None:
         assert table["interpolated"].to_pylist() == [reached] * 4
 
 
+def test_other_names_of_capacity_and_noise_are_known() -> None:
+    for capacity, noise in (("n_weights", "label_noise_percent"), ("params", "noise_pct")):
+        text = propose(made_up([{capacity: 100 * (1 + place), noise: 20 * place} for place in range(4)], SCORES))
+        assert f"\nparameters: {capacity} " in text
+        assert f"\ncorruption.level: {noise} / 100 " in text
+
+
 def test_replicates_never_overwrite_each_other() -> None:
     params = [{"width": width, "seed": 42} for width in (8, 8, 16, 8)]
     runs = made_up(params, SCORES)
