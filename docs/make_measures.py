@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 import analysis
-from analysis.statistics.questions.ranking import rank_measures, sign_errors
+from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures
 from docs.make import DOCS, NOTE, table
 
 if TYPE_CHECKING:
@@ -48,48 +50,72 @@ def figure_file(figure: Figure, name: str, title: str) -> str:
     return f"![{title}](pictures/{path.name})\n\n"
 
 
+LEVEL = "corruption.level"
+
+
 def ranking_page(storage: str) -> str:
-    """The ranked table of the preset generalization-measures, and what it says."""
+    """The ranking of the preset generalization-measures over all, by hyperparameter and at each corruption, and what it says."""
     _, records = records_of("generalization-measures", storage)
-    ranked = rank_measures(records)
+    ranked, by_axis = rank_measures(records), rank_by_hyperparameter(records)
+    levels = sorted(set(records[LEVEL].to_pylist()))
+    fixed = {level: rank_measures(records.filter(pc.equal(records[LEVEL], level))) for level in levels}
     fit = sum(records["interpolated"].to_pylist())
-    columns = ["measure", "tau", "psi", "information", "sign_error_mean", "sign_error_max", "environments"]
+    axes = list(dict.fromkeys(by_axis["hyperparameter"].to_pylist()))
+    named = ", ".join(f"`{axis}`" for axis in axes)
     page = "# Which measure predicts the gap?\n\n"
     page += (
-        f"The preset `generalization-measures` on digits: {records.num_rows:,} points over width, depth, learning rate, batch size, "
-        "weight decay, dropout and label corruption, four seeds each, stopped at a train cross-entropy of 0.01; "
-        f"{fit:,} reached it and are ranked. "
+        f"The preset `generalization-measures` on 400 images of MNIST and its 10,000 test images: {records.num_rows:,} points over "
+        f"{named}, four seeds each, stopped at a train cross-entropy of 0.01; {fit:,} reached it and are ranked. "
         "Values ± half of their 95 % bootstrap interval; `oracle` is the gap itself, `random` Gaussian noise.\n\n"
     )
-    page += table(columns, cells(ranked, columns)) + "\n## What it says\n\n" + findings(records, ranked) + "\n"
+    page += "## What it says\n\n" + findings(ranked, by_axis, fixed) + "\n"
+    columns = ["measure", "tau", "psi", "information", "sign_error_mean", "sign_error_max", "environments"]
+    page += "## Over all\n\n" + table(columns, cells(ranked, columns)) + "\n"
+    page += "## Psi at each corruption by itself\n\nHere a measure gains nothing by telling corrupted labels from true ones.\n\n"
+    page += table(["measure", *(f"level {level:g}" for level in levels)], _beside(list(fixed.values()), ranked, "psi")) + "\n"
+    page += "## Each hyperparameter by itself\n\nPsi; its mean over them is the psi above.\n\n"
+    parts = [by_axis.filter(pc.equal(by_axis["hyperparameter"], axis)) for axis in axes]
+    page += table(["measure", *axes], _beside(parts, ranked, "psi")) + "\n"
+    counts = ", ".join(f"{part['environments'][0].as_py()} of `{axis}`" for axis, part in zip(axes, parts, strict=True))
+    page += f"Sign errors, mean over the environments that count ({counts}); 0.5 is chance.\n\n"
+    page += table(["measure", *axes], _beside(parts, ranked, "sign_error_mean")) + "\n"
     return page + figure_file(analysis.measures_vs_gap(records), "measures-vs-gap", "Complexity measures against the gap")
 
 
-def findings(records: pa.Table, ranked: pa.Table) -> str:
-    """Sentences that follow from the table."""
-    environments = sign_errors(records).to_pylist()
-    varied = ", ".join(sorted({f"`{row['hyperparameter']}`" for row in environments if row["measure"] == "random"}))
-    rows = {row["measure"]: row for row in ranked.to_pylist()}
-    chance = rows["random"]["psi.high"]
-    measures = [row for name, row in rows.items() if name not in ("oracle", "random")]
-    better = [row["measure"] for row in measures if row["psi.low"] > chance]
-    worse = [row["measure"] for row in measures if row["psi.high"] < rows["random"]["psi.low"]]
-    counts = ", ".join(f"`{name}` {rows[name]['psi']:.2f}" for name in ("parameters", "vc_dimension", "vc_bound"))
-    wrong = [row["measure"] for row in measures if row["sign_error_max"] >= 0.5]
-    lines = [
-        f"Above chance (psi's interval above the random measure's): {len(better)} of {len(measures)} measures; the best are "
-        + ", ".join(f"`{name}` ({rows[name]['psi']:.2f})" for name in better[:5])
-        + ".",
-        f"Below chance: {', '.join(f'`{name}`' for name in worse) if worse else 'none'}.",
-        f"Counts of capacity, psi: {counts}. They are the same for true and for corrupted labels.",
-        f"In the worst of the {rows['oracle']['environments']} environments, {len(wrong)} of {len(measures)} measures order half "
-        "of the pairs wrongly or more.",
-        "Much of a high tau is that a measure tells corrupted from true labels, whose gaps lie far apart. Psi asks for one "
-        "hyperparameter at a time; the information given two known hyperparameters is small for every measure.",
-        "The sign-error counts only pairs whose gaps differ by more than the sampling error of 360 test images allows, about 0.1: "
-        f"the environments that qualify are of {varied}. It says nothing of the other hyperparameters here.",
-    ]
+def _beside(parts: list[pa.Table], ranked: pa.Table, column: str) -> list[list[str]]:
+    """One column of several rankings side by side, in the order of the first ranking."""
+    found = [dict(zip(part["measure"].to_pylist(), cells(part, [column]), strict=True)) for part in parts]
+    return [[name, *(one.get(name, [""])[0] for one in found)] for name in ranked["measure"].to_pylist()]
+
+
+def findings(ranked: pa.Table, by_axis: pa.Table, fixed: dict[float, pa.Table]) -> str:
+    """Sentences that follow from the tables."""
+    lines = [f"Over all, above chance (psi's interval above the random measure's): {_above_chance(ranked)}."]
+    lines += [f"At corruption {level:g} alone, above chance: {_above_chance(one)}." for level, one in fixed.items()]
+    rows = [row for row in by_axis.to_pylist() if row["hyperparameter"] == LEVEL and row["measure"] not in ("oracle", "random")]
+    axes = len(set(by_axis["hyperparameter"].to_pylist()))
+    telling = sum(row["psi.low"] > 0.5 for row in rows)
+    lines.append(
+        f"{telling} of {len(rows)} measures tell the levels of corruption apart (psi on that axis above 0.5): that is worth up to "
+        f"1/{axes} of psi."
+    )
+    counted = {row["hyperparameter"]: row["environments"] for row in by_axis.to_pylist() if row["measure"] == "oracle"}
+    none = ", ".join(f"`{name}`" for name, count in counted.items() if not count)
+    lines.append(
+        "Environments whose pairs differ by more than the sampling error of 10,000 test images: "
+        + ", ".join(f"{count} of `{name}`" for name, count in counted.items())
+        + (f"; the sign error says nothing of {none}." if none else ".")
+    )
     return "".join(f"- {line}\n" for line in lines)
+
+
+def _above_chance(ranked: pa.Table) -> str:
+    """How many measures are above chance, and the best of them."""
+    rows = {row["measure"]: row for row in ranked.to_pylist()}
+    measures = [row for name, row in rows.items() if name not in ("oracle", "random")]
+    better = [row for row in measures if row["psi.low"] > rows["random"]["psi.high"]]
+    best = ", ".join(f"`{row['measure']}` ({row['psi']:.2f})" for row in better[:5])
+    return f"{len(better)} of {len(measures)} measures" + (f"; the best are {best}" if better else "")
 
 
 def theories_page(storage: str) -> str:

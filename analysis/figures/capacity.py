@@ -75,11 +75,11 @@ def gap_vs_capacity(
             for value, panel in zip(ERRORS, three, strict=True):
                 for line in shown:
                     draw_line(panel, line, capacity, value)
-                mark_thresholds(panel, [(line, marks.get((*line.values, *(column.values if column else ())))) for line in shown])
                 if points:
                     _scatter(panel, runs, lines_by, shown, column, capacity, value)
                 log_axis(panel, lines[0].numbers(capacity, cells))
                 error_axis(panel, lines[0].numbers(value, cells))
+                mark_thresholds(panel, [(line, marks.get((*line.values, *(column.values if column else ())))) for line in shown])
                 above = f"{words(column.by[0])} {column.label}\n" if column and value == ERRORS[0] else ""
                 formula = " (test error \N{MINUS SIGN} train error)" if value == ERRORS[0] else ""
                 panel.set_title(above + words(value) + formula)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ def time_to_fit(table: pa.Table, *, by: Sequence[str] | None = None, relative: b
     Args:
         table: records.
         by: what tells lines apart; by default every setting that varies, corruption apart. Lines of which no run fit are left out.
-        relative: in units of a line's own mean without corruption (level 0); lines of which no run fit there are left out.
+        relative: in units of a line's own mean without corruption (level 0); lines that did not all fit there are left out.
         title: stands above the figure.
 
     Raises:
@@ -52,13 +53,13 @@ def time_to_fit(table: pa.Table, *, by: Sequence[str] | None = None, relative: b
         lines, of = split(cells, by)
         for line in lines:
             draw_line(above, line, "corruption.level", TIME)
-            draw_line(below, line, "corruption.level", "fit_share", fit=False)
+            draw_line(below, replace(line, band=line.band / 2), "corruption.level", "fit_share", fit=False)
         error_axis(above, lines[0].numbers(TIME, cells))
         below.set_ylim(-0.05, 1.08)
         below.set_xlabel(title_of(["corruption.level"], runs))
         above.set_title("epochs to fit, relative to true labels" if relative else "epochs to fit")
         below.set_title("share of runs that fit")
-        explain(figure, lines, title_of(by, runs), title, times_note(table, cells, (len(lines), of), left_out))
+        explain(figure, lines, title_of(by, runs), title, times_note(table, cells, (len(lines), of), left_out, relative=relative))
     return figure
 
 
@@ -72,7 +73,10 @@ def times_of(runs: pa.Table, by: Sequence[str], *, relative: bool) -> tuple[pa.T
     if not any(row["fit"] for row in rows):
         raise NothingToShow("no completed record reached its train target: there is no time to fit to show")
     line = [tuple(row[name] for name in by) for row in rows]
-    fits = {one: row[TIME] for one, row in zip(line, rows, strict=True) if row["fit"] and (not relative or row["corruption.level"] == 0)}
+    fits = {one: row[TIME] for one, row in zip(line, rows, strict=True) if row["fit"]}
+    if relative:
+        true = [(one, row) for one, row in zip(line, rows, strict=True) if row["corruption.level"] == 0]
+        fits = {one: row[TIME] for one, row in true if row["fit"] == row["runs"]}
     if not fits:
         raise NothingToShow("no line fit without corruption (level 0): there is nothing that times to fit could be relative to")
     kept = [row for one, row in zip(line, rows, strict=True) if one in fits]
@@ -83,13 +87,14 @@ def times_of(runs: pa.Table, by: Sequence[str], *, relative: bool) -> tuple[pa.T
     return found.append_column("interpolated", pc.equal(found["fit"], found["runs"])), len(set(line)) - len(fits)
 
 
-def times_note(table: pa.Table, cells: pa.Table, lines: tuple[int, int], left_out: int) -> str:
+def times_note(table: pa.Table, cells: pa.Table, lines: tuple[int, int], left_out: int, *, relative: bool) -> str:
     """How to read a figure of times to fit."""
     ends = pc.min_max(cells["runs"]).as_py()
     seeds = f"{ends['min']:,}" if ends["min"] == ends["max"] else f"{ends['min']:,} to {ends['max']:,}"
     said = f"Means of min(time to fit, {cells['horizon'][0].as_py():g} epochs) by Kaplan and Meier's curve, over {seeds} runs a point, "
     said += "those that did not fit included (hollow: some did not); bands: 95 % intervals, of shares Clopper and Pearson's."
-    also = [f"{left_out} line{'s' if left_out > 1 else ''} without a run that fit {'are' if left_out > 1 else 'is'} not shown."]
+    which = "that did not all fit true labels" if relative else "of which no run fit"
+    also = [f"{left_out} line{'s' if left_out > 1 else ''} {which} {'are' if left_out > 1 else 'is'} not shown."]
     return " ".join([said, *(also if left_out else []), *left_out_of(table, lines)])
 
 

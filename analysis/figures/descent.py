@@ -64,9 +64,9 @@ def double_descent(
         for value, panel in zip(values, panels, strict=True):
             for line in lines:
                 draw_line(panel, line, over, value)
-            mark_thresholds(panel, [(line, found.get(line.values)) for line in lines])
             log_axis(panel, lines[0].numbers(over, cells))
             error_axis(panel, lines[0].numbers(value, cells))
+            mark_thresholds(panel, [(line, found.get(line.values)) for line in lines])
             panel.set_title(words(value))
         panels[-1].set_xlabel(words(over))
         also = [FIT_NOTE, *([THRESHOLD_NOTE] if found else [])]

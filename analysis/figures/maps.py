@@ -81,8 +81,8 @@ def capacity_corruption_map(
 ) -> Figure:
     """Draw a value as a map of capacity against corruption level, with the interpolation threshold as a line.
 
-    Left are the means over seeds that reached their train target, right those over seeds that did not: no cell averages both, and a
-    colour means the same in every cell. What varies beside capacity and corruption has a row of maps for each setting.
+    Above are the means over seeds that reached their train target, below those over seeds that did not: no cell averages both, and a
+    colour means the same in every cell. What varies beside capacity and corruption has a column of maps for each setting.
 
     Args:
         table: records.
@@ -96,22 +96,22 @@ def capacity_corruption_map(
     """
     maps, of = maps_of(table, capacity, value)
     both = [name for name in ("reached", "missed") if any(np.isfinite(getattr(one, name)).any() for one in maps)]
-    wide = 0.5 + (0.56 if len(both) == 1 else 0.46) * max(min(max(len(one.columns), 6), 14) for one in maps)
-    high = 0.75 + 0.42 * max(min(max(len(one.levels), 4), 10) for one in maps)
+    wide = 0.3 + 0.56 * max(min(max(len(one.columns), 6), 14) for one in maps)
+    high = 0.55 + 0.36 * max(min(max(len(one.levels), 4), 10) for one in maps)
     ends = np.concatenate([getattr(one, name)[np.isfinite(getattr(one, name))] for one in maps for name in both])
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(1.5 + wide * len(both), 1.3 + high * len(maps)), layout="constrained")
-        panels = figure.subplots(len(maps), len(both), squeeze=False, sharey="row")
-        for one, row in zip(maps, panels, strict=True):
-            for name, panel in zip(both, row, strict=True):
+        figure = Figure(figsize=(1.5 + wide * len(maps), 1.3 + high * len(both)), layout="constrained")
+        panels = figure.subplots(len(both), len(maps), squeeze=False, sharex="col", sharey="col")
+        for name, row in zip(both, panels, strict=True):
+            fit = "reached the train target" if name == "reached" else "did not reach it"
+            for one, panel in zip(maps, row, strict=True):
                 mesh = _draw(panel, one, getattr(one, name), (ends.min(), ends.max()))
-                fit = "reached the train target" if name == "reached" else "did not reach it"
-                panel.set_title(f"{words(value)}, seeds that {fit}" + (f"\n{one.label}" if one.label and panel is row[0] else ""))
-                panel.set_xlabel(words(capacity) if one is maps[-1] else "")
+                panel.set_title((f"{one.label}\n" if one.label and name == both[0] else "") + f"{words(value)}, seeds that {fit}")
+                panel.set_xlabel(words(capacity) if name == both[-1] else "")
             row[0].set_ylabel(title_of(["corruption.level"], table))
-        figure.colorbar(mesh, ax=panels, pad=0.012, aspect=30).outline.set_visible(False)
+        figure.colorbar(mesh, ax=panels, pad=0.015, aspect=32).outline.set_visible(False)
         text = note(table, pa.concat_tables(one.cells for one in maps), [value], interval=None, also=_also(maps, of))
         explain(figure, [], "", title, text)
     return figure
@@ -159,7 +159,7 @@ def _draw(panel: Axes, one: Map, grid: Floats, ends: tuple[float, float]) -> Any
     if grid.size <= _MOST_NUMBERS:
         _write_numbers(panel, one, grid, mesh)
     xs, ys = threshold_line(one)
-    for width, colour in ((4.0, "black"), (2.2, "white")):
+    for width, colour in ((3.4, "black"), (1.8, "white")):
         panel.plot(xs, ys, color=colour, linewidth=width, gid="threshold", solid_joinstyle="miter")
     _ticks(panel.set_xticks, one.columns)
     _ticks(panel.set_yticks, one.levels)
@@ -173,8 +173,14 @@ def _write_numbers(panel: Axes, one: Map, grid: Floats, mesh: Any) -> None:
             continue
         share = one.share[row, column] if grid is one.reached else 1 - one.share[row, column]
         text = f"{number:.2f}" + (f"\n{100 * share:.0f} %" if 0 < share < 1 else "")
-        dark = np.dot(mesh.cmap(mesh.norm(number))[:3], (0.299, 0.587, 0.114)) < 0.5
-        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, linespacing=1, color="white" if dark else "black")
+        colour = mesh.cmap(mesh.norm(number))
+        look: dict[str, Any] = {
+            "color": "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5 else "black",
+            "fontsize": 7.5,
+            "linespacing": 1,
+        }
+        behind = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "none"}  # over the threshold
+        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", bbox=behind, zorder=4, **look)
 
 
 def _also(maps: Sequence[Map], of: int) -> list[str]:

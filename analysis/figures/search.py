@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from analysis.errors import NothingToShow
 from analysis.figures.capacity import gap_vs_capacity
 from analysis.statistics.questions.tuning import BASELINE, TUNED, UNTUNED, importance_table, target_of
+from analysis.statistics.selection import averaged_over, completed_lines
 
 if TYPE_CHECKING:
     import optuna
@@ -28,8 +29,10 @@ def tuned_gap_vs_capacity(runs: pa.Table, *, capacity: str = "parameters_per_sam
         capacity: as for `analysis.gap_vs_capacity`.
         title: stands above the figure.
     """
-    two = runs.filter(pc.is_in(runs["variant"], pa.array([TUNED, UNTUNED])))
-    return gap_vs_capacity(two, capacity=capacity, panels="variant", title=title)
+    two, corruption = completed_lines(runs.filter(pc.is_in(runs["variant"], pa.array([TUNED, UNTUNED]))), None)
+    # what was tuned differs from cell to cell: it tells no lines apart, unless a cell would hold more than seeds
+    by = None if averaged_over(two, [*corruption, "variant", capacity]) else corruption
+    return gap_vs_capacity(two, capacity=capacity, by=by, panels="variant", title=title)
 
 
 def search_figures(study: optuna.Study) -> dict[str, Any]:

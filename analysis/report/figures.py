@@ -136,7 +136,7 @@ def _time_to_fit(table: pa.Table) -> InteractiveFigure:
     for value, title in ((TIME, "epochs to fit, relative to true labels"), ("fit_share", "share of runs that fit")):
         traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", value, fit=value == TIME)]
         plots.append(error_plot(traces, title_of(["corruption.level"], runs), title))
-    text = times_note(table, cells, (len(lines), of), left_out)
+    text = times_note(table, cells, (len(lines), of), left_out, relative=True)
     return InteractiveFigure("time", "Time to fit against corruption", text, title_of(by, runs), [line.values for line in lines], plots)
 
 

@@ -48,7 +48,7 @@ def measure_figures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterato
 
 
 def ranked_rows(table: pa.Table) -> list[list[Any]]:
-    """Rows of measure, runs, tau, psi and mean sign-error, each score with half its interval; no rows where little was measured."""
+    """Rows of measure, runs, tau, psi and mean sign-error, each score with both ends of its interval; no rows where little was measured."""
     if sum(name.startswith(MEASURE) for name in table.column_names) < FEW:
         return []
     try:
@@ -59,7 +59,7 @@ def ranked_rows(table: pa.Table) -> list[list[Any]]:
     for row in ranked:
         cells = [row["measure"], row["points"]]
         for name in ("tau", "psi", "sign_error_mean"):
-            cells += [row[name], (row[f"{name}.high"] - row[f"{name}.low"]) / 2]
+            cells += [row[name], row[f"{name}.low"], row[f"{name}.high"]]
         rows.append([None if isinstance(cell, float) and np.isnan(cell) else cell for cell in (*cells, row["environments"])])
     return rows
 

@@ -73,8 +73,8 @@ def searched_cells(source: str, spec: str | None) -> list[SearchedCell]:
 
 
 def ablation_rows(source: str) -> list[list[Any]]:
-    """Rows of cell, variant, seeds, test error and half of its interval, difference to the tuned point and half of its interval, and
-    Holm's p; no rows for a study without such a comparison."""
+    """Rows of cell, variant, seeds, those that fit, test error and its interval's ends, difference to the tuned point and its interval's
+    ends, and Holm's p; no rows for a study without such a comparison."""
     if source.startswith(MLFLOW):
         return []
     try:
@@ -83,10 +83,9 @@ def ablation_rows(source: str) -> list[list[Any]]:
         return []
     rows = []
     for row in table.to_pylist():
-        halves = [None if row[f"{name}.high"] is None else row[f"{name}.high"] - row[name] for name in ("test_error", "difference")]
-        own = [row["cell"], row["variant"], row["seeds"], row["test_error"], halves[0]]
+        own = [row[name] for name in ("cell", "variant", "seeds", "fit", "test_error", "test_error.low", "test_error.high")]
         difference = None if row["difference"] is None else round(row["difference"], 9) + 0.0  # a difference of means of equals
-        rows.append([*own, difference, halves[1], row["p.holm"]])
+        rows.append([*own, difference, row["difference.low"], row["difference.high"], row["p.holm"]])
     return rows
 
 

@@ -26,6 +26,7 @@ MOST_ROWS = 1000
 """The most rows of a table."""
 MOST_DATA = 20_000
 """The most records that the page carries for download."""
+_ENDS = ("95 % from", "to")
 _ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "bits", "key_version")
 
 
@@ -109,22 +110,23 @@ def scaling_part(table: pa.Table) -> dict[str, Any] | None:
 
 def ranked_part(table: pa.Table) -> dict[str, Any] | None:
     """The measures by how well they predict the gap, or None where few were computed."""
-    half = "\N{PLUS-MINUS SIGN} 95 %"
     caption = (
         "By granulated psi over the runs that reached their train target; the oracle is the gap itself, random is noise. Sign-error: mean "
-        "over environments whose gaps differ by more than the test set's sampling error. Half widths of bootstrap intervals."
+        "over environments whose gaps differ by more than the test set's sampling error. Ends of 95 % bootstrap intervals."
     )
     rows = ranked_rows(table)
-    head = ["measure", "runs", "tau", half, "psi", half, "sign-error", half, "environments"]
+    head = ["measure", "runs", "tau", *_ENDS, "psi", *_ENDS, "sign-error", *_ENDS, "environments"]
     return _part("Which measure predicts the gap?", caption, head, rows) if rows else None
 
 
 def ablation_part(source: str) -> dict[str, Any] | None:
     """The comparison at the end of a search, or None for a study without one."""
     rows = ablation_rows(source)
-    half = "\N{PLUS-MINUS SIGN} 95 %"
-    caption = "On seeds that the search never saw; differences to the tuned point are paired over seeds, p after Holm's correction."
-    head = ["cell", "variant", "seeds", "test error", half, "more than tuned", half, "p"]
+    caption = (
+        "On seeds that the search never saw, of which some may not have reached the train target (fit says how many did); differences to "
+        "the tuned point are paired over seeds, p after Holm's correction."
+    )
+    head = ["cell", "variant", "seeds", "fit", "test error", *_ENDS, "more than tuned", *_ENDS, "p"]
     return _part("Tuned, untuned, and without each regularizer", caption, head, rows) if rows else None
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.intervals import mean_estimate, share_estimate
     from analysis.statistics.moments import at_moment
-    from analysis.statistics.questions.ranking import rank_measures, sign_errors
+    from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures, sign_errors
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
     from analysis.statistics.verdict import number_verdict, order_verdict, record_order_verdict
@@ -41,6 +41,7 @@ __all__ = [
     "order_verdict",
     "over_seeds",
     "rademacher_table",
+    "rank_by_hyperparameter",
     "rank_measures",
     "record_order_verdict",
     "share_estimate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +20,20 @@ from analysis.words import words
 _TESTED = ("difference.low", "difference.high", "effect", "p", "p.holm")
 
 
-def compare(table: pa.Table, setting: str, *, value: str = "test_error", against: Any = None, level: float = LEVEL) -> pa.Table:
+@dataclass(frozen=True)
+class _Question:
+    """What is compared: values of a setting, by a column, within cells of these fields."""
+
+    setting: str
+    value: str
+    cell_fields: tuple[str, ...]
+    equal_fit: bool
+    level: float
+
+
+def compare(
+    table: pa.Table, setting: str, *, value: str = "test_error", against: Any = None, equal_fit: bool = True, level: float = LEVEL
+) -> pa.Table:
     """Compare every two values of a setting by the paired differences of runs that agree in all else, seeds included.
 
     Runs are paired when they have the same seeds and the same value of every field that varies under some value of
@@ -33,11 +47,13 @@ def compare(table: pa.Table, setting: str, *, value: str = "test_error", against
         setting: a column: a config field, or ``study``.
         value: a numeric column.
         against: compare only with this value of the setting.
+        equal_fit: compare pairs that fit and pairs that did not apart, and no others. False for questions in which not to fit is
+            part of the effect, such as which setting has the lower test error.
         level: confidence, in (0, 1). Intervals are not corrected for the number of comparisons.
 
     Returns:
         The fields that tell cells apart, then ``a`` and ``b`` (the two values, as text), ``pairs``, ``fit`` (of these, pairs in which
-        both runs reached their target: all or none), ``unequal`` (further pairs of the cell, in which one run did), ``mean.a``,
+        both runs reached their target: all or none at equal fit), ``unequal`` (pairs of the cell in which one run did), ``mean.a``,
         ``mean.b``, ``difference`` (b - a) with ``.low`` and ``.high``, which stay where differences can be, ``effect`` (Hedges' g
         of the differences: their mean over their deviation, corrected for few pairs; null for two pairs, which leave it open), ``p``,
         ``p.holm``, and ``sentence``.
@@ -50,14 +66,15 @@ def compare(table: pa.Table, setting: str, *, value: str = "test_error", against
     runs = runs.filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     values = sorted(runs[setting].unique().to_pylist(), key=lambda one: (one is None, one))
     cell_fields = _cell_fields(runs, setting, values)
-    rows = [row for a, b in _two(values, against) for row in _compared(runs, setting, value, a, b, cell_fields, level)]
+    question = _Question(setting, value, tuple(cell_fields), equal_fit, level)
+    rows = [row for a, b in _two(values, against) for row in _compared(runs, question, a, b)]
     if not rows:
         raise NothingToShow(f"no two completed runs differ in {setting} and agree in all else, seeds included: nothing can be compared")
     tested = [row for row in rows if row["p"] is not None]
     for row, corrected in zip(tested, holm(np.array([row["p"] for row in tested])), strict=True):
         row["p.holm"] = float(corrected)
     for row in rows:
-        row["sentence"] = _sentence(row, setting, value, cell_fields, len(tested), level)
+        row["sentence"] = _sentence(row, question, len(tested))
     return pa.Table.from_pylist(rows, _schema(runs, cell_fields))
 
 
@@ -86,27 +103,28 @@ def _two(values: Sequence[Any], against: Any) -> Iterator[tuple[Any, Any]]:
     return ((against, one) for one in values if one != against)
 
 
-def _compared(
-    runs: pa.Table, setting: str, value: str, a: Any, b: Any, cell_fields: Sequence[str], level: float
-) -> Iterator[dict[str, Any]]:
-    """The compared values ``a`` and ``b`` in each cell, one row a cell."""
+def _compared(runs: pa.Table, question: _Question, a: Any, b: Any) -> Iterator[dict[str, Any]]:
+    """The compared values ``a`` and ``b`` in each cell, one row a cell, or at equal fit up to two."""
+    setting, fields = question.setting, question.cell_fields
     seeds = [name for name in SEEDS if name in runs.column_names and name != setting]
-    sides = [_by_pairing(runs.filter(_is(setting, one)), [*cell_fields, *seeds], value, f"{setting} {_text(one)}") for one in (a, b)]
-    cells: dict[tuple[Any, ...], dict[str, list[tuple[float, float]]]] = {}
+    sides = [_by_pairing(runs.filter(_is(setting, one)), [*fields, *seeds], question.value, f"{setting} {_text(one)}") for one in (a, b)]
+    cells: dict[tuple[Any, ...], list[tuple[float, float, bool, bool]]] = {}
     for pairing, (number, fit) in sides[0].items():
         if pairing in sides[1]:
             other, other_fit = sides[1][pairing]
-            which = "unequal" if fit != other_fit else "fit" if fit else "unfit"
-            cells.setdefault(pairing[: len(cell_fields)], {}).setdefault(which, []).append((number, other))
-    for cell, found in cells.items():
-        unequal = len(found.pop("unequal", []))
-        row = dict(zip(cell_fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "unequal": unequal}
-        if not found:
+            cells.setdefault(pairing[: len(fields)], []).append((number, other, fit, other_fit))
+    for cell, pairs in cells.items():
+        first, second = np.array([pair[:2] for pair in pairs], np.float64).T
+        reached, other_reached = np.array([pair[2:] for pair in pairs], bool).T
+        row = dict(zip(fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "unequal": int((reached != other_reached).sum())}
+        apart = [reached & other_reached, ~reached & ~other_reached] if question.equal_fit else [np.ones(len(pairs), bool)]
+        apart = [some for some in apart if some.any()]
+        if not apart:
             yield row | {"pairs": 0, "fit": 0} | dict.fromkeys(("mean.a", "mean.b", "difference", *_TESTED))
-        for which, pairs in found.items():
-            first, second = np.array(pairs).T
-            row |= {"pairs": len(pairs), "fit": len(pairs) if which == "fit" else 0}
-            yield row | {"mean.a": float(first.mean()), "mean.b": float(second.mean())} | _tested(second - first, range_of(value), level)
+        for some in apart:
+            row |= {"pairs": int(some.sum()), "fit": int((reached & other_reached)[some].sum())}
+            means = {"mean.a": float(first[some].mean()), "mean.b": float(second[some].mean())}
+            yield row | means | _tested((second - first)[some], range_of(question.value), question.level)
 
 
 def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str, which: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
@@ -144,13 +162,15 @@ def _tested(differences: NDArray[np.float64], within: tuple[float, float], level
     }
 
 
-def _sentence(row: dict[str, Any], setting: str, value: str, cell_fields: Sequence[str], tests: int, level: float) -> str:
-    where = ", ".join(f"{words(name)} {_text(row[name])}" for name in cell_fields)
-    head = f"{words(setting)} {row['b']} against {row['a']}" + (f" at {where}" if where else "")
+def _sentence(row: dict[str, Any], question: _Question, tests: int) -> str:
+    value, level = question.value, question.level
+    where = ", ".join(f"{words(name)} {_text(row[name])}" for name in question.cell_fields)
+    head = f"{words(question.setting)} {row['b']} against {row['a']}" + (f" at {where}" if where else "")
     apart = f"{row['unequal']} pair{'' if row['unequal'] == 1 else 's'} of which one run reached its train target and one did not"
     if not row["pairs"]:
         return f"{head}: nothing was compared, for there are only {apart}."
-    also = f"; {apart} {'is' if row['unequal'] == 1 else 'are'} not compared" if row["unequal"] else ""
+    left_out = row["unequal"] and question.equal_fit
+    also = f"; {apart} {'is' if row['unequal'] == 1 else 'are'} not compared" if left_out else ""
     change = f"{words(value)} {row['mean.b']:.4g} against {row['mean.a']:.4g}, difference {row['difference']:+.4g}"
     if row["p"] is None:
         return f"{head}: {change}; one pair only, nothing was tested{also}."
@@ -160,6 +180,8 @@ def _sentence(row: dict[str, Any], setting: str, value: str, cell_fields: Sequen
         interval, test = f"{100 * level:.0f} % interval {row['difference.low']:+.4g} to {row['difference.high']:+.4g}", "paired t test"
     effect = "" if row["effect"] is None else f", Hedges' g {row['effect']:+.2g}"
     fit = f"{'both' if row['fit'] else 'neither'} reached the train target"
+    if not question.equal_fit:
+        fit = f"in {row['fit']} both reached the train target, in {row['unequal']} one did"
     return (
         f"{head}: {change} ({interval}{effect}); "
         f"{test} over {row['pairs']} seeds, of which {fit}, p = {row['p']:.2g}, "

@@ -103,6 +103,7 @@ def compare(
     setting: Annotated[str | None, typer.Option(help="The field whose values are compared; with two studies, the study.")] = None,
     value: Annotated[str, typer.Option(help="What is compared.")] = "test_error",
     where: Where = None,
+    any_fit: Annotated[bool, typer.Option("--any-fit", help="Also pairs of which only one run reached its train target.")] = False,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
@@ -120,7 +121,7 @@ def compare(
         if set(table["study"].unique().to_pylist()) & set(second["study"].unique().to_pylist()):
             table, second = _named(table, source), _named(second, other)
         table = pa.concat_tables([table, second], promote_options="default")
-    compared = analysis.compare(chosen(table, where), setting or "study", value=value)
+    compared = analysis.compare(chosen(table, where), setting or "study", value=value, equal_fit=not any_fit)
     if compared.num_rows > _MOST_SENTENCES:
         print(f"{compared.num_rows:,} comparisons: the {_MOST_SENTENCES} with the smallest p follow, analysis.compare has them all.")
         compared = compared.sort_by("p")[:_MOST_SENTENCES]
@@ -139,7 +140,7 @@ def rank(
     from analysis.statistics.questions.ranking import rank_measures
 
     ranked = rank_measures(loaded(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
-    show_table(ranked, f"{source}: measures by granulated psi, ± half of the 95 % interval", RANKED)
+    show_table(ranked, f"{source}: measures by granulated psi with 95 % intervals", RANKED)
 
 
 def export(
@@ -236,7 +237,7 @@ def loaded(
 
 def _check(tracking_uri: str | None) -> None:
     """Raise ConfigError if nothing answers there."""
-    from study.records.mirror import check_reachable
+    from study.records.tracking_uri import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)

@@ -6,10 +6,11 @@ Resume is set difference: only points without a final record are planned. Nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.records.schema import FINAL
@@ -22,11 +23,16 @@ from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
-from study.records.mirror import Mirror, check_reachable, default_tracking_uri
+from study.records.front import charts_of, front_of
+from study.records.mirror import Mirror
+from study.records.tracking.finished_runs import DRAWN
 from study.records.tracking.other_storage import check_experiment
+from study.records.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
-from trainables.point.config import ConfigError, flatten
+from trainables.data.inspection import warnings_of
+from trainables.data.sources import load
+from trainables.point.config import ConfigError, Data, flatten
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
@@ -97,7 +103,7 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
     allow_mixed: bool = False,
-    concluded: Callable[[Summary], None] = lambda summary: None,
+    concluded: Callable[[Summary], Sequence[Path]] = lambda summary: (),
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
@@ -109,7 +115,8 @@ def run(
         tracking_uri: MLflow's; an SQLite database beside the results by default.
         address: of a Ray cluster; one on this machine, for this run, by default.
         allow_mixed: run also on a cluster whose nodes have other versions of gaplab, Python's minor one, or what it computes with.
-        concluded: called once the records are complete, before what MLflow still lacks is copied to it.
+        concluded: called once the records are complete, before what MLflow still lacks is copied to it; returns the charts that go
+            with the study's run there.
 
     Raises:
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
@@ -123,23 +130,29 @@ def run(
             merge_if_many(plan.root)
             mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
             plan = plan.with_records()
+            for line in _doubts(plan.missing):
+                progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
             summary = _summary(plan, trained, mirror)
-            concluded(summary)
+            charts = concluded(summary)
             if mirror:
-                _copy_the_rest(mirror, summary, progress)
+                _copy_the_rest(mirror, summary, charts, progress)
             merge_if_many(plan.root)
         return summary
 
 
-def _copy_the_rest(mirror: Mirror, summary: Summary, progress: Progress) -> None:
+def _copy_the_rest(mirror: Mirror, summary: Summary, charts: Sequence[Path], progress: Progress) -> None:
     """Copy to MLflow what it lacks; Ctrl-C ends this, and a user who has stopped training does not wait for it."""
     if summary.interrupted:
         return
     try:
         mirror.finish(progress.mirrored)
+        if not mirror.error:
+            plan = summary.plan
+            trials = [cell.trial for cell in plan.search.cells] if plan.search else [point.config for point in plan.points]
+            mirror.show(front_of(plan.root, plan.study, plan.text, charts, [trial.data for trial in trials]))
     except KeyboardInterrupt:
         summary.copying_interrupted = True
 
@@ -160,6 +173,8 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
         mirror = _mirror(root, storage, tracking_uri, spec) if spec.tracking.mlflow else None
         if mirror:
             mirror.finish((progress or Progress()).mirrored)
+            if not mirror.error:
+                mirror.show(front_of(root, spec.study, spec.text, charts_of(root)))
         return mirror
 
 
@@ -176,6 +191,12 @@ def _planned(spec: Spec, storage: str, address: str | None, early: EarlyStart, p
     return planned
 
 
+def _doubts(points: Sequence[Point]) -> Iterator[str]:
+    """What looks wrong in the user's own data files (see `gaplab data`), a sentence each."""
+    for name in sorted({point.config.data.name for point in points if point.config.data.name.startswith("npz:")}):
+        yield from (f"{name}: {doubt}." for doubt in warnings_of(load(Data(name=name))))
+
+
 def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, points: Sequence[Point] = ()) -> Mirror:
     """The mirror, not started.
 
@@ -187,7 +208,8 @@ def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, point
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
     check_experiment(uri, spec.study, root)
-    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points))
+    drawn = None if spec.tracking.curves == "all" else DRAWN
+    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points), drawn)
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.data.dataset import Dataset
 from trainables.point.config import LABEL_KINDS, Corruption
 from trainables.point.streams import generator
 
@@ -21,16 +22,30 @@ def classes_of(classes: int, corruption: Corruption) -> int:
     return 2 if corruption.kind == "random_signs" else classes
 
 
-def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption) -> Tensor:
+def labels_of(dataset: Dataset, corruption: Corruption) -> tuple[Tensor, Tensor]:
+    """The true labels of all training samples of a data set and those trained on, (n,) int64 in [0, `classes_of`).
+
+    Args:
+        corruption: resolved (level and seed filled in).
+    """
+    classes = classes_of(dataset.classes, corruption)
+    true = dataset.train_labels % classes
+    given = None if dataset.given_labels is None else dataset.given_labels % classes
+    return true, corrupt_labels(true, classes, corruption, given)
+
+
+def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption, given: Tensor | None = None) -> Tensor:
     """The labels trained on.
 
     `redraw` and `random_labels` draw a corrupted label uniformly over all classes, so that it is wrong with probability
     level*(C-1)/C; `flip` draws it uniformly over the other classes, so that it is wrong with probability level. `random_signs`
-    is `redraw` of the two classes that `classes_of` leaves.
+    is `redraw` of the two classes that `classes_of` leaves. `given` takes a sample's given label with probability level, so that it is
+    wrong with probability level times the rate of wrong labels in the data.
 
     Args:
         labels: true labels, (n,) int64 in [0, classes).
         corruption: resolved (level and seed filled in); pixel kinds leave labels as they are.
+        given: the labels that came with the data, (n,) int64 in [0, classes), for `given`.
 
     >>> labels = torch.arange(10)
     >>> bool((corrupt_labels(labels, 10, Corruption("flip", 1.0, seed=0)) == labels).any())
@@ -42,7 +57,10 @@ def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption) -> Tens
     assert corruption.seed is not None
     chosen = torch.rand(len(labels), generator=generator(corruption.seed, "corrupted labels"), dtype=torch.float64) < corruption.level
     draw = generator(corruption.seed, "new labels")
-    if corruption.kind == "flip":
+    if corruption.kind == "given":
+        assert given is not None
+        new = given
+    elif corruption.kind == "flip":
         new = (labels + torch.randint(1, classes, labels.shape, generator=draw)) % classes
     else:
         new = torch.randint(0, classes, labels.shape, generator=draw)

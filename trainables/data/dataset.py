@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,13 @@ from trainables.point.config import ImageShape
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images (n, C, H, W), uint8 in [0, 255] or finite float32; labels (n,) int64 in [0, classes)."""
+    """Images (n, C, H, W), uint8 in [0, 255] or finite float32; labels (n,) int64 in [0, classes). A table of d columns is (n, d, 1, 1).
+
+    Attributes:
+        train_labels: the true ones, as far as the data set knows.
+        given_labels: of a set that has true labels beside those given by people or machines, the given ones of the training samples.
+        class_names: the classes as the file calls them; empty where they are the numbers from 0.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -23,23 +30,38 @@ class Dataset:
     test_labels: Tensor
     classes: int
     digest: str | None = None
+    given_labels: Tensor | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> ImageShape:
         _, channels, height, width = self.train_images.shape
         return channels, height, width
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, str | None]:
-        """The same memory as NumPy arrays, for an object store that other processes map."""
-        tensors = (self.train_images, self.train_labels, self.test_images, self.test_labels)
-        first, second, third, fourth = (tensor.numpy() for tensor in tensors)
-        return first, second, third, fourth, self.classes, self.digest
+    def fingerprint(self) -> str:
+        """What is in it as 32 hexadecimal digits: its digest if it has one, else a hash of its images and labels."""
+        if self.digest is not None:
+            return self.digest[:32]
+        found = hashlib.blake2b(digest_size=16)
+        for part in self.arrays():
+            if isinstance(part, np.ndarray):
+                found.update(f"{part.dtype} {part.shape}".encode())
+                found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a sample is a row of numbers, without height and width."""
+        return self.image_shape[1:] == (1, 1)
+
+    def arrays(self) -> tuple[Any, ...]:
+        """Every attribute in its order, tensors as NumPy arrays of the same memory, for an object store that other processes map."""
+        parts = (getattr(self, each.name) for each in fields(self))
+        return tuple(part.numpy() if isinstance(part, Tensor) else part for part in parts)
 
     @staticmethod
     def from_arrays(*parts: Any) -> Dataset:
         """The data set of `arrays`, without a copy. Nothing writes to it: mapped memory is read-only."""
-        *arrays, classes, digest = parts
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            train_images, train_labels, test_images, test_labels = (torch.from_numpy(array) for array in arrays)
-        return Dataset(train_images, train_labels, test_images, test_labels, classes, digest)
+            return Dataset(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts))

@@ -60,7 +60,7 @@ def open_files(data: Data) -> ImageFiles:
     def blank(count: int) -> Tensor:
         return torch.zeros((), dtype=torch.uint8).expand(count, 3, data.side, data.side)
 
-    return ImageFiles(blank(len(train)), train_labels, blank(len(test)), test_labels, classes, digest, train, test)
+    return ImageFiles(blank(len(train)), train_labels, blank(len(test)), test_labels, classes, digest, train_files=train, test_files=test)
 
 
 def check(point: TrialConfig) -> None:

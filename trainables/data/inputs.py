@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.augmentation import augment, augments, crops_the_image
-from trainables.data.corruption import classes_of, corrupt_labels, corrupt_pixels
+from trainables.data.corruption import classes_of, corrupt_pixels, labels_of
 from trainables.data.dataset import Dataset
 from trainables.data.image_files import ImageFiles
 from trainables.data.protocol import Images, PointData, Samples, Source
@@ -160,8 +160,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
     classes = classes_of(dataset.classes, corruption)
     train_index, validation_index = _subset(data, device)
     used = torch.cat([train_index, validation_index]).cpu()
-    true = (dataset.train_labels % classes)[used]
-    labels = corrupt_labels(dataset.train_labels % classes, classes, corruption)[used]
+    true, labels = (each[used] for each in labels_of(dataset, corruption))
     train_inputs: Images
     if isinstance(dataset, ImageFiles):
         train_inputs, test = _files(dataset, data, device, loaders)

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from trainables.data.dataset import Dataset
+from trainables.data.labels import read_labels
 from trainables.point.config import ConfigError
+
+_IMAGES = ("x_train", "x_test")
+_LABELS = ("y_train", "y_test")
+_TRUE = "y_train_true"
+"""The true labels of training samples whose labels are known to be wrong in part."""
 
 
 def channels_first(images: Any, channels_last: bool = True) -> Tensor:
@@ -24,57 +30,63 @@ def channels_first(images: Any, channels_last: bool = True) -> Tensor:
 
 
 def read_npz(path: Path) -> Dataset:
-    """A Keras-style file: x_train, y_train, x_test, y_test; images H x W or H x W x C, uint8 or finite float; integer labels.
+    """A Keras-style file: x_train, y_train, x_test, y_test, and y_train_true where y_train is known to hold wrong labels.
+
+    Images are N x H x W or N x H x W x C, uint8 or finite floats; tables are N x d numbers. A table's columns are channels of 1 x 1 images,
+    so that `standardize` acts on each. What labels may be, `trainables.data.labels` says.
 
     Raises:
         ConfigError: the file is missing, damaged or holds something else; the sentence says what.
     """
-    keys = ("x_train", "y_train", "x_test", "y_test")
+    arrays = _read(path)
+    stored = {key: arrays[key] for key in (*_LABELS, _TRUE) if key in arrays}
+    for split in ("train", "test"):
+        samples, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if labels.ndim and labels.size and (samples.ndim == 0 or len(samples) != len(labels)):
+            raise ConfigError(f"{path}: x_{split} has {len(samples) if samples.ndim else 0} images but y_{split} {len(labels)} labels")
+    found, names = read_labels(path, stored)
+    if _TRUE in found and len(found[_TRUE]) != len(found["y_train"]):
+        raise ConfigError(f"{path}: y_train has {len(found['y_train'])} labels but {_TRUE} {len(found[_TRUE])}")
+    train_images, test_images = (_checked_images(path, key, arrays[key]) for key in _IMAGES)
+    if train_images.shape[1:] != test_images.shape[1:]:
+        raise ConfigError(f"{path}: training images are {tuple(train_images.shape[1:])} but test images {tuple(test_images.shape[1:])}")
+    if train_images.dtype != test_images.dtype:
+        raise ConfigError(f"{path}: x_train is {arrays['x_train'].dtype} but x_test {arrays['x_test'].dtype}: both must be in one unit")
+    given, test_labels = (torch.from_numpy(found[key]) for key in _LABELS)
+    true = torch.from_numpy(found[_TRUE]) if _TRUE in found else given
+    return Dataset(
+        train_images, true, test_images, test_labels, len(names), _digest(arrays), given if _TRUE in found else None, class_names=names
+    )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    keys = (*_IMAGES, *_LABELS)
     if not path.is_file():
         raise ConfigError(f"there is no data file {path}: give the path of a Keras-style .npz as npz:PATH")
     if not zipfile.is_zipfile(path):
         raise ConfigError(f"{path} is no .npz file, or only the beginning of one: copy it anew")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file.files]:
-                raise ConfigError(f"{path} lacks {', '.join(missing)}: a data file holds the arrays {', '.join(keys)}")
-            arrays = {key: np.asarray(file[key]) for key in keys}
+            if missing := [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in file.files]:
+                raise ConfigError(f"{path} lacks {', '.join(missing)}: a data file holds the arrays x_train, y_train, x_test, y_test")
+            return {key: np.asarray(file[key]) for key in (*keys, _TRUE) if key in file.files}
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged bytes
         raise ConfigError(f"{path} is damaged or no .npz file of arrays ({' '.join(str(error).split())}): copy it anew") from None
-    classes = _checked_classes(path, arrays)
-    train_images, test_images = (_checked_images(path, key, arrays[key]) for key in ("x_train", "x_test"))
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise ConfigError(f"{path}: training images are {tuple(train_images.shape[1:])} but test images {tuple(test_images.shape[1:])}")
-    if train_images.dtype != test_images.dtype:
-        raise ConfigError(f"{path}: x_train is {arrays['x_train'].dtype} but x_test {arrays['x_test'].dtype}: both must be in one unit")
-    train_labels, test_labels = (torch.from_numpy(arrays[key].reshape(-1).astype(np.int64)) for key in ("y_train", "y_test"))
-    return Dataset(train_images, train_labels, test_images, test_labels, classes, _digest(arrays))
-
-
-def _checked_classes(path: Path, arrays: dict[str, np.ndarray]) -> int:
-    for split in ("train", "test"):
-        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
-        if labels.ndim == 0 or labels.size == 0 or labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer):
-            raise ConfigError(f"{path}: y_{split} must be a list of whole numbers, one label an image; it is {labels.dtype} {labels.shape}")
-        if images.ndim == 0 or len(images) != len(labels):
-            raise ConfigError(f"{path}: x_{split} has {len(images) if images.ndim else 0} images but y_{split} {len(labels)} labels")
-    present = np.unique(arrays["y_train"])
-    classes = max(2, int(present[-1]) + 1)
-    for split in ("train", "test"):
-        low, high = int(arrays[f"y_{split}"].min()), int(arrays[f"y_{split}"].max())
-        if low < 0 or high >= classes:
-            raise ConfigError(f"{path}: y_{split} holds the label {low if low < 0 else high}, outside the classes 0 to {classes - 1}")
-    if len(present) <= present[-1]:
-        absent = int(np.argmax(present != np.arange(len(present))))
-        raise ConfigError(f"{path}: y_train holds the label {present[-1]} but no label {absent}: number the C classes 0 to C - 1")
-    return classes
 
 
 def _checked_images(path: Path, key: str, images: np.ndarray) -> Tensor:
-    if images.ndim not in (3, 4) or min(images.shape) == 0:
-        raise ConfigError(f"{path}: {key} has shape {images.shape}: images must be N x H x W or N x H x W x C")
+    if images.ndim not in (2, 3, 4) or min(images.shape) == 0:
+        raise ConfigError(f"{path}: {key} has shape {images.shape}: images must be N x H x W or N x H x W x C, a table N x d")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 2, 3, 4):
+        raise ConfigError(
+            f"{path}: {key} has shape {images.shape}, channels first: store N x H x W x C, in NumPy {key}.transpose(0, 2, 3, 1)"
+        )
+    if images.ndim == 2:
+        if images.dtype.kind not in "biuf":
+            raise ConfigError(f"{path}: {key} is {images.dtype}: a table holds numbers")
+        images = images.astype(np.float32)[:, None, None]
     if images.dtype == np.uint8:
         return channels_first(images)
     if not np.issubdtype(images.dtype, np.floating):

@@ -23,8 +23,8 @@ from trainables.redaction import redacted
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
 
-CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian"]
-LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs")
+CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian", "given"]
+LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.image_files`)."""
@@ -156,7 +156,9 @@ class Corruption(_Group):
         "`random_signs`: two classes, the even labels against the odd, and a label drawn anew is -1 or +1 by a fair coin "
         "(Rademacher complexity); "
         "`shuffled_pixels`: one permutation for all images; `random_pixels`: a permutation per image; "
-        "`gaussian`: pixels drawn with the training set's mean and variance",
+        "`gaussian`: pixels drawn with the training set's mean and variance; "
+        "`given`: the wrong labels that the data came with, of a file that has `y_train_true` beside `y_train`, at level 1 all of them "
+        "(without it, such a file trains on its true labels)",
     )
     level: float | None = _knob(
         None,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainables.data.corruption import classes_of, corrupt_labels
+from trainables.data.corruption import labels_of
 from trainables.data.errors import misclassified
 from trainables.data.protocol import Images, PointData
 from trainables.data.sources import load
@@ -39,11 +39,10 @@ def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Se
         The columns of `analysis.records.schema.SAMPLES` but the key, as NumPy arrays.
     """
     dataset = load(point.data)
-    classes = classes_of(dataset.classes, point.corruption)
     trained_on = split(dataset.train_labels, dataset.classes, point.data)[0]
     own_pixels = bool(point.corruption.level) and point.corruption.kind in PIXEL_KINDS
     index = trained_on if own_pixels else torch.arange(len(dataset.train_labels))
-    labels = corrupt_labels(dataset.train_labels % classes, classes, point.corruption)[index]
+    labels = labels_of(dataset, point.corruption)[1][index]
     losses, correct = _losses(module, data.train.inputs, data.train.index if own_pixels else index, labels)
     test_losses, test_correct = _losses(module, data.test.inputs, data.test.index, data.test.labels)
     positions = (torch.arange(len(index)) if own_pixels else trained_on).numpy()

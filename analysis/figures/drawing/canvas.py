@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.figures.drawing.lines import FEW_LINES, Line
+from analysis.figures.drawing.lines import Line
 from analysis.statistics.intervals import LEVEL, Method
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ENDS = ("threshold.low", "threshold.high")
 _FAR = (1e-300, 1e300)
-"""Where an interval goes that the grid leaves open: out of the picture."""
+_APART = 8.0
+"""Points of height of a row of thresholds."""
 DASHES = (0, (3, 1.5))
 FIT_NOTE = "Filled: reached the train target. Hollow: did not."
 _MOST_MARKERS = 16
 """The most markers of one line: more would hide it."""
 THRESHOLD_NOTE = (
-    "Triangles: interpolation threshold, the capacity from which on runs reach the target (geometric mean over seeds), "
-    "with its 95 % interval, which has the grid's error in it."
+    "Triangles: interpolation threshold, from which on runs reach the target (geometric mean over seeds), with its 95 % interval."
 )
 _INTERVALS: dict[Method, str] = {
     "logit": "over seeds (Student t on the logit scale of the quantity's bounds)",
@@ -57,9 +56,11 @@ def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **lo
     fitted, unfitted = line.rows.filter(reached), line.rows.filter(pc.invert(reached))
     _draw_means(panel, line, fitted, x, y, linestyle="-", markerfacecolor=line.colour, **look)
     _draw_means(panel, line, unfitted, x, y, linestyle=DASHES, markerfacecolor="white", **look)
-    if unfitted.num_rows and fitted.num_rows and line.numbers(x, unfitted)[-1] < line.numbers(x, fitted)[0]:
-        ends = [(line.numbers(column, unfitted)[-1], line.numbers(column, fitted)[0]) for column in (x, y)]
-        panel.plot(*ends, linestyle=DASHES, color=line.colour, zorder=1.5)
+    if unfitted.num_rows and fitted.num_rows:
+        for first, then in ((unfitted, fitted), (fitted, unfitted)):
+            if line.numbers(x, first)[-1] < line.numbers(x, then)[0]:
+                ends = [(line.numbers(column, first)[-1], line.numbers(column, then)[0]) for column in (x, y)]
+                panel.plot(*ends, linestyle=DASHES, color=line.colour, zorder=1.5)
 
 
 def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look: Any) -> None:
@@ -100,23 +101,42 @@ def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
 def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] | None]]) -> None:
     """Draw a triangle and a dotted line at each line's threshold, in its colour, with a bar for its interval.
 
-    Triangles and bars that would overlap stand above each other. ``marks`` are lines with their rows of `analysis.threshold_table`; where
-    all seeds fit everywhere, or none did anywhere, there is nothing to mark.
+    They stand above all data, those that would overlap in rows below each other; call it after `error_axis`.
+    ``marks`` are lines with their rows of `analysis.threshold_table`; where all seeds fit everywhere, or none did anywhere, there is
+    nothing to mark.
     """
     from matplotlib.transforms import ScaledTranslation
 
     known = [(line, row) for line, row in marks if row is not None and row["threshold"] is not None]
-    apart = 5 if len(known) <= FEW_LINES else 3
-    for rank, (line, row) in enumerate(known):
-        threshold = row["threshold"]
-        low, high = (edge if row[end] is None else row[end] for end, edge in zip(_ENDS, _FAR, strict=True))
-        top = panel.get_xaxis_transform() + ScaledTranslation(0, -rank * apart / 72, panel.figure.dpi_scale_trans)
-        panel.axvline(threshold, color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
+    rows = _rows([row["threshold"] for _, row in known], [_ends(row) for _, row in known])
+    height = panel.bbox.height * 72 / panel.figure.dpi
+    low, high = panel.get_ylim()
+    panel.set_ylim(low, low + (high - low) / max(1 - (1 + max(rows, default=-1)) * _APART / height, 0.5))  # room for them above all data
+    for (line, row), rank in zip(known, rows, strict=True):
+        top = panel.get_xaxis_transform() + ScaledTranslation(0, -(rank + 0.5) * _APART / 72, panel.figure.dpi_scale_trans)
+        panel.axvline(row["threshold"], color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
         if row["seeds"] > 1:
-            panel.plot(
-                [low, high], [1, 1], transform=top, color=line.colour, linewidth=1.2, solid_capstyle="butt", zorder=4, gid="interval"
-            )
-        panel.plot(threshold, 1, "v", transform=top, color=line.colour, markersize=5.5, clip_on=False, zorder=4, gid="threshold")
+            panel.plot(_ends(row), [1, 1], transform=top, color=line.colour, linewidth=1.2, solid_capstyle="butt", zorder=4, gid="interval")
+        panel.plot(row["threshold"], 1, "v", transform=top, color=line.colour, markersize=5, clip_on=False, zorder=4, gid="threshold")
+
+
+def _ends(row: Mapping[str, Any]) -> list[float]:
+    """Both ends of a threshold's interval; far out of the picture where the grid leaves it open."""
+    return [edge if row[end] is None else row[end] for end, edge in zip(("threshold.low", "threshold.high"), _FAR, strict=True)]
+
+
+def _rows(places: Sequence[float], ends: Sequence[Sequence[float]]) -> list[int]:
+    """In which row, from the top, each mark stands clear of those before it."""
+    taken: list[list[tuple[float, float]]] = []
+    rows = []
+    for place, (low, high) in zip(places, ends, strict=True):
+        mine = min(low, place / 1.12), max(high, place * 1.12)
+        free = (index for index, others in enumerate(taken) if all(mine[1] < other[0] or other[1] < mine[0] for other in others))
+        rank = next(free, len(taken))
+        taken[rank:] = taken[rank:] or [[]]
+        taken[rank].append(mine)
+        rows.append(rank)
+    return rows
 
 
 def explain(figure: Figure, lines: Sequence[Line], legend_title: str, title: str | None, note: str) -> None:

@@ -83,6 +83,31 @@ def scores(name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_e
     }
 
 
+def axis_scores(
+    name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_effective_size: float
+) -> list[dict[str, str | float | int]]:
+    """What `scores` averages, each hyperparameter by itself: psi with its interval, and the sign errors of its environments."""
+    pairs = runs.pairs.within(np.isfinite(value))
+    psi = np.array([_psi_by_axis(pairs, value, runs, weights) for weights in _weightings(runs)])
+    errors, sizes = environment_errors(pairs, value, runs, test_size, np.ones(len(runs.gap)))
+    axis_of = np.full(len(errors), -1, dtype=np.int64)
+    axis_of[pairs.environment] = pairs.axis
+    rows: list[dict[str, str | float | int]] = []
+    for axis, hyperparameter in enumerate(runs.axes):
+        found = errors[(axis_of == axis) & (sizes >= minimum_effective_size)]
+        rows.append(
+            {
+                "measure": name,
+                "hyperparameter": hyperparameter,
+                **_interval("psi", psi[:, axis].tolist(), -1.0),
+                "sign_error_mean": _mean(found),
+                "sign_error_max": float(found.max()) if len(found) else float("nan"),
+                "environments": len(found),
+            }
+        )
+    return rows
+
+
 def kendall_tau(measure: Floats, gap: Floats) -> float:
     """Kendall's tau-b, as SciPy has it. A measure that is the same for all runs orders nothing and has 0; fewer than two runs have NaN.
 

@@ -26,7 +26,16 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow, unknown_column
 from analysis.records.schema import MEASURE
-from analysis.statistics.questions.rank_scores import RESAMPLES, Floats, Integers, Pairs, RankedRuns, environment_errors, scores
+from analysis.statistics.questions.rank_scores import (
+    RESAMPLES,
+    Floats,
+    Integers,
+    Pairs,
+    RankedRuns,
+    axis_scores,
+    environment_errors,
+    scores,
+)
 from analysis.statistics.selection import completed
 
 GAP = "generalization_gap"
@@ -68,6 +77,29 @@ def rank_measures(
     test_size = _test_images(table) if test_size is None else test_size
     rows = [scores(name, values[name], runs, test_size, minimum_effective_size) for name in values]
     rows.sort(key=lambda row: -np.inf if np.isnan(row["psi"]) else row["psi"], reverse=True)
+    return pa.Table.from_pylist(rows)
+
+
+def rank_by_hyperparameter(
+    table: pa.Table,
+    *,
+    test_size: int | None = None,
+    hyperparameters: Sequence[str] | None = None,
+    minimum_effective_size: float = 12.0,
+    seed: int = 0,
+) -> pa.Table:
+    """Psi and the sign errors of every measure on each hyperparameter by itself: one row each.
+
+    The psi of `rank_measures` is the mean over hyperparameters. A measure may owe it to one of them, such as label corruption, which moves
+    the gap most; to leave that out, rank the records of one level at a time.
+
+    Returns:
+        ``measure``, ``hyperparameter``; ``psi`` with ``.low`` and ``.high``; ``sign_error_mean`` and ``sign_error_max`` over its
+        ``environments`` that count. NaN where nothing can be compared. Arguments and errors as in `rank_measures`.
+    """
+    runs, values = _runs(table, hyperparameters, seed)
+    test_size = _test_images(table) if test_size is None else test_size
+    rows = [row for name in values for row in axis_scores(name, values[name], runs, test_size, minimum_effective_size)]
     return pa.Table.from_pylist(rows)
 
 

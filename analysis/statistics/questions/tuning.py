@@ -85,22 +85,26 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
         value: a numeric column.
 
     Returns:
-        One row a cell and variant: ``cell``, ``variant``, ``seeds``, the mean of the value with ``.low`` and ``.high``
-        (Student t), and against the tuned point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and
-        ``p.holm`` (of a t test, corrected for the variants of the cell).
+        One row a cell and variant: ``cell``, ``variant``, ``seeds``, ``fit`` (how many of these reached their train target: a
+        regularizer may be what keeps them from it), the mean of the value with ``.low`` and ``.high``, and against the tuned
+        point, paired over seeds: ``difference`` with ``.low`` and ``.high``, and ``p.holm`` (of a t test, corrected for the variants of
+        the cell).
     """
     tables = []
     for cell in pc.unique(runs["cell"]).to_pylist():
         mine = runs.filter(pc.field("cell") == cell)
         order = pa.table({"variant": pc.unique(mine["variant"])})
         order = order.append_column(_ORDER, pa.array(range(order.num_rows), pa.int64()))
-        means = over_seeds(mine.filter(pc.field("status") == "completed"), ["cell", "variant"], [value])
-        against = compare(mine, "variant", value=value, against=TUNED)
+        done = mine.filter(pc.field("status") == "completed")
+        means = over_seeds(done, ["cell", "variant"], [value])
+        fits = done.group_by("variant").aggregate([("interpolated", "sum")]).rename_columns(["variant", "fit"])
+        against = compare(mine, "variant", value=value, against=TUNED, equal_fit=False)
         wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
         differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
-        tables.append(means.join(differences, "variant", join_type="left outer").join(order, "variant").sort_by(_ORDER))
+        told = means.join(differences, "variant", join_type="left outer").join(fits, "variant")
+        tables.append(told.join(order, "variant").sort_by(_ORDER))
     ends = ["difference", "difference.low", "difference.high", "p.holm"]
-    return pa.concat_tables(tables).select(["cell", "variant", "seeds", value, f"{value}.low", f"{value}.high", *ends])
+    return pa.concat_tables(tables).select(["cell", "variant", "seeds", "fit", value, f"{value}.low", f"{value}.high", *ends])
 
 
 def optuna_studies(source: str, storage: str = "journal") -> list[optuna.Study]:

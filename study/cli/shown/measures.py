@@ -58,7 +58,7 @@ def concluded(records: pa.Table, plan: Plan) -> list[Table]:
         add("uniform stability: change of the loss when one sample is replaced", lambda: analysis.stability_table(records, samples))
         add(f"the {MOST_MEMORISED} most memorised images of each setting", lambda: _top(analysis.memorisation_table(records, samples)))
     if len(plan.measures) >= FEW:
-        title = f"{plan.study}: measures by granulated psi, ± half of the 95 % interval; a random measure and an oracle for comparison"
+        title = f"{plan.study}: measures by granulated psi with 95 % intervals; a random measure and an oracle for comparison"
         add(title, lambda: rank_measures(records), RANKED)
     return found
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.records.trials import recorded_under, without_foreign
+from study.cli.shown.tables import with_interval
 from study.plan.packs import expected_seconds
 from study.search.objectives import OBJECTIVES
 from study.search.plan import SearchPlan
@@ -106,23 +107,22 @@ def _compared(runs: pa.Table, title: str) -> Table:
     from analysis.statistics.questions.tuning import ablation_table
 
     table = Table(
-        "cell", "variant", "seeds", "test error", "more than tuned", "p (Holm)", title=f"{title}: on seeds that the search never saw"
+        "cell", "variant", "seeds", "fit", "test error", "more than tuned", "p (Holm)", title=f"{title}: on seeds that the search never saw"
     )
     last = None
     for row in ablation_table(runs).to_pylist():
         cell = row["cell"] if row["cell"] != last else ""
         last = row["cell"]
         p = "" if row["p.holm"] is None else f"{row['p.holm']:.2g}"
-        table.add_row(cell, row["variant"], str(row["seeds"]), _interval(row, "test_error"), _interval(row, "difference", "+"), p)
-    table.caption = "mean ± half of its 95 % interval (Student t); differences are paired over seeds"
+        table.add_row(
+            cell, row["variant"], str(row["seeds"]), str(row["fit"]), _interval(row, "test_error"), _interval(row, "difference", "+"), p
+        )
+    table.caption = "means with 95 % intervals; fit: seeds that reached the train target; differences are paired over seeds"
     return table
 
 
 def _interval(row: dict[str, Any], name: str, sign: str = "") -> str:
-    if row[name] is None:
-        return ""
-    half = "" if row[f"{name}.high"] is None else f" ± {row[f'{name}.high'] - row[name]:.3f}"
-    return f"{row[name]:{sign}.3f}{half}"
+    return "" if row[name] is None else with_interval(row[name], row[f"{name}.low"], row[f"{name}.high"], f"{sign}.3f")
 
 
 def _pruner(search: SearchPlan) -> str:

@@ -34,11 +34,11 @@ def gap_table(table: pa.Table, title: str) -> Table:
         if row["generalization_gap"] is not None:
             low, high = row["generalization_gap.low"], row["generalization_gap.high"]
             text = with_interval(row["generalization_gap"], low, high, ".3f") + ("" if row["interpolated"] else " *")
-            text += f" [{row['generalization_gap.seeds']}]" if len(counts) > 1 else ""
+            text += f" [{row['generalization_gap.seeds']}]" if row["generalization_gap.seeds"] < max(counts) else ""
             cells.setdefault(row["parameters_per_sample"], {}).setdefault(tuple(row[name] for name in lines), []).append(text)
     for capacity, cell in sorted(cells.items()):
         drawn.add_row(f"{capacity:.3g}", *("\n".join(cell.get(head, [])) for head in shown))
-    seeds = "in brackets: seeds" if len(counts) > 1 else f"seeds: {max(counts, default=0)}"
+    seeds = f"over {max(counts, default=0)} seeds" + (", or as many as stand in brackets" if len(counts) > 1 else "")
     drawn.caption = f"columns: {title_of(lines, table).replace('$', '')}; {seeds}; *: seeds that did not reach the train target"
     if len(shown) < len(heads):
         drawn.caption += f"; {len(shown)} of {len(heads):,} columns: gaplab report has them all"
@@ -80,5 +80,5 @@ def with_interval(value: float, low: float | None, high: float | None, form: str
         return f"{value:{form}}"
     half = (high - low) / 2
     if abs(high + low - 2 * value) <= 0.1 * half:
-        return f"{value:{form}} ± {half:{'.2g' if form == '.3g' else form}}"
+        return f"{value:{form}} ± {half:{'.2g' if form == '.3g' else form.lstrip('+')}}"
     return f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -108,11 +108,11 @@ def test_times_to_fit_have_one_horizon():
     assert "min(time to fit, 30 epochs)" in " ".join(figure.get_supxlabel().split())
 
 
-def test_lines_without_a_run_that_fit_are_counted_not_drawn():
-    rows = [*timed(0.0, (10, 20), 50), *timed(0.0, (None, None), 50, **{"model.width": 2})]
+def test_lines_without_a_unit_are_counted_not_drawn():
+    rows = [*timed(0.0, (10, 20), 50), *timed(0.0, (10, None), 50, **{"model.width": 2})]
     figure = analysis.time_to_fit(records(rows))
     assert len(lines_of(figure.axes[0])) == 1
-    assert "1 line without a run that fit is not shown." in " ".join(figure.get_supxlabel().split())
+    assert "1 line that did not all fit true labels is not shown." in " ".join(figure.get_supxlabel().split())
 
 
 def test_error_vs_corruption_lies_above_the_wrong_label_rate(study):

@@ -124,6 +124,9 @@ def test_runs_that_fit_are_not_compared_with_runs_that_did_not():
     both, neither = analysis.compare(records(rows), "regularizers.weight_decay").to_pylist()
     assert [(row["pairs"], row["fit"], row["unequal"]) for row in (both, neither)] == [(2, 2, 3), (1, 0, 3)]
     assert "3 pairs of which one run reached its train target and one did not are not compared" in both["sentence"]
+    (any_fit,) = analysis.compare(records(rows), "regularizers.weight_decay", equal_fit=False).to_pylist()
+    assert (any_fit["pairs"], any_fit["fit"], any_fit["unequal"]) == (6, 2, 3)
+    assert "over 6 seeds, of which in 2 both reached the train target, in 3 one did" in any_fit["sentence"]
     (only,) = analysis.compare(records([row for row in rows if row["seed"] in (2, 3)]), "regularizers.weight_decay").to_pylist()
     assert (only["pairs"], only["unequal"], only["p"]) == (0, 2, None)
     assert only["sentence"].endswith("there are only 2 pairs of which one run reached its train target and one did not.")

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from tests.trainables.made_up_points import point
 from trainables.data import named, sources
 from trainables.data.dataset import Dataset
+from trainables.data.inputs import point_data
 from trainables.data.npz import read_npz
+from trainables.data.protocol import Samples
 from trainables.data.sources import load, share
 from trainables.data.subset import split
 from trainables.data.synthetic import SYNTHETIC_SAMPLES
@@ -124,6 +126,65 @@ def test_labels_may_be_any_integers_in_a_list_or_a_column(write: Callable[..., P
     assert dataset.train_labels.tolist() == arrays()["y_train"].tolist()
 
 
+NAMES = np.array(["bird", "cat", "ant"])
+"""In another order than the alphabet's, which numbers them."""
+
+
+@pytest.mark.parametrize(
+    ("stored", "classes", "names"),
+    [
+        (lambda labels: labels + 1, lambda labels: labels, ("1", "2", "3")),
+        (lambda labels: NAMES[labels], lambda labels: np.array([1, 2, 0])[labels], ("ant", "bird", "cat")),
+        (lambda labels: np.eye(3)[labels], lambda labels: labels, ("0", "1", "2")),
+        (lambda labels: labels.astype(float), lambda labels: labels, ("0", "1", "2")),
+        (lambda labels: labels > 0, lambda labels: labels > 0, ("0", "1")),
+        (lambda labels: 2 * (labels > 0).astype(int) - 1, lambda labels: labels > 0, ("-1", "1")),
+    ],
+)
+def test_labels_are_understood_as_they_are_written(write: Callable[..., Path], stored: Any, classes: Any, names: tuple[str, ...]) -> None:
+    written = {name: stored(labels) for name, labels in arrays().items() if name[0] == "y"}
+    dataset = read_npz(write(**written))
+    assert dataset.train_labels.tolist() == classes(arrays()["y_train"]).astype(int).tolist()
+    assert dataset.test_labels.tolist() == classes(arrays()["y_test"]).astype(int).tolist()
+    assert dataset.class_names == names
+    assert dataset.classes == len(names)
+
+
+def test_a_table_is_standardized_by_column_and_takes_no_crops(write: Callable[..., Path]) -> None:
+    draw = np.random.default_rng(3)
+    table = {name: draw.normal([5, -3, 100, 0], [1, 10, 0.1, 1e3], (count, 4)) for name, count in (("x_train", 12), ("x_test", 6))}
+    path = write(**table)
+    dataset = read_npz(path)
+    assert dataset.is_table
+    assert dataset.image_shape == (4, 1, 1)
+    resolved = point({"data.name": f"npz:{path}", "model.name": "mlp"})
+    data = point_data(resolved, torch.device("cpu"))
+    expected = (table["x_train"] - table["x_train"].mean(0)) / table["x_train"].std(0)
+    np.testing.assert_allclose(data.train.inputs.gather(torch.arange(12)).numpy(), expected, atol=2e-4)
+    with pytest.raises(ConfigError, match="crop and flip need images"):
+        point({"data.name": f"npz:{path}", "model.name": "mlp", "regularizers.crop": 1})
+
+
+def test_given_labels_are_trained_on_if_asked_for_and_measured_against_the_true_ones(write: Callable[..., Path]) -> None:
+    true = arrays()["y_train"]
+    given = true.copy()
+    given[[1, 5, 6]] = (given[[1, 5, 6]] + 1) % 3
+    path = write(y_train=given, y_train_true=true)
+
+    def labels(kind: str, level: float | None) -> Samples:
+        resolved = point({"data.name": f"npz:{path}", "model.name": "linear", "corruption.kind": kind, "corruption.level": level})
+        return point_data(resolved, torch.device("cpu")).train
+
+    assert labels("given", None).labels.tolist() == given.tolist()
+    assert labels("given", None).wrong.nonzero().flatten().tolist() == [1, 5, 6]
+    assert labels("given", 0.0).labels.tolist() == true.tolist()
+    half = labels("given", 0.5)
+    assert set(half.wrong.nonzero().flatten().tolist()) <= {1, 5, 6}
+    assert labels("redraw", None).labels.tolist() == true.tolist()
+    with pytest.raises(ConfigError, match="has no labels beside the true ones: a file needs y_train_true"):
+        point({"data.name": "digits", "corruption.kind": "given"})
+
+
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", ">f4"])
 def test_pixels_may_be_finite_floats(write: Callable[..., Path], kind: str) -> None:
     floats = {name: (images / 256).astype(kind) for name, images in arrays().items() if name[0] == "x"}
@@ -155,15 +216,32 @@ def with_label(name: str, value: int) -> np.ndarray:
         ({"y_test": with_label("y_test", -1)}, "y_test holds the label -1, outside the classes 0 to 2"),
         ({"y_train": with_label("y_train", -1)}, "y_train holds the label -1, outside the classes"),
         ({"y_train": with_label("y_train", 255)}, "y_train holds the label 255 but no label 3: number the C classes 0 to C - 1"),
-        ({"y_train": arrays()["y_train"] + 1, "y_test": arrays()["y_test"] + 1}, "y_train holds the label 3 but no label 0"),
+        ({"y_train": arrays()["y_train"] + 2, "y_test": arrays()["y_test"] + 2}, "y_train holds the label 4 but no label 0"),
+        ({"y_train": arrays()["y_train"] + 1}, "y_train holds the label 3 but no label 0: number"),
+        ({"y_train": np.array(list("abc") * 4)}, "some of y_train, y_test hold names and others numbers"),
+        (
+            {"y_train": np.array(list("abc") * 4), "y_test": np.array(list("abcabd"))},
+            "y_test holds the label d, outside the 3 classes of y",
+        ),
+        ({"y_train_true": arrays()["y_train"][:-1]}, "y_train has 12 labels but y_train_true 11"),
+        (
+            {"x_train": np.moveaxis(arrays()["x_train"], 3, 1)},
+            "channels first: store N x H x W x C, in NumPy x_train.transpose(0, 2, 3, 1)",
+        ),
         ({"y_train": arrays()["y_train"][:-1]}, "x_train has 12 images but y_train 11 labels"),
         ({"x_test": arrays()["x_test"][1:]}, "x_test has 5 images but y_test 6 labels"),
-        ({"y_train": arrays()["y_train"] / 2}, "y_train must be a list of whole numbers, one label an image; it is float64 (12,)"),
-        ({"y_train": np.eye(3)[arrays()["y_train"]].astype(int)}, "it is int64 (12, 3)"),
+        (
+            {"y_train": arrays()["y_train"] / 2},
+            "y_train must be a list of whole numbers or names, one label a sample, or one-hot rows; it is float64 (12,)",
+        ),
+        ({"y_train": 2 * np.eye(3)[arrays()["y_train"]].astype(int)}, "it is int64 (12, 3)"),
         ({"y_test": np.array(1)}, "it is int64 ()"),
-        ({"y_test": np.array([], dtype=int), "x_test": arrays()["x_test"][:0]}, "it is int64 (0,)"),
+        ({"y_test": np.array([], dtype=int), "x_test": arrays()["x_test"][:0]}, "it is int64 (0,); it is empty"),
         ({"x_train": np.array(3, dtype=np.uint8)}, "x_train has 0 images but y_train 12 labels"),
-        ({"x_train": arrays()["x_train"].reshape(12, -1)}, "x_train has shape (12, 60): images must be N x H x W or N x H x W x C"),
+        (
+            {"x_train": arrays()["x_train"].reshape(12, 4, 5, 3, 1)},
+            "has shape (12, 4, 5, 3, 1): images must be N x H x W or N x H x W x C, a",
+        ),
         ({"x_train": arrays()["x_train"].astype(np.int32)}, "x_train is int32: pixels must be uint8, or floating-point numbers"),
         ({"x_train": arrays()["x_train"].astype(np.complex64)}, "x_train is complex64"),
         ({"x_test": arrays(shape=(4, 4, 3))["x_test"]}, "training images are (3, 4, 5) but test images (3, 4, 4)"),

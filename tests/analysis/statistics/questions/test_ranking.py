@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from scipy.stats import kendalltau
 
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.questions.rank_scores import drawn_taus, hoeffding_weight, kendall_tau
-from analysis.statistics.questions.ranking import rank_measures, sign_errors, varied
+from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures, sign_errors, varied
 from tests.analysis.made_up_study import record, records
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -60,6 +61,41 @@ def test_scores_of_the_table_worked_by_hand() -> None:
     assert found["sign_error_mean"] == pytest.approx(0.25)
     assert found["sign_error_p90"] == pytest.approx(0.7)  # of 0, 0, 0, 1, interpolated
     assert (found["sign_error_max"], found["environments"], found["points"]) == (1.0, 4, 4)
+
+
+def test_each_hyperparameter_by_itself_is_what_psi_averages() -> None:
+    """Widths: +1 at depth 1, -1 at depth 2, so 0 and one environment of two wrong; depths: +1 twice."""
+    found = rank_by_hyperparameter(by_hand(), test_size=10**6, minimum_effective_size=1).to_pylist()
+    mine = {row["hyperparameter"]: row for row in found if row["measure"] == "mine"}
+    assert {name: (row["psi"], row["sign_error_mean"], row["sign_error_max"], row["environments"]) for name, row in mine.items()} == {
+        "model.width": (0.0, 0.5, 1.0, 2),
+        "model.depth": (1.0, 0.0, 0.0, 2),
+    }
+    table = grid(3, 0.02, measures=2)
+    whole = {row["measure"]: row for row in rank_measures(table, test_size=10**4).to_pylist()}
+    parts = rank_by_hyperparameter(table, test_size=10**4).to_pylist()
+    for name, row in whole.items():
+        own = [part for part in parts if part["measure"] == name]
+        assert np.mean([part["psi"] for part in own]) == pytest.approx(row["psi"])
+        assert sum(part["environments"] for part in own) == row["environments"]
+        assert all(part["psi.low"] <= part["psi"] <= part["psi.high"] for part in own)
+
+
+def test_a_measure_that_only_sees_the_corruption_is_nothing_at_one_level() -> None:
+    """The gap follows corruption and, a little, width; the measure is the corruption alone."""
+    random = np.random.default_rng(0)
+    rows = [
+        run(width, 1, 0.3 * level + 0.01 * width + random.normal(0, 0.001), level, **{"corruption.level": level, "seed": seed})
+        for width, level, seed in itertools.product([1, 2, 3], [0.1, 0.2], range(4))
+    ]
+    table = records(rows)
+    both = {
+        row["hyperparameter"]: row["psi"] for row in rank_by_hyperparameter(table, test_size=10**4).to_pylist() if row["measure"] == "mine"
+    }
+    assert both == {"corruption.level": 1.0, "model.width": 0.0}
+    assert row_of(rank_measures(table, test_size=10**4), "mine")["psi"] == pytest.approx(0.5)
+    fixed = table.filter(pa.compute.equal(table["corruption.level"], 0.1))
+    assert row_of(rank_measures(fixed, test_size=10**4), "mine")["psi"] == 0.0
 
 
 def test_sign_error_weighs_pairs_by_hand() -> None:

@@ -12,6 +12,7 @@ import optuna
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import scipy.special
 import scipy.stats
 
 import analysis
@@ -85,9 +86,11 @@ def test_the_table_has_the_paired_t_intervals_of_scipy(compared: Path) -> None:
     assert [row["variant"] for row in rows] == ["tuned", "untuned", "without dropout"] * 2
     for row in rows:
         own, tuned = (errors(runs, row["cell"], variant) for variant in (row["variant"], "tuned"))
-        low, high = scipy.stats.t.interval(0.95, SEEDS - 1, own.mean(), scipy.stats.sem(own))
+        away = scipy.stats.sem(own) / (own.mean() * (1 - own.mean()))  # on the logit scale of [0, 1]
+        ends = scipy.stats.t.interval(0.95, SEEDS - 1, scipy.special.logit(own.mean()), away)
+        low, high = scipy.special.expit(ends)
         assert (row["test_error"], row["test_error.low"], row["test_error.high"]) == pytest.approx((own.mean(), low, high))
-        assert row["seeds"] == SEEDS
+        assert (row["seeds"], row["fit"]) == (SEEDS, SEEDS)
         if row["variant"] == "tuned":
             assert row["difference"] is None
             continue

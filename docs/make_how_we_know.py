@@ -1,0 +1,124 @@
+"""Make docs/how-we-know.md from the simulations' results: ``python -m tests.benchmarks coverage``, then ``make docs``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from docs.make import DOCS, NOTE
+from tests.benchmarks.__main__ import RESULTS
+from tests.benchmarks.bench_coverage import markdown
+
+SEEDS = (3, 5, 10)
+SHOWN = {"student": "Student", "logit": "**logit**", "BCa": "bootstrap (BCa)", "bootstrap-t": "bootstrap-t", "betting": "betting"}
+HEAD = """# How we know
+
+What each number rests on: its definition, the simulation that tries it on a known truth, and how often its 95 % interval held that truth.
+Every table on this page was made by `python -m tests.benchmarks coverage` ({date}, {cpu}) and stands in
+`tests/benchmarks/results/coverage.json`; a simulated coverage of .95 has a standard error of .0015 for means and of .011 at most elsewhere.
+
+## What is averaged
+
+Seeds, and nothing else. Lines of tables and charts are told apart by every field that varies, but for seeds, the axis, and numbers that are
+swept along with it (width with parameters per sample). Asked for less (`--by`), gaplab names what else varies and refuses; `--where`
+keeps one value of it. `seeds` counts the different seeds that have a value in that very column. Runs that reached their train target
+and runs that did not are in no mean together, in no map either: where only some did, the mean over those that did is of a selection,
+and a run says so at its end. `tests/analysis/statistics/test_never_pooled.py` has a test for each of these.
+
+## Means over seeds
+
+Coverage of 95 % intervals for the mean of k seeds, and in brackets their median width, by how errors are distributed:
+
+"""
+MEANS = """
+**The method is `logit`**: Student's t on the scale log(x - low) - log(high - x) of the quantity's bounds (0 and 1 for an error, -1 and 1
+for a gap), by the delta method. It holds its level where outcomes are normal, at Student's width; where they are skewed it loses less
+than Student ({logit_skewed:.3f} at worst above, Student {student_skewed:.3f}); and it stays within the bounds. BCa is too narrow for so
+few seeds; bootstrap-t holds better from five seeds on, at up to a third more width, but at three its interval is the whole range.
+
+**No narrow interval survives rare failures**: k seeds without the one that fails 1 time in 10 say nothing of it, and any interval
+made of their spread misses the mean ({logit_rare:.2f} instead of .95 at three seeds). k seeds without a failure leave a failure rate
+of up to 1 - .05^(1/k) open: 63 % for three seeds, 26 % for ten. What gaplab does: runs that did not fit are rows of their own beside
+the share that fit, so that the common failure is no outlier of a mean but a count; and `interval="betting"` (Waudby-Smith and
+Ramdas 2023) holds for every distribution within the bounds, at the width that this takes.
+
+## The interpolation threshold
+
+One definition for triangles, tables and maps (`analysis.threshold_table`): a seed's threshold lies between the largest capacity at which it
+did not fit and the smallest from which on it did; the threshold of a line is the geometric mean over its seeds. The likelihood sees
+thresholds through the grid of capacities, so the grid's error is in the interval. On the 13 capacities of the preset
+`gap-vs-capacity`, by the deviation between seeds in steps of that grid, and in brackets the median width in steps:
+
+"""
+THRESHOLDS = """
+Where all seeds fall between the same two capacities the interval is that step of the grid and always holds.
+
+## Times to fit
+
+A run that did not fit in its epochs was watched in vain: leaving it out, or putting in its last epoch, is biased. Kaplan and Meier's curve
+uses it as it is; figures show the mean of min(time, horizon), the area under the curve, with one horizon for all, above the share that fit
+(Clopper and Pearson 1934). Coverage for exponential times of which one budget censors 22 %, and for budgets that differ:
+
+"""
+TIMES = """
+## Which knob explains the gap
+
+`gaplab explain STUDY` (`analysis.decomposition_table`): shares of the variance of the gap over runs that fit, by field and by pair of
+fields, each corrected for what noise alone would explain; p by F tests, corrected by Holm. Coverage of the shares of a factorial of
+24 settings (3 by 2 by 4) with one interaction, the mean over all terms and in brackets the worst term, by the noise's deviation:
+
+"""
+COMPONENTS = """
+## Comparisons and verdicts
+
+`gaplab compare` pairs runs by seed within each setting of all else; runs of which only one fit are counted, not compared. Holm's
+correction holds for all tests of a table together: in 60 simulated studies of eight true null hypotheses each the family-wise error stays
+within its level (`tests/analysis/statistics/test_comparison.py`). Verdicts (*holds, does not hold, undecided*) rest on the same tests;
+`tests/analysis/statistics/test_verdict.py` simulates how often they are wrong. At the end of a run, `found` names what is shown at 95 %
+for all lines together and `open` what is not (`tests/analysis/report/test_findings.py`).
+"""
+FORECASTS = """
+## Forecasts
+
+Ten times beyond the largest of 13 sizes over three decades, by `python -m tests.benchmarks forecasts`: how often the interval of the law of
+the true form, and of the chosen one, held the law, how often the prediction interval held new runs, how often no law was said, and
+how often the form was the true one.
+
+"""
+
+
+def page() -> str:
+    """The page."""
+    stored = json.loads((RESULTS / "coverage.json").read_text())
+    measured: dict[str, list[dict[str, Any]]] = stored["measured"]
+    means = [row | {"method": SHOWN[row["method"]]} for row in measured["means"] if row["method"] in SHOWN and row["seeds"] in SEEDS]
+    text = NOTE + HEAD.format(date=stored["date"], cpu=f"{stored['machine']['cores']} cores of an {stored['machine']['cpu']}")
+    text += markdown(means, ("outcome", "seeds"), "method", _with_width)
+
+    def worst(method: str, outcome: str) -> float:
+        return min(row["coverage"] for row in means if row["method"] == SHOWN[method] and row["outcome"].startswith(outcome))
+
+    text += "\n" + MEANS.format(
+        logit_skewed=worst("logit", "skewed"), student_skewed=worst("student", "skewed"), logit_rare=worst("logit", "rare")
+    )
+    text += markdown(measured["thresholds"], ("outcomes", "deviation between seeds, in steps"), "seeds", _with_width)
+    text += "\n" + THRESHOLDS + markdown(measured["times"], ("times", "of"), "seeds", lambda row: f"{row['coverage']:.3f}")
+    text += "\n" + TIMES
+    text += markdown(measured["components"], ("noise",), "seeds", lambda row: f"{row['coverage']:.3f} ({row['worst']:.3f})")
+    text += "\n" + COMPONENTS
+    forecasts = RESULTS / "forecasts.json"
+    if forecasts.is_file():
+        rows = json.loads(forecasts.read_text())["measured"]["forecasts"]
+        shown = ("true form", "chosen form", "new runs", "no law", "right form")
+        flat = [row | {"what": what, "share": row[what]} for row in rows for what in shown]
+        text += FORECASTS + markdown(flat, ("law", "seeds"), "what", lambda row: f"{row['share']:.3f}") + "\n"
+    return text
+
+
+def _with_width(row: dict[str, Any]) -> str:
+    return f"{row['coverage']:.3f} ({row['width']:.2g})"
+
+
+if __name__ == "__main__":
+    (DOCS / "how-we-know.md").write_text(page())
+    print("wrote docs/how-we-know.md")

@@ -1,0 +1,78 @@
+"""A look at data sets that are sound, and at made-up ones with one fault each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+from trainables.data.dataset import Dataset
+from trainables.data.inspection import inspect, resolution
+from trainables.data.sources import load
+from trainables.point.config import Data
+
+
+def made_up(train: int = 300, test: int = 200, classes: int = 3, shape: tuple[int, ...] = (1, 4, 4)) -> Dataset:
+    draw = torch.Generator().manual_seed(5)
+    images = torch.rand(train + test, *shape, generator=draw)
+    labels = torch.arange(train + test) % classes
+    return Dataset(images[:train], labels[:train], images[train:], labels[train:], classes)
+
+
+def test_sound_sets_have_no_warning() -> None:
+    assert inspect(made_up()).warnings == []
+    assert inspect(load(Data(name="digits"))).warnings == []
+
+
+def test_the_facts_are_those_of_the_set() -> None:
+    facts = dict(inspect(load(Data(name="digits"))).facts)
+    assert facts["training samples"] == "1,437"
+    assert facts["a sample"] == "an image of 8x8 pixels"
+    assert facts["values"] == "uint8, 0 to 255"
+    named = replace(made_up(shape=(7, 1, 1)), class_names=("ant", "bird", "cat"))
+    assert dict(inspect(named).facts)["classes"] == "3: ant, bird, cat are taken as 0 to 2"
+    assert dict(inspect(named).facts)["a sample"] == "a row of 7 numbers"
+
+
+@pytest.mark.parametrize("samples", [100, 1_000, 10_000])
+def test_the_resolution_is_that_of_the_binomial(samples: int) -> None:
+    low, high = binom.interval(0.95, samples, 0.5)
+    assert resolution(samples) == pytest.approx((high - low) / 2 / samples, abs=1 / samples)
+
+
+def test_faults_are_said() -> None:
+    sound = made_up()
+    uneven = torch.zeros(300, dtype=torch.int64)
+    uneven[:5], uneven[5:9] = 1, 2
+    contradicting = sound.train_images.clone()
+    contradicting[1] = contradicting[0]
+    leaking = torch.cat([sound.train_images[:20], sound.test_images[20:]])
+    constant = made_up(shape=(3, 1, 1))
+    constant.train_images[:, 1] = 2.0
+    faults = {
+        "1 test samples: chance alone": replace(sound, test_images=sound.test_images[:1], test_labels=sound.test_labels[:1]),
+        "the largest class has 291 training samples and the smallest 4": replace(sound, train_labels=uneven),
+        "1 of the 3 classes have no test sample": replace(sound, test_labels=sound.test_labels.clamp_max(1)),
+        "every test sample is a training sample too": replace(
+            sound, test_images=sound.train_images[:200], test_labels=sound.train_labels[:200]
+        ),
+        "20 test samples (10.0%) are training samples too": replace(sound, test_images=leaking),
+        "1 training samples have the content of another one and a different label": replace(sound, train_images=contradicting),
+        "values run from": replace(sound, train_images=sound.train_images * 900),
+        "images have 28 channels of 3x28 pixels": made_up(shape=(28, 3, 28)),
+        "1 of 3 columns have one value": constant,
+    }
+    for said, dataset in faults.items():
+        assert any(said in warning for warning in inspect(dataset).warnings), (said, inspect(dataset).warnings)
+
+
+def test_given_labels_are_counted_against_the_true_ones() -> None:
+    sound = made_up()
+    given = sound.train_labels.clone()
+    given[:30] = (given[:30] + 1) % 3
+    facts = dict(inspect(replace(sound, given_labels=given)).facts)
+    assert facts["wrong labels"].startswith("10.00% of those given")
+    assert np.isclose((given != sound.train_labels).double().mean().item(), 0.1)

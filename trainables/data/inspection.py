@@ -1,0 +1,163 @@
+"""A look at a data set before anything trains on it: what it holds, what its test set can tell apart, and what looks wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from torch import Tensor
+
+from trainables.data.dataset import Dataset
+from trainables.data.image_files import ImageFiles
+
+FEW_TESTED = 100
+"""A test set below this size cannot tell a gap of 0.2 from none: the 95 % interval of an error near one half is wider."""
+UNEVEN = 10.0
+"""A largest class this many times the smallest is worth a word."""
+MOST_CHANNELS = 16
+"""More channels than this beside a side of few pixels look like axes in another order."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        facts: name and value of each, for a table of two columns.
+        warnings: sentences about what is likely to be wrong, and what would be right.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+
+
+def resolution(samples: int) -> float:
+    """Half the width of the 95 % interval of an error of one half, measured on that many samples: the most that chance moves it.
+
+    The normal approximation to the binomial, 1.96 * sqrt(0.25 / n).
+
+    >>> round(resolution(10_000), 4)
+    0.0098
+    """
+    return float(1.96 * (0.25 / samples) ** 0.5)
+
+
+def inspect(dataset: Dataset) -> Inspection:
+    """Look at a data set in memory, or at the labels of one whose images stay in their files."""
+    train, test = len(dataset.train_labels), len(dataset.test_labels)
+    facts = [
+        ("training samples", f"{train:,}"),
+        ("test samples", f"{test:,}"),
+        ("a sample", _described(dataset)),
+        ("classes", _classes(dataset)),
+        (
+            "of a class",
+            f"{_spread(dataset.train_labels, dataset.classes)} to train on, {_spread(dataset.test_labels, dataset.classes)} to test",
+        ),
+        ("resolution", f"chance moves a test error, and so a gap, by up to ±{resolution(test):.2g} (95 %)"),
+    ]
+    warnings = [*_label_warnings(dataset)]
+    if dataset.given_labels is not None:
+        wrong = (dataset.given_labels != dataset.train_labels).double().mean().item()
+        facts.append(
+            ("wrong labels", f"{wrong:.2%} of those given; corruption: {{kind: given}} trains on them, everything else on the true ones")
+        )
+    if not isinstance(dataset, ImageFiles):
+        duplicates, warned = _duplicates(dataset)
+        facts += [("values", _values(dataset)), ("duplicates", duplicates)]
+        warnings += [*warned, *_value_warnings(dataset)]
+    return Inspection(facts, warnings)
+
+
+@cache
+def warnings_of(dataset: Dataset) -> Sequence[str]:
+    """The warnings alone, once a process."""
+    return inspect(dataset).warnings
+
+
+def _described(dataset: Dataset) -> str:
+    channels, height, width = dataset.image_shape
+    if dataset.is_table:
+        return f"a row of {channels:,} numbers"
+    return f"an image of {height}x{width} pixels" + (f" with {channels} channels" if channels > 1 else "")
+
+
+def _classes(dataset: Dataset) -> str:
+    names = dataset.class_names
+    if not names or names == tuple(str(label) for label in range(dataset.classes)):
+        return f"{dataset.classes}"
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{dataset.classes}: {shown} are taken as 0 to {dataset.classes - 1}"
+
+
+def _spread(labels: Tensor, classes: int) -> str:
+    counts = labels.bincount(minlength=classes)
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _values(dataset: Dataset) -> str:
+    low, high = dataset.train_images.amin().item(), dataset.train_images.amax().item()
+    return f"{str(dataset.train_images.dtype).removeprefix('torch.')}, {low:g} to {high:g}"
+
+
+def _label_warnings(dataset: Dataset) -> list[str]:
+    found = []
+    counts = dataset.train_labels.bincount(minlength=dataset.classes)
+    tested = len(dataset.test_labels)
+    if tested < FEW_TESTED:
+        found.append(f"{tested:,} test samples: chance alone moves a test error by up to ±{resolution(tested):.2g}; take more")
+    if counts.max() >= UNEVEN * counts.min():
+        share = counts.max().item() / len(dataset.train_labels)
+        found.append(
+            f"the largest class has {int(counts.max()):,} training samples and the smallest {int(counts.min()):,}: "
+            f"always saying the largest is right for {share:.0%} of them, and chance is not 1/C"
+        )
+    if absent := int((dataset.test_labels.bincount(minlength=dataset.classes) == 0).sum()):
+        found.append(f"{absent:,} of the {dataset.classes} classes have no test sample")
+    return found
+
+
+def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
+    """Of test samples among the training samples, and of training samples among themselves, by their content."""
+    first: dict[bytes, int] = {}
+    repeated = contradicting = 0
+    for place, digest in enumerate(_digests(dataset.train_images)):
+        earlier = first.setdefault(digest, place)
+        repeated += earlier != place
+        contradicting += bool(dataset.train_labels[earlier] != dataset.train_labels[place])
+    leaked = sum(digest in first for digest in _digests(dataset.test_images))
+    warnings = []
+    if leaked == len(dataset.test_labels):
+        warnings.append("every test sample is a training sample too: the test error says nothing about new samples")
+    elif leaked:
+        share = leaked / len(dataset.test_labels)
+        warnings.append(f"{leaked:,} test samples ({share:.1%}) are training samples too: the test error is too low for what is memorised")
+    if contradicting:
+        warnings.append(f"{contradicting:,} training samples have the content of another one and a different label: no network fits both")
+    return f"{leaked:,} test samples in the training set; {repeated:,} training samples of which there is an earlier one", warnings
+
+
+def _digests(images: Tensor) -> list[bytes]:
+    rows = images.reshape(len(images), -1).contiguous().numpy()
+    return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+
+
+def _value_warnings(dataset: Dataset) -> list[str]:
+    found = []
+    images = dataset.train_images
+    channels, height, width = dataset.image_shape
+    low, high = images.amin().item(), images.amax().item()
+    if images.is_floating_point() and not dataset.is_table and (low < 0 or high > 1):
+        found.append(
+            f"values run from {low:g} to {high:g}: data.preprocessing unit would leave them so; standardize, the default, scales them"
+        )
+    if channels > MOST_CHANNELS and not dataset.is_table and min(height, width) > 1:
+        found.append(f"images have {channels} channels of {height}x{width} pixels: are the axes N x H x W x C?")
+    constant = int((images.transpose(0, 1).reshape(channels, -1).float().std(1) == 0).sum())
+    if constant:
+        what = "columns" if dataset.is_table else "channels"
+        found.append(f"{constant:,} of {channels:,} {what} have one value in all training samples: they tell nothing")
+    return found

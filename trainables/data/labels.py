@@ -1,0 +1,70 @@
+"""Labels as files hold them (numbers from 0 or from 1, -1 and +1, truth values, names, one-hot rows) read as the classes 0 to C - 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trainables.point.config import ConfigError
+
+
+def read_labels(path: Path, stored: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The labels of each list as int64 in [0, C), and the C classes as they are called in the file.
+
+    The classes are those of ``y_train``. All lists are of one kind.
+
+    Args:
+        stored: the lists by name, ``y_train`` and ``y_test`` among them: (n,), a column (n, 1), or one-hot rows (n, C).
+
+    Raises:
+        ConfigError: a list is empty or holds something else, or the classes are not numbered without a hole.
+    """
+    lists = {name: _as_list(path, name, labels) for name, labels in stored.items()}
+    kinds = {labels.dtype.kind in "US" for labels in lists.values()}
+    if len(kinds) > 1:
+        raise ConfigError(f"{path}: some of {', '.join(stored)} hold names and others numbers: all must be of one kind")
+    present = np.unique(lists["y_train"])
+    classes = present if kinds == {True} else _numbered(path, present, np.unique(np.concatenate(list(lists.values()))))
+    found = {name: np.searchsorted(classes, labels) for name, labels in lists.items()}
+    for name, labels in lists.items():
+        strange = found[name] == len(classes)
+        strange[~strange] = classes[found[name][~strange]] != labels[~strange]
+        if strange.any():
+            first = labels[strange][0]
+            known = f"the classes {classes[0]} to {classes[-1]}" if kinds == {False} else f"the {len(classes)} classes of y_train"
+            raise ConfigError(f"{path}: {name} holds the label {first}, outside {known}")
+    return {name: places.astype(np.int64) for name, places in found.items()}, tuple(str(label) for label in classes)
+
+
+def _as_list(path: Path, name: str, labels: np.ndarray) -> np.ndarray:
+    """A list of names or of whole numbers, (n,)."""
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf" and _one_hot(labels):
+        return labels.argmax(1)
+    if labels.ndim and labels.size and labels.size == len(labels):
+        flat = labels.reshape(-1)
+        if flat.dtype.kind in "US":
+            return flat
+        if flat.dtype.kind in "biu" or (flat.dtype.kind == "f" and np.isfinite(flat).all() and (flat == np.rint(flat)).all()):
+            return flat.astype(np.int64)
+    empty = "; it is empty" if labels.ndim and not labels.size else ""
+    raise ConfigError(
+        f"{path}: {name} must be a list of whole numbers or names, one label a sample, or one-hot rows; "
+        f"it is {labels.dtype} {labels.shape}{empty}"
+    )
+
+
+def _one_hot(labels: np.ndarray) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
+
+
+def _numbered(path: Path, present: np.ndarray, everywhere: np.ndarray) -> np.ndarray:
+    """The classes of labels that are numbers: from 0, from 1 where no list holds a 0, or -1 and +1."""
+    if present.tolist() == [-1, 1]:
+        return present
+    start = 1 if present[0] == 1 and len(present) > 1 and everywhere[0] == 1 else 0
+    classes = np.arange(start, max(int(present[-1]) + 1, start + 2))
+    if present[0] >= 0 and len(present) <= present[-1] - start:
+        absent = int(classes[: len(present)][present != classes[: len(present)]][0])
+        raise ConfigError(f"{path}: y_train holds the label {present[-1]} but no label {absent}: number the C classes 0 to C - 1")
+    return classes
