@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export
+    from analysis.records.networks import load_network
     from analysis.records.reader import load, load_curves
     from analysis.records.samples import load_samples
     from analysis.report.findings import findings
@@ -74,6 +75,7 @@ __all__ = [
     "learning_curves",
     "load",
     "load_curves",
+    "load_network",
     "load_samples",
     "measures_vs_gap",
     "memorisation",

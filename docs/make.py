@@ -35,6 +35,24 @@ def largest_weight(subject: Subject) -> float:
 The theories that take many trainings are studies: the presets `rademacher` (empirical Rademacher complexity), `stability` (uniform
 stability) and `memorisation` (memorisation scores by subsampled training). What they show: [theories.md](theories.md).
 """
+KEEP = """
+## Networks and MLflow
+
+Beside `trial:` and `space:` a spec may say what is kept of its points, and how they are copied to MLflow. Neither is part of a point: keys
+and results stay as they are.
+
+```yaml
+keep: [networks]                                        # the trained network of every point that completes
+keep: {networks: {seed: 0, corruption.level: [0, 1]}}   # or of those whose fields have one of these values
+tracking: {curves: all}                                 # whole curves in MLflow; thinned to 64 points a metric by default
+tracking: {mlflow: false}                               # records alone
+```
+
+Networks lie beside the records, as `STORAGE/STUDY/networks/KEY.safetensors`, and in MLflow as logged models, each the output of its
+point's run. `analysis.load_network("STORAGE/STUDY", key)` is the module as it was trained. A point that was recorded before its network
+was to be kept is trained again, to the same bits; points that are solved in closed form have no network. A search keeps those of the
+points that it trains from then on.
+"""
 NOTE = "<!-- made by `make docs`: edit the code, not this page -->\n\n"
 
 
@@ -59,9 +77,13 @@ def fields_page() -> str:
         page += "\n"
     plain = [knob for knob in fields(TrialConfig) if knob.name not in GROUPS]
     page += "## beside the groups\n\n"
-    return page + table(
-        ("field", "default", "range", "meaning"),
-        ((f"`{knob.name}`", f"`{knob.default}`", range_of(knob), knob.metadata["doc"]) for knob in plain),
+    return (
+        page
+        + table(
+            ("field", "default", "range", "meaning"),
+            ((f"`{knob.name}`", f"`{knob.default}`", range_of(knob), knob.metadata["doc"]) for knob in plain),
+        )
+        + KEEP
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,37 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], what: 
         time.sleep(0.1)
 
 
+class Server:
+    """A running `mlflow server` on loopback: its address, the database behind it, and its end."""
+
+    def __init__(self, uri: str, backend: str, process: subprocess.Popen[bytes]) -> None:
+        self.uri, self.backend, self._process = uri, backend, process
+
+    def kill(self) -> None:
+        """End it, workers included, in the middle of whatever it does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        end(self._process)
+
+
 @contextmanager
-def mlflow_server(backend: str, workers: int = 1) -> Iterator[str]:
-    """The address of an `mlflow server` on loopback."""
+def running_server(backend: str, workers: int | None = 1, artifacts: Path | None = None) -> Iterator[Server]:
+    """An `mlflow server`.
+
+    Args:
+        backend: the URI of its database.
+        workers: processes that answer; as many as MLflow starts by itself if None.
+        artifacts: where it keeps files.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", str(workers)] if workers else []
+    command += ["--artifacts-destination", str(artifacts)] if artifacts else []
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     lean = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes for jobs of language models
     process = subprocess.Popen([*command, "--backend-store-uri", backend], env=lean, **quiet)
     uri = f"http://127.0.0.1:{port}"
@@ -48,12 +73,19 @@ def mlflow_server(backend: str, workers: int = 1) -> Iterator[str]:
         except requests.RequestException:
             return False
 
+    server = Server(uri, backend, process)
     try:
         wait(answers, process, "the MLflow server")
-        yield uri
+        yield server
     finally:
-        process.terminate()
-        end(process)
+        server.stop()
+
+
+@contextmanager
+def mlflow_server(backend: str, workers: int | None = 1) -> Iterator[str]:
+    """The address of an `mlflow server` on loopback."""
+    with running_server(backend, workers) as server:
+        yield server.uri
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

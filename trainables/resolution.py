@@ -12,7 +12,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.inputs import input_shape
 from trainables.data.sources import load
 from trainables.least_squares import solving
-from trainables.models import family, multiply_adds, parameter_count, solver_of
+from trainables.models import check_outputs, family, multiply_adds, parameter_count, solver_of
 from trainables.point.config import PIXEL_KINDS, WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 
 REACH = 2.0
@@ -48,6 +48,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
         image_files.check(resolved)
     if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
+        check_outputs(sizes_only(model), shape, classes)
     if resolved.corruption.kind == "given" and dataset.given_labels is None:
         raise ConfigError(f"corruption.kind is given, but {data.name} has no labels beside the true ones: a file needs y_train_true")
     _check_together(resolved, shape)

@@ -94,6 +94,7 @@ class PackTrainable(tune.Trainable):
         sink: records results.
         shelf: keeps points that are not done; None for nowhere.
         point_seconds: a point that takes longer has failed.
+        keeps: of which points the network is kept; None for none.
         pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
         distribution: over processes, and how many of them decode images.
         admission: asked where the worker is; what it answers is why nothing may be trained there. It is reported as ``refused``.
@@ -109,6 +110,7 @@ class PackTrainable(tune.Trainable):
         sink: Sink,
         shelf: Shelf | None = None,
         point_seconds: float | None = None,
+        keeps: Callable[[TrialConfig], bool] | None = None,
         pruner: ray.actor.ActorHandle[Any] | None = None,
         distribution: Distribution | None = None,
         admission: Callable[[], str | None] | None = None,
@@ -122,7 +124,7 @@ class PackTrainable(tune.Trainable):
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
         self._packs, self._measures, self._sink, self._shelf, self._point_seconds = packs, measures, sink, shelf, point_seconds
-        self._sources, self._distribution, self._pruner = sources, distribution, pruner
+        self._sources, self._distribution, self._pruner, self._keeps = sources, distribution, pruner, keeps
         self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
 
@@ -142,7 +144,8 @@ class PackTrainable(tune.Trainable):
 
     def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
         by = self._distribution
-        settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "loaders": by.loaders if by else 0}
+        settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "keeps": self._keeps}
+        settings["loaders"] = by.loaders if by else 0
         if by and by.processes:
             return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner, "shelf": self._shelf})
         return Training(points, self._device, pruner=_asking(self._pruner), **settings)

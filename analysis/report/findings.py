@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.drawing.lines import label_of, only_shown, shown_combinations, title_of
@@ -18,6 +19,9 @@ from analysis.words import words
 
 Floats = NDArray[np.float64]
 _SHORT = {"parameters_per_sample": "p/n", "parameters": "p"}
+ENOUGH = 10.0
+"""With so many parameters a sample a network that does not fit lacks training."""
+_TRAINING = ("budget.epochs", "optimizer.learning_rate")
 _MOST_LINES = 8
 """More lines than these are not told one by one."""
 
@@ -108,7 +112,9 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
         if row["threshold"] is None and row["always"]:
             left_open.append(f"{_at(label)}every seed fits already at {_size(capacity, smallest)}: the threshold lies below.")
         elif row["threshold"] is None:
-            left_open.append(f"{_at(label)}no seed fits, not even at {_size(capacity, largest)}: the threshold lies above.")
+            some = runs.filter(agreeing(by, [row[name] for name in by])) if by else runs
+            why = _short_of_training(some, capacity) or "the threshold lies above."
+            left_open.append(f"{_at(label)}no seed fits, not even at {_size(capacity, largest)}: {why}")
         elif row["threshold.low"] is None or row["threshold.high"] is None:
             side = "below" if row["threshold.low"] is None else "above"
             left_open.append(f"{_at(label)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
@@ -116,6 +122,25 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
             told.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
     head = f"Interpolation threshold, in {_name(capacity)}, from which on networks reach their train target (95 % interval)"
     return ([f"{head}: {'; '.join(told)}."] if told else []), left_open
+
+
+def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
+    """What to change where networks with room for every sample do not fit: then training falls short, not capacity.
+
+    A network can memorise about as many samples as it has parameters, whatever the labels (Zhang et al. 2017, theorem 1: 2n + d weights).
+    """
+    if capacity != "parameters_per_sample":
+        return None
+    roomy = runs.filter(pc.greater_equal(runs[capacity], ENOUGH))
+    if not roomy.num_rows or not {"train_error", "budget.epochs", "optimizer.learning_rate"} <= set(runs.column_names):
+        return None
+    error = np.nanmedian(roomy["train_error"].cast(pa.float64()).to_numpy())
+    epochs, rates = (" or ".join(f"{one:g}" for one in sorted(set(roomy[name].drop_null().to_pylist()))) for name in _TRAINING)
+    return (
+        f"{roomy.num_rows:,} networks with at least {ENOUGH:g} parameters a sample end at a train error of {error:.2g} (median), so "
+        f"training falls short and not capacity, and no gap is at equal fit: raise budget.epochs ({epochs}) to several times that, or "
+        f"change optimizer.learning_rate ({rates}; a third of it is the first to try)."
+    )
 
 
 def _at_the_largest(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:

@@ -82,7 +82,7 @@ class Scaling:
         low, high = np.clip(values[order][np.searchsorted(shares, [tail, shares[-1] - tail])], *law.within)
         return Estimate(value, min(float(low), value), max(float(high), value))
 
-    def sentence(self, value: str = "value", sizes: Sequence[str] = ("x",)) -> str:
+    def sentence(self, value: str = "value", sizes: Sequence[str] = ("x", "y")) -> str:
         """The law, or why there is none, in words."""
         return f"no law: {self.reason}" if self.law is None else self.law.sentence(value, sizes)
 

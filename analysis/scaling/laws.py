@@ -181,11 +181,11 @@ class Law:
             natural[:, first::2] = np.exp(theta[:, first::2] - self.form.direction * theta[:, first + 1 :: 2] * self._centre[:, 0])
         return natural
 
-    def sentence(self, value: str = "value", sizes: Sequence[str] = ("x",)) -> str:
+    def sentence(self, value: str = "value", sizes: Sequence[str] = ("x", "y")) -> str:
         """The law in words."""
         constants = ", ".join(f"{name} {one}" for name, one in self.parameters.items())
         formula = re.sub(r"\bx\b", sizes[0], self.form.formula)
-        if len(sizes) > 1:
+        if len(self.cells.sizes) > 1:
             sign = {"saturating": " - ", "rising": " + "}.get(self.form.name, " + ")
             formula += sign + (f"B·{sizes[1]}^beta" if self.form.direction > 0 else f"B/{sizes[1]}^beta")
         return f"{value} = {formula} with {constants} ({100 * self.level:.0f} % intervals, {len(self.cells.means)} settings)"

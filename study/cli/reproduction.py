@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from study.cli.options import Address, AllowMixed, Changes, Scale, Storage, TrackingUri
 from study.cli.shown.conclusion import conclude, end_copying, show_results
 from study.cli.terminal.printing import say
+
+if TYPE_CHECKING:
+    from study.cli.shown.reproduction import Compared
+    from study.launch.run import Summary
+    from study.spec.reading import Spec
 
 
 def register(app: typer.Typer) -> None:
@@ -42,25 +47,44 @@ def reproduce(
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")
     specs = [read_spec(name, tuple(changes or ()), scale) for name in ([target] if target else reproducible())]
-    comparisons = []
-    for spec in specs:
-        if spec.published is None:
-            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+    comparisons: list[Compared] = []
+
+    def compare(spec: Spec) -> list[Path]:
+        """Show what was measured, and write the report of all so far; returns the charts."""
         root = study_root(storage, spec.study)
-        if not recorded:
-            with drawn() as progress:
-                summary = launch.run(
-                    spec, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
-                )
-            if summary.interrupted or summary.halted:
-                conclude(summary, [] if summary.interrupted else show_results(summary))
-            if summary.copying_interrupted:
-                end_copying(summary)
         comparison = compared(root, spec)
         for line in comparison.shown:
             say(line)
         comparisons.append(comparison)
-    path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report(comparisons, scale, Path(storage).name))
-    say(f"wrote {path}")
+        path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report(comparisons, scale, Path(storage).name))
+        say(f"wrote {path}")
+        return comparison.charts
+
+    for spec in specs:
+        if spec.published is None:
+            raise ConfigError(f"{spec.study} has no published numbers: use gaplab run")
+        if recorded:
+            compare(spec)
+            continue
+
+        def concluded(summary: Summary, spec: Spec = spec) -> list[Path]:
+            if summary.interrupted:
+                return []
+            return show_results(summary) if summary.halted else compare(spec)
+
+        with drawn() as progress:
+            summary = launch.run(
+                spec,
+                storage=storage,
+                tracking_uri=tracking_uri,
+                address=address,
+                progress=progress,
+                concluded=concluded,
+                allow_mixed=allow_mixed,
+            )
+        if summary.interrupted or summary.halted:
+            conclude(summary)
+        if summary.copying_interrupted:
+            end_copying(summary)

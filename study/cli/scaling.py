@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from study.cli.shown.laws import check_sizes, concluded, forecasts
 from study.cli.shown.tables import show_table
 from study.cli.terminal.printing import say
 from trainables.point.config import ConfigError
+
+if TYPE_CHECKING:
+    from study.launch.run import Summary
 
 Value = Annotated[str, typer.Option(help="The column that changes with size: an error, a loss, the gap.")]
 Sizes = Annotated[
@@ -55,17 +58,26 @@ def scale(
     understood = read_spec(spec, tuple(changes or ()), scale)
     chosen = {"value": value, "sizes": sizes, "by": by, "side": side}
     check_sizes(plan_study(understood, storage), chosen)
-    with drawn() as progress:
-        summary = launch.run(
-            understood, storage=storage, tracking_uri=tracking_uri, address=address, progress=progress, allow_mixed=allow_mixed
-        )
-    charts: list[Path] = []
-    if not summary.interrupted:
+
+    def shown(summary: Summary) -> list[Path]:
+        if summary.interrupted:
+            return []
         if not summary.ran:
             say(f"Nothing to run: all {summary.declared:,} points of {understood.study} are recorded.")
         records, _ = declared_rows(analysis.load(summary.root), undeclared(summary.root))
-        charts = concluded(records, charts_folder(summary.plan), understood.study, chosen)
-    conclude(summary, charts)
+        return concluded(records, charts_folder(summary.plan), understood.study, chosen)
+
+    with drawn() as progress:
+        summary = launch.run(
+            understood,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            progress=progress,
+            concluded=shown,
+            allow_mixed=allow_mixed,
+        )
+    conclude(summary)
 
 
 def fit(
@@ -123,4 +135,7 @@ def predict(
     laws = analysis.scaling_laws(table, value=value, sizes=sizes, by=by, side=side)
     if not laws:
         raise ConfigError(f"--side {side}: no setting has runs on that side alone")
+    for law in laws:
+        if law.scaling.law is None:
+            say(law.sentence())
     forecasts(laws, at or ["10x"])

@@ -45,11 +45,8 @@ def run(
     from study.cli.terminal.progress import drawn
     from study.launch import run as launch
 
-    charts: list[Path] = []
-
-    def concluded(summary: Summary) -> None:
-        if not summary.interrupted:
-            charts.extend(show_results(summary, all_recorded))
+    def concluded(summary: Summary) -> list[Path]:
+        return [] if summary.interrupted else show_results(summary, all_recorded)
 
     with drawn() as progress:
         summary = launch.run(
@@ -61,7 +58,7 @@ def run(
             concluded=concluded,
             allow_mixed=allow_mixed,
         )
-    conclude(summary, charts)
+    conclude(summary)
 
 
 def presets(
@@ -97,6 +94,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     from study.plan.missing import explained
     from study.plan.plan import plan_study
     from study.records.folder import active_driver
+    from study.records.networks import NETWORK
     from study.records.verify import damaged_files
     from study.spec.reading import read_spec
 
@@ -110,7 +108,8 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         return
     plan = plan.with_records()
     keys = {point.key for point in plan.points}
-    counts = Counter(plan.recorded.get(key, "without a measure" if key in plan.unmeasured else "missing") for key in keys)
+    lacking = {key: "without a network" if NETWORK in names else "without a measure" for key, names in plan.unmeasured.items()}
+    counts = Counter(plan.recorded.get(key, lacking.get(key, "missing")) for key in keys)
     say(f"{plan.study}: {len(plan.points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
     if counts["failed"]:
         say_failures(plan.root, keys)
@@ -120,7 +119,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         say(line.replace(" are ", " will be ", 1) + ".")
     if damaged := damaged_files(plan.root):
         say(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")
-    if counts["missing"] or counts["failed"] or counts["without a measure"]:
+    if counts["missing"] or counts["failed"] or plan.unmeasured.keys() & keys:
         say(f"gaplab run {spec} runs what is missing or failed.")
 
 

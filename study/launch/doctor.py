@@ -179,7 +179,7 @@ def _disk(storage: str) -> Finding:
 
 
 def _tracking(storage: str, tracking_uri: str | None) -> Finding:
-    from study.records.mirror import check_reachable, default_tracking_uri
+    from study.records.tracking_uri import check_reachable, default_tracking_uri
 
     if tracking_uri:
         check_reachable(tracking_uri)

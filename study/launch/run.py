@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.records.schema import FINAL
@@ -22,8 +23,11 @@ from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
-from study.records.mirror import Mirror, check_reachable, default_tracking_uri
+from study.records.front import charts_of, front_of
+from study.records.mirror import Mirror
+from study.records.tracking.finished_runs import DRAWN
 from study.records.tracking.other_storage import check_experiment
+from study.records.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.data.inspection import warnings_of
@@ -99,7 +103,7 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
     allow_mixed: bool = False,
-    concluded: Callable[[Summary], None] = lambda summary: None,
+    concluded: Callable[[Summary], Sequence[Path]] = lambda summary: (),
 ) -> Summary:
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
@@ -111,7 +115,8 @@ def run(
         tracking_uri: MLflow's; an SQLite database beside the results by default.
         address: of a Ray cluster; one on this machine, for this run, by default.
         allow_mixed: run also on a cluster whose nodes have other versions of gaplab, Python's minor one, or what it computes with.
-        concluded: called once the records are complete, before what MLflow still lacks is copied to it.
+        concluded: called once the records are complete, before what MLflow still lacks is copied to it; returns the charts that go
+            with the study's run there.
 
     Raises:
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
@@ -131,19 +136,23 @@ def run(
             warn_of_disagreement(plan.root, plan.unmeasured)
             progress.trained()
             summary = _summary(plan, trained, mirror)
-            concluded(summary)
+            charts = concluded(summary)
             if mirror:
-                _copy_the_rest(mirror, summary, progress)
+                _copy_the_rest(mirror, summary, charts, progress)
             merge_if_many(plan.root)
         return summary
 
 
-def _copy_the_rest(mirror: Mirror, summary: Summary, progress: Progress) -> None:
+def _copy_the_rest(mirror: Mirror, summary: Summary, charts: Sequence[Path], progress: Progress) -> None:
     """Copy to MLflow what it lacks; Ctrl-C ends this, and a user who has stopped training does not wait for it."""
     if summary.interrupted:
         return
     try:
         mirror.finish(progress.mirrored)
+        if not mirror.error:
+            plan = summary.plan
+            trials = [cell.trial for cell in plan.search.cells] if plan.search else [point.config for point in plan.points]
+            mirror.show(front_of(plan.root, plan.study, plan.text, charts, [trial.data for trial in trials]))
     except KeyboardInterrupt:
         summary.copying_interrupted = True
 
@@ -164,6 +173,8 @@ def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = Non
         mirror = _mirror(root, storage, tracking_uri, spec) if spec.tracking.mlflow else None
         if mirror:
             mirror.finish((progress or Progress()).mirrored)
+            if not mirror.error:
+                mirror.show(front_of(root, spec.study, spec.text, charts_of(root)))
         return mirror
 
 
@@ -197,7 +208,8 @@ def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, point
         raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
     check_reachable(uri)
     check_experiment(uri, spec.study, root)
-    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points))
+    drawn = None if spec.tracking.curves == "all" else DRAWN
+    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points), drawn)
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:

@@ -57,6 +57,7 @@ class Trials:
             "shelf": Unfinished(plan.root),
             "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
+            "keeps": plan.keeps,
             "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }
         trainable = tune.with_parameters(PackTrainable, **parameters, **self.parameters)

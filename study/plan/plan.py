@@ -13,7 +13,9 @@ from study.plan.packs import expected_seconds
 from study.plan.points import declared_points
 from study.plan.sources import read_sources
 from study.records.folder import read_recorded
+from study.records.networks import NETWORK, kept_networks
 from study.search.plan import SearchPlan, plan_search
+from study.spec.kept import Kept
 from study.spec.reading import Spec
 from study.spec.sections import Resources
 from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig
@@ -34,8 +36,9 @@ class Plan:
         sources: the user's own modules, path -> text.
         measures: of every trained network, by name.
         tracked: whether results are mirrored to MLflow.
+        keeps: of which points the trained network is kept.
         recorded: key -> status, of everything recorded under `root` with the measures; empty until `with_records`.
-        unmeasured: key -> those measures that a completed point was recorded without.
+        unmeasured: key -> those measures that a completed point was recorded without, or `NETWORK`.
     """
 
     study: str
@@ -49,6 +52,7 @@ class Plan:
     measures: tuple[str, ...]
     resources: Resources
     tracked: bool
+    keeps: Kept | None = None
     recorded: Mapping[str, str] = field(default_factory=dict)
     unmeasured: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -59,7 +63,14 @@ class Plan:
             ConfigError: the storage cannot be read.
         """
         found = read_recorded(self.root, self.measures)
-        return replace(self, recorded=found.measured, unmeasured=found.unmeasured)
+        recorded, unmeasured = dict(found.measured), dict(found.unmeasured)
+        if self.keeps:
+            kept = kept_networks(self.root)
+            for point in self.points:
+                if recorded.get(point.key) == "completed" and self.keeps(point.config) and point.key not in kept:
+                    del recorded[point.key]
+                    unmeasured[point.key] = frozenset({NETWORK})
+        return replace(self, recorded=recorded, unmeasured=unmeasured)
 
     def by_measures(self, points: Iterable[Point]) -> dict[tuple[str, ...], list[Point]]:
         """The points by the measures that each is to be trained for: all, or those that it was recorded without."""
@@ -117,6 +128,7 @@ def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambd
         measures=spec.measures,
         resources=spec.resources,
         tracked=spec.tracking.mlflow,
+        keeps=spec.keeps,
     )
 
 

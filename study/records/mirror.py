@@ -29,11 +29,14 @@ from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.guest import environment
 from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
+from study.records.front.networks import log_networks
+from study.records.front.views import link
+from study.records.front.writing import Front, write_front
 from study.records.storage_id import storage_id
 from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
-from study.records.tracking.finished_runs import SHARED_TAGS, as_text, milliseconds
-from trainables.point.config import ConfigError, field_types
+from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text, milliseconds
+from trainables.point.config import field_types
 from trainables.redaction import redacted
 
 if TYPE_CHECKING:
@@ -53,19 +56,16 @@ _FILE = "file"
 """A column added to rows: the file that they come from."""
 
 
-def default_tracking_uri(storage: str) -> str | None:
-    """An SQLite database in a local storage folder; None for storage that is not local."""
-    return None if "://" in storage else f"sqlite:///{Path(storage).expanduser().resolve()}/mlflow.db"
-
-
 @dataclass
 class _Connection:
     """What is known of the server while it answers."""
 
     client: MlflowClient
+    experiment: str
     writer: Writer
     runs: StudyRuns
     standing: dict[str, Standing]
+    drawn: int | None
 
     @property
     def runs_that_stand(self) -> int:
@@ -81,7 +81,7 @@ class _Connection:
 
     def write(self, records: pa.Table, curves: pa.Table | None) -> None:
         """Write the runs of these records, each key once, in the place of those that stand."""
-        runs = list(finished_runs(records, curves, self.runs))
+        runs = list(finished_runs(records, curves, self.runs, self.drawn))
         replaced = {
             run.key: self.standing[run.key].run_id for run in runs if run.key in self.standing and not self.standing[run.key].deleted
         }
@@ -95,7 +95,8 @@ class _Connection:
 class Mirror:
     """Copies the records under `root` to the experiment `study` at `tracking_uri`.
 
-    Nothing is asked of the server before there is a record to copy; `error` says why it lags, if it does.
+    Nothing is asked of the server before there is a record to copy; `error` says why it lags, if it does. `page` is the page of the study
+    once `show` has been called: of a server its address, of a database what follows the address of the server that is started for it.
 
     Args:
         tracking_uri: of a server or a database.
@@ -104,6 +105,7 @@ class Mirror:
         varied: the fields of the study's space, by which points are named; those that vary in the records if there are none.
         declared: gives the fields of each declared point: what is constant there stands on the study's run. The records are looked
             through if it gives none.
+        drawn: the most points of a metric's curve; all for None.
     """
 
     def __init__(
@@ -113,11 +115,13 @@ class Mirror:
         root: str,
         varied: Collection[str] = (),
         declared: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
+        drawn: int | None = DRAWN,
     ) -> None:
         self.tracking_uri = tracking_uri
         self.error: str | None = None
+        self.page: str | None = None
         self._study, self._root = study, root
-        self._varied, self._declared = varied, declared
+        self._varied, self._declared, self._drawn = varied, declared, drawn
         self._done: set[str] = set()
         self._earlier = EarlierRows(root)
         self._connection: _Connection | None = None
@@ -155,17 +159,32 @@ class Mirror:
                 return
             stood = self._stood
 
-    def log_artifacts(self, paths: list[Path]) -> None:
+    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
         """Attach files to the study's run, unless the server fails."""
         with environment(_brief()), self._failures_noted():
             connection = self._connected()
             moved = self._moved_to(connection)
             for path in paths:
                 if moved is None:
-                    connection.client.log_artifact(connection.runs.parent, str(path))
+                    connection.client.log_artifact(connection.runs.parent, str(path), folder)
                 else:
-                    moved.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, moved)
+                    place = moved / (folder or "")
+                    place.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, place)
+
+    def show(self, front: Front) -> None:
+        """Put what the study found on its run and experiment, unless the server fails; the charts go beside it."""
+        self.log_artifacts(front.charts, "charts")
+        if self.error:
+            return
+        with environment(_brief()), self._failures_noted():
+            connection = self._connected()
+            reachable = self._moved_to(connection) is None
+            write_front(connection.client, connection.experiment, connection.runs.parent, front, reachable)
+            if reachable:
+                runs = {key: run.run_id for key, run in connection.standing.items() if not run.deleted}
+                log_networks(connection.client, connection.experiment, self._root, runs)
+            self.page = link(connection.experiment, server=self.tracking_uri if self.tracking_uri.startswith("http") else "")
 
     def _follow(self) -> None:
         """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
@@ -240,7 +259,7 @@ class Mirror:
         except BaseException:
             writer.close()
             raise
-        self._connection = _Connection(client, writer, StudyRuns(parent, names, common), standing)
+        self._connection = _Connection(client, experiment, writer, StudyRuns(parent, names, common), standing, self._drawn)
         self._stood = self._connection.runs_that_stand
         if self._stood < self._known:  # somebody has deleted runs, or the database began anew: what was copied is not all there
             self._done.clear()
@@ -368,35 +387,3 @@ def _varying_fields(root: str, files: Sequence[str]) -> set[str]:
 def _brief() -> dict[str, str]:
     """What makes MLflow's client quiet and quick to give up, as far as the user has not said otherwise."""
     return {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-
-
-def check_reachable(uri: str) -> None:
-    """Ask once, shortly, so that a mistyped URI is an error now and not a silent lag. Nothing is made.
-
-    Raises:
-        ConfigError: there is no tracking server or database at the URI.
-    """
-    advice = "start the server, or correct --tracking-uri"
-    if uri.startswith(("http://", "https://")):
-        import requests
-
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
-        except requests.RequestException as error:
-            raise ConfigError(f"--tracking-uri: no MLflow server answers at {uri} ({type(error).__name__}): {advice}") from None
-    elif "://" in uri and not uri.startswith(("databricks", "uc:")):
-        import sqlalchemy
-
-        try:
-            url = sqlalchemy.engine.make_url(uri)
-            if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-                if not Path(url.database or "").parent.is_dir():
-                    raise FileNotFoundError(f"there is no folder {Path(url.database or '').parent}")
-            else:
-                sqlalchemy.inspect(sqlalchemy.create_engine(url)).get_table_names()
-        except (FileNotFoundError, ModuleNotFoundError) as error:
-            raise ConfigError(f"--tracking-uri: cannot open {uri}: {error}") from None
-        except Exception as error:  # not its text, which may hold the password in some form
-            raise ConfigError(f"--tracking-uri: cannot open {uri} ({type(error).__name__}): {advice}") from None
-    else:
-        raise ConfigError(f"--tracking-uri: {uri!r} is no server or database: give http://HOST:PORT, sqlite:///PATH or postgresql://...")

@@ -22,8 +22,10 @@ import pyarrow.parquet
 
 from analysis.records.checksums import sealed_name
 from analysis.records.fragments import fragments, recorded
+from analysis.records.networks import ENDING, FOLDER
 from analysis.records.schema import CURVES, FINAL, RECORDS, SAMPLES
 from analysis.records.store import open_store
+from study.records.networks import in_safetensors
 from study.records.provenance import Provenance as Provenance
 from trainables.point.config import flatten
 from trainables.redaction import redacted
@@ -74,6 +76,9 @@ class FragmentWriter:
             return
         filesystem, path = open_store(self.root)
         curves = pa.Table.from_pylist([_finite(row) for result in results for row in result.curve], schema=CURVES)
+        for result in results:
+            if result.network is not None:  # before its record, as a curve
+                write_whole(filesystem, f"{path}/{FOLDER}/{result.key}{ENDING}", in_safetensors(result))
         samples = [result.samples for result in results if result.samples is not None]
         write_pair(
             filesystem,

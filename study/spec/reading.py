@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from search_spaces.axes import Values
 from search_spaces.space import Assignment, Space, draw
 from study.spec.fields import checked_value, dotted
+from study.spec.kept import Kept, read_kept
 from study.spec.overrides import as_comment, overridden
 from study.spec.presets import find_spec, is_file
 from study.spec.scales import at_scale
@@ -38,6 +39,7 @@ class Spec:
     resources: Resources
     tracking: TrackingSection
     measures: tuple[str, ...]
+    keeps: Kept | None
     imports: tuple[Path, ...]
     published: Published | None
     text: str
@@ -128,6 +130,7 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
         resources=parts.resources,
         tracking=parts.tracking,
         measures=tuple(parts.measures),
+        keeps=read_kept(parts.keep.networks),
         imports=tuple(_existing(folder / name) for name in parts.imports),
         published=parts.published,
         text=text or written_out(written),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from search_spaces.axes import MOST_VALUES
 from study.spec.fields import unknown_field
@@ -83,9 +83,35 @@ class Resources(Section):
 
 
 class TrackingSection(Section):
-    """Whether results are mirrored to MLflow."""
+    """Whether and how results are mirrored to MLflow.
+
+    Attributes:
+        mlflow: whether they are.
+        curves: `thinned` to the points that a chart can draw, both ends and the epoch of the fit among them; or `all`.
+    """
 
     mlflow: bool = True
+    curves: Literal["thinned", "all"] = "thinned"
+
+
+class KeepSection(Section):
+    """What is kept of points beside their records.
+
+    Attributes:
+        networks: fields with a value, or a list of values, that a point must have: then its trained network is kept. The section may also
+            be ``[networks]``, for all points.
+    """
+
+    networks: dict[str, Any] | None = None
+
+
+def _kept(written: Any) -> Any:
+    """The section from its short form."""
+    if written == ["networks"]:
+        return {"networks": {}}
+    if isinstance(written, dict | KeepSection):
+        return written
+    raise ValueError("what can be kept is networks: give [networks], or networks: {FIELD: VALUE} for some points")
 
 
 class PublishedRow(Section):
@@ -166,6 +192,7 @@ class WrittenSpec(Section):
     resources: Resources = Resources()
     measures: list[str] = []
     tracking: TrackingSection = TrackingSection()
+    keep: Annotated[KeepSection, BeforeValidator(_kept)] = KeepSection()
     imports: list[str] = []
     published: Published | None = None
 
@@ -174,6 +201,7 @@ _BY_NAME: dict[str, type[Section]] = {
     "search": SearchSection,
     "resources": Resources,
     "tracking": TrackingSection,
+    "keep": KeepSection,
     "published": Published,
 }
 

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from trainables.point import families as declared
-from trainables.point.config import ConfigError, ImageShape, Model
+from trainables.point.config import RAISED, ConfigError, ImageShape, Model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -218,6 +218,30 @@ def multiply_adds(model: Model, image_shape: ImageShape, classes: int) -> int:
             module(torch.empty(1, *image_shape))
     operations: int = counter.get_total_flops()
     return operations // 2
+
+
+@lru_cache(maxsize=10_000)
+def check_outputs(model: Model, image_shape: ImageShape, classes: int) -> None:
+    """Run a custom model once on two blank images, before anything trains.
+
+    Raises:
+        ConfigError: it cannot be built or run, or does not give one number a class for each image.
+    """
+    import torch
+
+    chosen = _fitting(model, image_shape)
+    if chosen.digest is None:
+        return  # bundled families are tested
+    name = f"model.name is {model.name!r}, your own model"
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found = chosen.build(model, 0.0, image_shape, classes).eval()(torch.zeros(2, *image_shape))
+    except RAISED as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{name}: an image of shape {image_shape} makes it raise {said}") from None
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, classes):
+        given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        raise ConfigError(f"{name}: it gives {given} for two images of {classes} classes, and must give one of shape (2, {classes})")
 
 
 def _fitting(model: Model, image_shape: ImageShape) -> Family:

@@ -30,7 +30,7 @@ from trainables.training.distributed import ALONE, Processes
 from trainables.training.errors import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
-from trainables.training.members import PROGRESS, Member, Result, failure, measured, note_score, result_of, solved
+from trainables.training.members import PROGRESS, Member, Network, Result, failure, measured, note_score, result_of, solved
 from trainables.training.samples import PER_SAMPLE
 
 Pruner = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
@@ -51,6 +51,7 @@ class Training:
             `forgetting_events` results also say what the network does on each sample (see `trainables.training.samples`).
         pruner: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
+        keeps: whether the result of a point that completes has its network; none has by default.
         point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.training.limits.within`).
         processes: this one among those that train the points together (see `trainables.training.distributed`).
         loaders: processes that decode images which stay in their files; 0 for this one.
@@ -76,6 +77,7 @@ class Training:
         slots: int | None = None,
         measures: Sequence[str] = (),
         pruner: Pruner | None = None,
+        keeps: Callable[[TrialConfig], bool] | None = None,
         point_seconds: float | None = None,
         processes: Processes = ALONE,
         loaders: int = 0,
@@ -89,7 +91,7 @@ class Training:
         self._slots = slots
         self._measures = tuple(measures)
         self._per_sample = PER_SAMPLE in measures
-        self._pruner = pruner
+        self._pruner, self._keeps = pruner, keeps
         self._point_seconds = point_seconds
         self._processes, self._loaders = processes, loaders
         self._active: list[Member] = []
@@ -306,11 +308,16 @@ class Training:
         return failure(member.point, late)
 
     def _measured(self, index: int, result: Result) -> Result:
-        """The result of the member in this slot with the measures that were asked for."""
-        if result.status != "completed" or not self._measures:
+        """The result of the member in this slot with the measures, and the network, that were asked for."""
+        if result.status != "completed":
             return result
         assert self._engine is not None
         member = self._active[index]
+        if self._keeps and self._keeps(member.point):
+            state = {name: value.detach().cpu().clone() for name, value in self._engine.state(index).items()}
+            result = replace(result, network=Network(state, member.data.image_shape, member.data.classes))
+        if not self._measures:
+            return result
         member.module.load_state_dict(self._engine.state(index))
         return measured(member, self._member(member.point).module, self._after_first_epoch, self._measures, result)
 

@@ -16,12 +16,21 @@ from trainables.data.protocol import PointData
 from trainables.data.sources import load
 from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
-from trainables.point.config import TrialConfig, sizes_only
+from trainables.point.config import ImageShape, TrialConfig, sizes_only
 from trainables.point.streams import derive
 from trainables.training.errors import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
 from trainables.training.limits import within
 from trainables.training.samples import sample_row
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network on the CPU: its ``state_dict``, and what it takes in and gives out."""
+
+    state: dict[str, Tensor]
+    image_shape: ImageShape
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Result:
         outcome: the record's outcome columns by name; those that do not apply are None.
         curve: one row per evaluated epoch, by the curves' column names.
         samples: what the network does on each sample, if that was asked for (see `trainables.training.samples`).
+        network: as trained, if that was asked for.
     """
 
     point: TrialConfig
@@ -44,6 +54,7 @@ class Result:
     outcome: dict[str, Any]
     curve: list[dict[str, Any]]
     samples: dict[str, Any] | None = None
+    network: Network | None = None
 
 
 @dataclass(eq=False)

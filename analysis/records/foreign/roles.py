@@ -39,6 +39,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "parameters": (
         *("parameters", "n_params", "num_params", "nparams", "param_count", "params_count", "num_parameters", "n_parameters"),
         *("total_params", "trainable_params", "model_params", "parameter_count", "number_of_parameters", "trainable_parameters"),
+        *("params", "weights", "n_weights", "num_weights", "number_of_weights"),
     ),
     "parameters_per_sample": ("p_n", "p_over_n", "params_per_sample", "parameters_per_sample"),
     "data.train_size": (
@@ -49,6 +50,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "corruption.level": (
         *("noise", "label_noise", "noise_level", "noise_rate", "noise_ratio", "corruption", "corruption_level", "label_corruption"),
         *("corrupt", "corrupt_prob", "corrupt_frac", "random_label_prob", "label_noise_rate", "noisy_fraction", "random_labels"),
+        *("label_noise_percent", "noise_percent", "label_noise_pct", "noise_pct", "wrong_labels", "shuffled_labels"),
     ),
     "model.name": ("model", "arch", "architecture", "model_name", "net", "network", "backbone"),
     "model.width": ("width", "hidden", "hidden_size", "n_hidden", "hidden_units", "hidden_dim", "units", "channels", "width_multiplier"),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from study.plan.plan import Plan
     from study.records.mirror import Mirror
 
+_MLFLOW_UI = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers by default."""
+
 
 def show_results(summary: Summary, all_recorded: bool = False) -> list[Path]:
     """The table and the paths, as soon as the records are complete; returns the charts."""
@@ -40,7 +43,7 @@ def show_results(summary: Summary, all_recorded: bool = False) -> list[Path]:
     return charts
 
 
-def conclude(summary: Summary, charts: list[Path]) -> None:
+def conclude(summary: Summary) -> None:
     """What came of a run besides its results, and how to go on."""
     plan = summary.plan
     if summary.interrupted:
@@ -50,7 +53,7 @@ def conclude(summary: Summary, charts: list[Path]) -> None:
     if summary.copying_interrupted:
         end_copying(summary)
     if summary.mirror:
-        _attach(summary.mirror, plan, charts)
+        _tell_of_mlflow(summary.mirror, plan)
     if summary.counts["failed"]:
         say_failures(summary.root, None)
     if summary.halted:
@@ -94,14 +97,16 @@ def _said(records: pa.Table) -> list[str]:
     return [*(f"found    {one}" for one in told.found), *(f"open     {one}" for one in told.left_open)]
 
 
-def _attach(mirror: Mirror, plan: Plan, charts: list[Path]) -> None:
-    """Log the charts to the parent run; say how to open MLflow, or that it lags."""
-    if not mirror.error:
-        mirror.log_artifacts(charts)
+def _tell_of_mlflow(mirror: Mirror, plan: Plan) -> None:
+    """Say where the study stands in MLflow, or that it lags."""
     if mirror.error:
         say(f"MLflow lags behind the records ({mirror.error}): gaplab sync {plan.source or plan.study} copies the rest.")
-    is_server = mirror.tracking_uri.startswith("http")
-    say(f"MLflow   {mirror.tracking_uri}" if is_server else f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+    if mirror.tracking_uri.startswith("http"):
+        say(f"MLflow   {mirror.page or mirror.tracking_uri}")
+    else:
+        say(f"MLflow   mlflow ui --backend-store-uri {mirror.tracking_uri}")
+        if mirror.page:
+            say(f"         then open {_MLFLOW_UI}{mirror.page}")
 
 
 def charts_folder(plan: Plan) -> Path:

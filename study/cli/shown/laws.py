@@ -23,6 +23,9 @@ def forecasts(laws: list[StudyLaw], at: list[str]) -> None:
     """Print what larger sizes would give; sentences, where there is no forecast or something to mind."""
     import analysis
 
+    laws = [law for law in laws if law.scaling.law is not None]
+    if not laws:
+        return
     table = analysis.forecast_table(laws, at)
     value = laws[0].value
     intervals = [_interval(row[value], row[f"{value}.low"], row[f"{value}.high"]) for row in table.to_pylist()]

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """The table and paths to print, the page of a report in Markdown, and the claims on it."""
+    """The table and paths to print, the page of a report in Markdown, the claims on it, and the charts."""
 
     shown: list[Any]
     page: str
     checked: list[CheckedClaim]
+    charts: list[Path]
 
 
 def reproducible() -> list[str]:
@@ -46,9 +47,10 @@ def compared(root: str, spec: Spec) -> Compared:
     drawn = Table(*HEADS, title=f"{spec.study}: {claims.source}")
     for one in checked:
         drawn.add_row(*one.cells())
-    charts = [f"chart    {path}" for path in _chart(root, records, spec.published)]
+    charts = _chart(root, records, spec.published)
     title = spec.source.stem if spec.source else spec.study
-    return Compared([drawn, *charts], study_page(title, claims, checked, records, len(spec.assignments())), checked)
+    lines = [f"chart    {path}" for path in charts]
+    return Compared([drawn, *lines], study_page(title, claims, checked, records, len(spec.assignments())), checked, charts)
 
 
 def report(comparisons: Sequence[Compared], scale: str | None, storage: str) -> str:

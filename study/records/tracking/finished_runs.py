@@ -24,6 +24,8 @@ DESCRIBING = ("data.name", "data.train_size", "corruption.kind", "corruption.lev
 """Fields that every point states, so that runs of several studies can be filtered and compared by them."""
 NULL_TAG = "gaplab.null"
 """Names what a record lacks although the run would say otherwise: metrics that its curve has, fields that the study's run states."""
+GROUP_TAG = "gaplab.group"
+"""What varies but the seed: MLflow's pages group the seeds of a setting by it."""
 MLFLOW_STATUS = {"completed": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 LONGEST_NAME = 250
 """Characters of a run's name that MLflow keeps."""
@@ -132,6 +134,8 @@ def _finished_run(row: Mapping[str, Any], curve: Mapping[str, Series], study: St
     for name in _TAGS:
         if row[name] is not None and (name in _OWN or as_text(row[name]) != study.common.get(name)):
             tags[f"gaplab.{name}"] = as_text(row[name])
+    if group := point_name({**row, "key": ""}, [name for name in study.varying if name != "seed"]):
+        tags[GROUP_TAG] = group
     if absent:
         tags[NULL_TAG] = ",".join(absent)
     start = end - int(1000 * (row["seconds"] or 0))

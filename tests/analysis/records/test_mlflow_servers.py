@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import requests
 
 import analysis
 from tests.analysis.made_up_study import gap_study, mirror, record
+from tests.mlflow_servers import mlflow_server, postgres_server, programs
 
 pytestmark = pytest.mark.xdist_group("analysis")  # the MLflow database that test_load fills
 ROWS = [
@@ -36,71 +28,20 @@ def rows_of(experiment: str) -> list[dict[str, Any]]:
     return [row | {"study": experiment} for row in ROWS]
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, f"{what} ended"
-        assert time.monotonic() < end, f"{what} did not start"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def server(mlflow_uri: str) -> Iterator[str]:
-    """The address of an `mlflow server` on loopback."""
     mirror(rows_of("served"), mlflow_uri, "served")
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen([*command, "--backend-store-uri", mlflow_uri], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    uri = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            return requests.get(f"{uri}/health", timeout=2).ok
-        except requests.RequestException:
-            return False
-
-    wait(answers, process, "the MLflow server")
-    yield uri
-    process.terminate()
-    process.wait(30)
-
-
-def programs() -> Path | None:
-    """Where PostgreSQL's programs lie: Debian keeps a server's off the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
+    with mlflow_server(mlflow_uri) as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The URL of an empty PostgreSQL database on loopback."""
     pytest.importorskip("psycopg")
-    where = programs()
-    if where is None:
+    if programs() is None:
         pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
-    user: dict[str, Any] = {"user": "postgres"} if os.geteuid() == 0 else {}  # it refuses to run as root
-    folder, port = Path(tempfile.mkdtemp()), free_port()
-    try:
-        if user:
-            shutil.chown(folder, "postgres")
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder} | user
-        subprocess.run([where / "initdb", "-D", folder / "data", "-U", "me", "-A", "trust", "-E", "UTF8", "-N"], check=True, **quiet)
-        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off"]
-        process = subprocess.Popen([where / "postgres", "-D", folder / "data", "-p", str(port), *settings], **quiet)
-        ready = [where / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
-        wait(lambda: subprocess.run(ready, check=False, stdout=subprocess.DEVNULL).returncode == 0, process, "PostgreSQL")
-        yield f"postgresql://me@127.0.0.1:{port}/postgres"
-        process.send_signal(signal.SIGINT)  # at once: on SIGTERM it would wait for MLflow's pool of connections
-        process.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as uri:
+        yield uri
 
 
 def same_as_arrow(folder: Path, experiment: str, **options: Any) -> None:

@@ -85,3 +85,23 @@ def test_odd_studies_have_findings_or_a_sentence() -> None:
     analysis.findings(records([record()]))
     analysis.findings(records([record(test_error=float("nan"), generalization_gap=float("nan"))]))
     analysis.findings(records([record() | {"parameters_per_sample": None, "parameters": None}]))
+
+
+def test_large_networks_that_do_not_fit_lack_training_and_what_to_change_is_said() -> None:
+    rows = [
+        record(
+            **{"model.width": width, "corruption.level": 1.0, "budget.epochs": 100, "optimizer.learning_rate": 0.1},
+            parameters=100 * width,
+            seed=seed,
+            train_error=0.7 + 0.01 * seed,
+            interpolated=False,
+            fit_epoch=None,
+        )
+        for width in (5, 100, 200)
+        for seed in range(3)
+    ]
+    (sentence,) = [one for one in analysis.findings(records(rows)).left_open if "no seed fits" in one]
+    assert "6 networks with at least 10 parameters a sample end at a train error of 0.71 (median)" in sentence
+    assert sentence.endswith(
+        "raise budget.epochs (100) to several times that, or change optimizer.learning_rate (0.1; a third of it is the first to try)."
+    )

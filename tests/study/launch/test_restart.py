@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import pytest
 import torch
 
 import analysis
+import study
+from study.launch.progress import Progress
+from study.launch.training import _take_up
+from study.plan.plan import plan_study
 from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.disturbances import rows
 from tests.study.made_up_results import resolved
 from trainables.point.config import TrialConfig
 from trainables.point.text import dumps
+from trainables.resolution import Point
 from trainables.training import unfinished
 from trainables.training.loop import Training
 from trainables.training.unfinished import Keeper, bits
@@ -148,3 +154,20 @@ def test_keeping_takes_a_hundredth_of_the_time(tmp_path: Path, long_points: list
 def test_other_conditions_have_other_bits() -> None:
     found = {bits(CPU, False), bits(CPU, True), bits(CPU, False, 2), bits(torch.device("cuda"), False)}
     assert len(found) == 4
+
+
+def test_a_driver_says_what_goes_on_and_what_is_damaged_and_removes_what_is_recorded(stopped: Path, long_points: list[TrialConfig]) -> None:
+    damaged, whole, recorded = (Point(path.name.partition(".")[0], long_points[0]) for path in kept(stopped))
+    kept(stopped)[0].write_bytes(b"torn")
+    (stopped / "unfinished" / "notes.txt").write_text("the user's own")
+    spec = study.understand({"study": "made-up", "tracking": {"mlflow": False}})
+    plan = replace(plan_study(spec, str(stopped.parent)), root=str(stopped), recorded={recorded.key: "completed"})
+    said: list[str] = []
+    _take_up(plan, [damaged, whole], Progress(noted=said.append))
+    assert said == [
+        f"what was trained of point {damaged.key} before the last stop is damaged: it starts again",
+        "1 point goes on from the last stop, where processor and PyTorch are the same as then",
+    ]
+    assert [path.name.partition(".")[0] for path in kept(stopped)] == [whole.key, "notes"]
+    Unfinished(str(stopped)).remove([whole.key])
+    assert [path.name for path in kept(stopped)] == ["notes.txt"], "what gaplab did not write stays"

@@ -98,6 +98,27 @@ def test_a_source_that_raises_is_one_sentence(text: str, said: str, register: Ca
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "nn.Sequential(nn.Flatten(), nn.Linear(image_shape[0] * image_shape[1] * image_shape[2], 32))",
+            r"gives a tensor of shape (2, 32) for two images of 3 classes, and must",
+        ),
+        ("nn.Flatten(2)", "for two images of 3 classes, and must give one of shape (2, 3)"),
+        ("nn.Linear(7, classes)", "your own model: an image of shape"),
+    ],
+)
+def test_a_model_that_does_not_give_a_number_a_class_is_refused_before_it_trains(
+    blobs: str, body: str, said: str, register: Callable[[str, str], None]
+) -> None:
+    head = "from torch import nn\nfrom trainables.models import model_family\n"
+    register("odd.py", f"{head}@model_family('odd', default_width=1)\ndef odd(model, dropout, image_shape, classes):\n    return {body}\n")
+    with pytest.raises(ConfigError) as caught:
+        point({"data.name": blobs, "model.name": "odd"})
+    assert said in str(caught.value)
+
+
 def test_bundled_families_have_no_digest(register: Callable[[str, str], None]) -> None:
     register("tiny.py", TINY.format(width=3))
     families = models.families()
