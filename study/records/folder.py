@@ -65,7 +65,7 @@ def _failures_said(root: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        below = path if root.startswith("/") or "://" not in root else path.partition("/")[2]  # a bucket is named apart
+        below = f"{path.partition('/')[2]}/" if "://" in root else path  # a bucket is named apart
         if below not in f"{error} {error.filename}":
             raise
         said = str(error).splitlines()[0]

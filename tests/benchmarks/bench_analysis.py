@@ -2,7 +2,7 @@
 
 And a hundred thousand fragments of one point each, before and after they are merged.
 
-Goals: gap against capacity with bootstrap bands from a cold start in less than 3 s and 2 GiB, the learning curves of one cell in
+Goals: gap against capacity with its bands from a cold start in less than 3 s and 2 GiB, the learning curves of one cell in
 less than 1 s; of 10,000 MLflow runs the records 10 times and the curves 100 times as fast by SQL as by `mlflow.search_runs`
 and `get_metric_history`, and no slower by the API. Files are in the page cache: they were written just before.
 """
@@ -45,7 +45,7 @@ start = time.perf_counter()
 import analysis
 table = analysis.load(sys.argv[1], columns=analysis.gap_columns(sys.argv[1]))
 loaded = time.perf_counter()
-figure = analysis.gap_vs_capacity(table, interval="bootstrap")
+figure = analysis.gap_vs_capacity(table)
 drawn = time.perf_counter()
 analysis.write_chart(figure, sys.argv[1] + "/gap")
 times = {"import_and_load": loaded - start, "draw": drawn - loaded, "write": time.perf_counter() - drawn}

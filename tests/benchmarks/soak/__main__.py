@@ -103,7 +103,7 @@ def torture(at: Torture, state: State, faults: int) -> None:
     started = time.monotonic()
     while (done := state.faults).total() < faults:
         at.keep_running()
-        time.sleep(at.dice.uniform(0.2, 5.0))
+        time.sleep(at.dice.uniform(0.2, 3.0))
         fewest = min(done[fault.__name__] / weight for fault, weight in FAULTS.items())
         due = {fault: weight for fault, weight in FAULTS.items() if done[fault.__name__] / weight < fewest + 0.5}
         fault = at.dice.choices(list(due), list(due.values()))[0]
