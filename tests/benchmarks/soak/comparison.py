@@ -65,8 +65,8 @@ def compared(found: str, expected: str) -> dict[str, int]:
     }
 
 
-def mirror_compared(uri: str, study: str, root: str) -> dict[str, int]:
-    """How the experiment of a study differs from its records; all zero."""
+def mirror_compared(uri: str, database: str, study: str, root: str) -> dict[str, int]:
+    """How the experiment of a study differs from its records; all zero. A server gives one curve at a time: they are read from its database."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -82,7 +82,9 @@ def mirror_compared(uri: str, study: str, root: str) -> dict[str, int]:
             break
     keys = Counter(run.data.tags["gaplab.key"] for run in runs if run.data.tags["gaplab.kind"] == "point")
     rows, mirrored = table(root), {row["key"]: row for row in table(f"mlflow:{study}", tracking_uri=uri)}
-    thinned = analysis.load_curves(f"mlflow:{study}", tracking_uri=uri).sort_by([("key", "ascending"), ("epoch", "ascending")])
+    thinned = analysis.load_curves(f"mlflow:{study}", tracking_uri=database, sql=True).sort_by(
+        [("key", "ascending"), ("epoch", "ascending")]
+    )
     return {
         "surplus runs": sum(count - 1 for count in keys.values()),
         "stuck runs": sum(run.info.status == "RUNNING" for run in runs),
