@@ -347,7 +347,7 @@ specs = st.one_of(
 )
 
 
-@settings(max_examples=1500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(specs)
 def test_any_mapping_is_a_spec_or_a_config_error(written):
     with suppress(ConfigError):
