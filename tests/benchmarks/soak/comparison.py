@@ -22,8 +22,9 @@ from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, field_types, with_fields
 from trainables.training.loop import Training
 
-OWN_RUN = ("seconds", "finished", "host", "git_commit")
-"""Columns that tell of the run and not of the point."""
+OWN_RUN = ("seconds", "finished", "host", "git_commit", "multiply_adds", "training_flops")
+"""Columns that tell of the run and not of the point, or follow from others and are null in older records: a soak may go on with a later
+version."""
 
 
 def table(root: str, **options: Any) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def compared(found: str, expected: str) -> dict[str, int]:
 
 
 def mirror_compared(uri: str, database: str, study: str, root: str) -> dict[str, int]:
-    """How the experiment of a study differs from its records; all zero. A server gives one curve at a time: they are read from its database."""
+    """How the experiment of a study differs from its records; all zero. Curves are read from the server's database, at once."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
