@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note
+from analysis.figures.drawing.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note, parts_of
 from analysis.figures.drawing.lines import Line, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENDS = "Each line ends where the first of its runs does."
+ENDS = "Solid: runs that reach the train target, dashed: runs that do not. Each line ends where the first of its runs does."
 
 
 def runs_over_training(table: pa.Table, by: Sequence[str] | None = None) -> tuple[pa.Table, list[str], str]:
@@ -39,7 +39,7 @@ def runs_over_training(table: pa.Table, by: Sequence[str] | None = None) -> tupl
 
 
 def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: Sequence[str], *, interval: Method = DEFAULT) -> pa.Table:
-    """Means over seeds at every evaluated epoch.
+    """Means over seeds at every evaluated epoch, of runs that reach their train target and of runs that do not.
 
     A mean over the runs that are still training would jump where one stops, so each group ends with its shortest run.
 
@@ -51,11 +51,13 @@ def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: S
         interval: as for `over_seeds`.
 
     Returns:
-        As `over_seeds`, by ``by`` and ``epoch``.
+        As `over_seeds`, by ``by``, ``interpolated`` and ``epoch``.
 
     Raises:
         NothingToShow: there is no curve that has one of the values.
     """
+    fit = pc.fill_null(runs["interpolated"], False)
+    runs, by = runs.set_column(runs.column_names.index("interpolated"), "interpolated", fit), [*by, "interpolated"]
     known = curves.filter(pc.is_in(curves["key"], runs["key"].combine_chunks())).select(["key", "epoch", *values])
     seeds = [name for name in SEEDS if name in runs.column_names]
     joined = known.join(runs.select(list(dict.fromkeys(["key", *by, *seeds]))), "key", join_type="inner")
@@ -95,7 +97,7 @@ def learning_curves(
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
         for line in drawn.lines:
-            draw_line(panel, line, "epoch", value, fit=False, marker="")
+            draw_line(panel, line, "epoch", value, marker="")
             mark_end(panel, line, "epoch", value)
         error_axis(panel, drawn.lines[0].numbers(value, drawn.cells))
         _name(panel, "epoch", value)
@@ -139,7 +141,7 @@ def memorisation(
         panels = figure.subplots(rows, 2, sharey="row", squeeze=False)
         for value, panel in zip(values, panels.flat, strict=True):
             for line in drawn.lines:
-                draw_line(panel, line, "epoch", value, fit=False, marker="")
+                draw_line(panel, line, "epoch", value, marker="")
                 mark_end(panel, line, "epoch", value)
             panel.set_title(words(value))
             panel.set_xlabel(words("epoch"))
@@ -165,11 +167,12 @@ def early_stopping(table: pa.Table, curves: pa.Table, *, by: Sequence[str] | Non
     with drawing():
         figure, panel = bare_figure(7.4, 4.6)
         for line in drawn.lines:
-            epochs, errors = line.numbers("epoch"), line.numbers("test_error")
-            best = np.fmin.accumulate(errors)
-            panel.fill_between(epochs, best, errors, color=line.colour, alpha=0.22, linewidth=0, gid="lost")
-            panel.plot(epochs, errors, color=line.colour, gid="means")
-            panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
+            for rows, style in parts_of(line):
+                epochs, errors = line.numbers("epoch", rows), line.numbers("test_error", rows)
+                best = np.fmin.accumulate(errors)
+                panel.fill_between(epochs, best, errors, color=line.colour, alpha=0.22, linewidth=0, gid="lost")
+                panel.plot(epochs, errors, linestyle=style, color=line.colour, gid="means")
+                panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
             mark_end(panel, line, "epoch", "test_error")
         error_axis(panel, drawn.lines[0].numbers("test_error", drawn.cells))
         _name(panel, "epoch", "test_error")
@@ -205,7 +208,7 @@ def epoch_double_descent(
         panels = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, 1])
         for value, panel in zip(values, panels, strict=True):
             for line in drawn.lines:
-                draw_line(panel, line, "epoch", value, fit=False, marker="")
+                draw_line(panel, line, "epoch", value, marker="")
                 mark_end(panel, line, "epoch", value)
             error_axis(panel, drawn.lines[0].numbers(value, cells))
             log_axis(panel, drawn.lines[0].numbers("epoch", cells))

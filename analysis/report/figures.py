@@ -173,7 +173,7 @@ def _training(table: pa.Table, curves: pa.Table) -> Iterator[InteractiveFigure]:
         lines, of = split(cells, by)
         plots = []
         for value in values:
-            traces = [trace for line in lines for trace in mean_traces(line, "epoch", value, fit=False, markers=False)]
+            traces = [trace for line in lines for trace in mean_traces(line, "epoch", value, markers=False)]
             plots.append(error_plot(traces, "epoch", words(value)))
         also = [*([said] if said else []), ENDS]
         text = note(table, cells, values, interval=DEFAULT, lines=(len(lines), of), also=also)

@@ -90,10 +90,10 @@ def mean_traces(line: Line, x: str, y: str, *, fit: bool = True, markers: bool =
     reached = pc.fill_null(rows["interpolated"], False)
     fitted, unfitted = rows.filter(reached), rows.filter(pc.invert(reached))
     if fitted.num_rows:
-        yield from _mean_trace(line, fitted, x, y)
+        yield from _mean_trace(line, fitted, x, y, markers=markers)
     if unfitted.num_rows:
         joined = fitted.num_rows and unfitted[x][-1].as_py() < fitted[x][0].as_py()
-        yield from _mean_trace(line, unfitted, x, y, filled=False, then=fitted.slice(0, 1) if joined else None)
+        yield from _mean_trace(line, unfitted, x, y, filled=False, markers=markers, then=fitted.slice(0, 1) if joined else None)
 
 
 def _mean_trace(

@@ -188,7 +188,8 @@ class Law:
         if len(self.cells.sizes) > 1:
             sign = {"saturating": " - ", "rising": " + "}.get(self.form.name, " + ")
             formula += sign + (f"B·{sizes[1]}^beta" if self.form.direction > 0 else f"B/{sizes[1]}^beta")
-        return f"{value} = {formula} with {constants} ({100 * self.level:.0f} % intervals, {len(self.cells.means)} settings)"
+        one = ", of one seed: what its runs have in common is not in them" if self.cells.seeds == 1 else ""
+        return f"{value} = {formula} with {constants} ({100 * self.level:.0f} % intervals{one}, {len(self.cells.means)} settings)"
 
 
 def fit_law(

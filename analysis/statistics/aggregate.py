@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analysis.records.schema import MEASURE
 from analysis.statistics.intervals import DEFAULT, LEVEL, Method, grouped_intervals, range_of
-from analysis.statistics.selection import checked, codes, lines_over, refuse_pooled, seed_codes, sorted_by
+from analysis.statistics.selection import checked, codes, lines_over, refuse_pooled, seed_codes, sorted_by, varying_fields
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
 
@@ -123,4 +124,6 @@ def gap_table(
     if of is not None:
         table = table.filter(pc.is_in(checked(table, ["key"])["key"], pa.array(sorted(of.keys()), pa.string())))
     runs, lines = lines_over(table, capacity, by)
-    return seed_means(checked(runs, values), list(dict.fromkeys([*lines, capacity, "interpolated"])), values, interval=interval)
+    settings = varying_fields(runs) if capacity.startswith(MEASURE) else []  # networks of one norm may differ in all else
+    cells = list(dict.fromkeys([*lines, *settings, capacity, "interpolated"]))
+    return seed_means(checked(runs, values), cells, values, interval=interval)

@@ -97,11 +97,13 @@ def lines_over(table: pa.Table, axis: str, by: Sequence[str] | None = None, apar
     """The completed records, and the columns that tell their lines over an axis apart: within a line, only seeds are averaged.
 
     By default these are the corruption and every config field that varies, but for the seeds, the axis, the ratio aimed at, and numbers
-    that are swept along with the axis: those that rise, or fall, with it all along every line, as width does with capacity.
+    that are swept along with the axis: those that rise, or fall, with it all along every line, as width does with capacity. A
+    ``measure.*`` on the axis differs from seed to seed and from setting to setting: whoever takes means tells settings apart by
+    `varying_fields`.
 
     Args:
         table: records.
-        axis: the column of the horizontal axis, or ``epoch``, which is of curves. A ``measure.*`` differs from seed to seed.
+        axis: the column of the horizontal axis, or ``epoch``, which is of curves.
         by: the columns, if they are asked for.
         apart: further columns that tell cells apart, such as those of panels.
 
@@ -180,9 +182,10 @@ def _in_every_kind(runs: pa.Table) -> pa.Table:
 
 def _splitting(runs: pa.Table, axis: str, fields: Sequence[str], given: Sequence[str]) -> list[str]:
     """Of the fields that vary, those that are not swept along with the axis."""
-    measured = axis.startswith(MEASURE)
-    if measured or axis not in runs.column_names:
-        return [name for name in fields if not (measured and name == _SIZE)]
+    if axis.startswith(MEASURE):
+        return []
+    if axis not in runs.column_names:
+        return list(fields)
     splitting = list(fields)
     for name in sorted(fields, key=lambda one: one != _SIZE):
         fewest = 2 if name == _SIZE and axis in _CAPACITY else 3

@@ -38,8 +38,8 @@ done
 gaplab run "$@" --address "$address" --storage "$storage" &
 study=$!
 trap 'kill -TERM $study' TERM
-wait $study && code=0 || code=$?
-while kill -0 $study 2>/dev/null; do # wait came back for the signal: gaplab is still stopping cleanly
-    wait $study && code=0 || code=$?
+wait "$study" && code=0 || code=$?
+while kill -0 "$study" 2>/dev/null; do # wait came back for the signal: gaplab is still stopping cleanly
+    wait "$study" && code=0 || code=$?
 done
-exit $code
+exit "$code"

@@ -52,15 +52,20 @@ def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **lo
     if not fit:
         _draw_means(panel, line, line.rows, x, y, linestyle="-", markerfacecolor=line.colour, **look)
         return
-    reached = pc.fill_null(line.rows["interpolated"], False)
-    fitted, unfitted = line.rows.filter(reached), line.rows.filter(pc.invert(reached))
-    _draw_means(panel, line, fitted, x, y, linestyle="-", markerfacecolor=line.colour, **look)
-    _draw_means(panel, line, unfitted, x, y, linestyle=DASHES, markerfacecolor="white", **look)
+    (fitted, solid), (unfitted, dashed) = parts_of(line)
+    _draw_means(panel, line, fitted, x, y, linestyle=solid, markerfacecolor=line.colour, **look)
+    _draw_means(panel, line, unfitted, x, y, linestyle=dashed, markerfacecolor="white", **look)
     if unfitted.num_rows and fitted.num_rows:
         for first, then in ((unfitted, fitted), (fitted, unfitted)):
             if line.numbers(x, first)[-1] < line.numbers(x, then)[0]:
                 ends = [(line.numbers(column, first)[-1], line.numbers(column, then)[0]) for column in (x, y)]
                 panel.plot(*ends, linestyle=DASHES, color=line.colour, zorder=1.5)
+
+
+def parts_of(line: Line) -> tuple[tuple[pa.Table, Any], tuple[pa.Table, Any]]:
+    """The rows of seeds that fit and of seeds that did not, each with the style of its line."""
+    reached = pc.fill_null(line.rows["interpolated"], False)
+    return (line.rows.filter(reached), "-"), (line.rows.filter(pc.invert(reached)), DASHES)
 
 
 def _draw_means(panel: Axes, line: Line, rows: pa.Table, x: str, y: str, **look: Any) -> None:
@@ -85,10 +90,11 @@ def log_axis(panel: Axes, xs: NDArray[np.float64]) -> None:
 
 
 def mark_end(panel: Axes, line: Line, x: str, y: str) -> None:
-    """Draw a line's marker at its last mean only, for lines of many points."""
-    ends = line.rows.filter(pc.is_valid(line.rows[y]))
-    if ends.num_rows:
-        panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, zorder=3)
+    """Draw a line's marker at the last mean of its seeds that fit, and a hollow one at that of the others, for lines of many points."""
+    for (rows, _), face in zip(parts_of(line), (line.colour, "white"), strict=True):
+        ends = rows.filter(pc.is_valid(rows[y]))
+        if ends.num_rows:
+            panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, markerfacecolor=face, zorder=3)
 
 
 def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:

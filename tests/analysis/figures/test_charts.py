@@ -46,6 +46,13 @@ def test_a_mean_curve_ends_with_its_shortest_run():
     assert line.get_xdata().tolist() == [1, 2, 3, 4, 5]
 
 
+def test_runs_that_fit_and_runs_that_do_not_are_in_no_mean_curve_together():
+    rows = [record(seed=0, train_loss=0.1), record(seed=1, train_loss=0.1), record(seed=2, train_loss=0.9, interpolated=False)]
+    fit, unfit = lines_of(analysis.learning_curves(records(rows), curves_of(rows)).axes[0])
+    assert (fit.get_ydata()[-1], unfit.get_ydata()[-1]) == (pytest.approx(0.1), pytest.approx(0.9))
+    assert fit.get_linestyle() != unfit.get_linestyle()
+
+
 def test_a_diverged_run_does_not_count_in_a_curve():
     rows = [record(seed=0), record(seed=1, status="diverged", epochs=2, train_loss=math.nan)]
     line = lines_of(analysis.learning_curves(records(rows), curves_of(rows)).axes[0])[0]
@@ -247,6 +254,18 @@ def test_a_measured_capacity_lies_at_the_mean_of_its_seeds():
     rows = [record(**{"model.width": width}, seed=seed, **{"measure.norm": 10.0 * width + seed}) for width in (1, 2) for seed in (0, 1)]
     figure = analysis.gap_vs_capacity(records(rows), capacity="measure.norm")
     assert lines_of(figure.axes[0])[0].get_xdata().tolist() == [10.5, 20.5]
+
+
+def test_settings_of_one_measured_capacity_are_points_of_one_line_and_not_averaged():
+    rows = [
+        record(**{"regularizers.weight_decay": decay, "measure.norm": 10.0}, seed=seed, test_error=0.2 + decay)
+        for decay in (0.0, 0.1)
+        for seed in (0, 1)
+    ]
+    points = lines_of(analysis.gap_vs_capacity(records(rows), capacity="measure.norm").axes[0])[0].get_xydata().tolist()
+    assert points == [[10, pytest.approx(0.2)], [10, pytest.approx(0.3)]]
+    cells = analysis.gap_table(records(rows), capacity="measure.norm")
+    assert (cells["seeds"].to_pylist(), cells["test_error"].to_pylist()) == ([2, 2], pytest.approx([0.2, 0.3]))
 
 
 def test_panels_and_single_runs():

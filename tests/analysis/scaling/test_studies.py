@@ -131,6 +131,11 @@ def test_a_run_that_did_not_complete_or_has_no_value_refuses() -> None:
     assert "1 of 65 values are missing" in law.scaling.reason
 
 
+def test_a_law_of_one_seed_says_what_it_cannot_know() -> None:
+    assert "of one seed: what its runs have in common is not in them" in law_of(runs(falling, seeds=1)).sentence()
+    assert "of one seed" not in law_of(runs(falling, seeds=2)).sentence()
+
+
 def test_too_few_sizes_are_a_reason_and_a_row() -> None:
     law = law_of(runs(falling, sizes=SIZES[:4]))
     assert law.scaling.law is None

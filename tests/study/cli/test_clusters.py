@@ -40,6 +40,21 @@ def test_launcher_files_agree_with_rays_schema(name: str) -> None:
     assert gpu["min_workers"] == 0 <= gpu["max_workers"] <= written["max_workers"]
 
 
+@pytest.mark.parametrize("name", ["aws", "gcp", "on-premise"])
+def test_the_dashboard_of_a_launched_cluster_is_on_the_heads_loopback(name: str) -> None:
+    """Ray fills in what a file leaves out; its own command for AWS and Google Cloud binds the dashboard to every address."""
+    config = fillout_defaults(YAML(typ="safe").load((CLUSTERS / f"{name}.yaml").read_text()))
+    (start,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
+    assert start.endswith("--dashboard-host=127.0.0.1")
+
+
+def test_a_job_on_ones_own_machines_finds_gaplab() -> None:
+    config = YAML(typ="safe").load((CLUSTERS / "on-premise.yaml").read_text())
+    for command in ("head_start_ray_commands", "worker_start_ray_commands"):
+        (start,) = [line for line in config[command] if "ray start" in line]
+        assert start.startswith("export PATH=/opt/gaplab/.venv/bin:$PATH; "), "a job's command is looked for where Ray was started"
+
+
 def test_a_mistake_in_a_launcher_file_would_be_seen() -> None:
     (written,) = documents("aws.yaml")
     with pytest.raises(Exception, match="idle_timeout"):

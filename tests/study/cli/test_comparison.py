@@ -38,3 +38,16 @@ def test_what_was_never_run_is_a_page_too(tmp_path: Path) -> None:
     assert text.count("No point of it was run.") == 2
     assert text.count("| not run |") == sum(len(spec.published.rows) + len(spec.published.orders) for spec in specs if spec.published)
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# Published and measured", "## table1", "## theorem1"]
+
+
+def test_the_page_of_the_docs_is_of_the_presets_as_they_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reproduction.md").read_text("utf-8")
+    chapters = {part.partition("\n")[0]: part for part in page.split("\n## ")[1:]}
+    assert sorted(chapters) == reproducible()
+    for name, chapter in chapters.items():
+        spec = read_spec(name, scale="cpu")
+        assert spec.published is not None
+        for claim in (*spec.published.rows, *spec.published.orders):
+            assert f"\n| {claim.name} |" in chapter, f"{name}: make docs/reproduction.md anew"
+        assert all(f"\n- {choice}" in chapter for choice in (*spec.published.ours, *spec.published.differs))
+        assert f" points of {len(spec.assignments()):,} declared " in chapter or "\nNo point of it was run.\n" in chapter
