@@ -31,7 +31,7 @@ def undeclared(source: str) -> frozenset[str]:
     try:
         with filesystem.open_input_stream(f"{path}/{FILE}") as stream:
             return frozenset(key for key in json.loads(stream.read()) if isinstance(key, str))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # a table of runs is no folder
         return frozenset()
     except OSError as error:  # who does not know may not mix them
         raise AnalysisError(f"{source}/{FILE} cannot be read ({str(error).splitlines()[0]})") from None

@@ -86,7 +86,8 @@ def plot(
         return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=mapped, sql=sql, keys=table["key"], columns=columns)
 
     table = _taken(table, at, curves)
-
+    if mapping and not axis and kind is FigureKind.GAP and table["parameters_per_sample"].null_count == table.num_rows:
+        axis = {"capacity": "parameters"}  # nobody has said how many samples there are
     figure = drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points)
     stem = output or Path(kind.value)
     try:

@@ -157,7 +157,8 @@ def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> 
     """The runs that count, and the values of every measure on them, random and oracle included."""
     names = [name for name in table.column_names if name.startswith(MEASURE)]
     if not names:
-        raise NothingToShow("these records hold no measure: a study computes those that its spec names under `measures`")
+        computed = "a study computes those that its spec names under `measures`, a mapping has lines such as measure.path_norm"
+        raise NothingToShow(f"these records hold no measure: {computed}")
     table = completed(table)
     table = table.filter(pc.and_(table["interpolated"], pc.is_finite(table[GAP])))
     if not table.num_rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -286,6 +287,13 @@ def test_the_train_target_decides_what_interpolated() -> None:
         assert table["interpolated"].to_pylist() == [reached] * 4
 
 
+def test_other_names_of_capacity_and_noise_are_known() -> None:
+    for capacity, noise in (("n_weights", "label_noise_percent"), ("params", "noise_pct")):
+        text = propose(made_up([{capacity: 100 * (1 + place), noise: 20 * place} for place in range(4)], SCORES))
+        assert f"\nparameters: {capacity} " in text
+        assert f"\ncorruption.level: {noise} / 100 " in text
+
+
 def test_replicates_never_overwrite_each_other() -> None:
     params = [{"width": width, "seed": 42} for width in (8, 8, 16, 8)]
     runs = made_up(params, SCORES)
@@ -393,10 +401,12 @@ def test_whatever_runs_hold_a_proposal_can_be_read_and_applied(rows: list[dict[s
     assert table.num_rows == len(rows)
 
 
-def test_twenty_thousand_runs(tmp_path: Path) -> None:
+def test_twenty_thousand_runs(tmp_path: Path, mlflow_uri: str) -> None:
     """Read from the database, proposed and mapped in seconds."""
     from mlflow import MlflowClient
 
+    MlflowClient(mlflow_uri).search_experiments()  # makes the database, if no other test has
+    shutil.copy(mlflow_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")  # making another takes seconds
     uri, count = f"sqlite:///{tmp_path}/mlflow.db", 20_000
     identifier = MlflowClient(uri).create_experiment("many")
     fill(uri, identifier, count)

@@ -59,11 +59,64 @@ def test_a_strangers_experiment_is_a_report_in_two_commands(gaplab, foreign, tmp
     assert "no-such.yaml cannot be read as a mapping" in missing.err
 
 
+def test_a_table_that_wandb_exported_is_a_report_in_two_commands(gaplab, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ["Name,State,Created,config.hidden,config.seed,num_params,train_acc,val_acc"]
+    rows += [f"r{n},finished,2026-01-01T10:0{n}:00,{16 << n // 2},{n % 2},{1200 << n // 2},1.0,0.8{n}" for n in range(4)]
+    Path("theirs.csv").write_text("\n".join([*rows, "r4,crashed,2026-01-01T10:04:00,32,2,2400,,"]) + "\n")
+    proposed = gaplab("map", "theirs.csv")
+    assert proposed.code == 0, proposed.err
+    Path("map.yaml").write_text(proposed.out)
+    for command in (["report", "theirs.csv"], ["plot", "theirs.csv"], ["compare", "theirs.csv", "--setting", "model.width"]):
+        answer = gaplab(*command, "--map", "map.yaml")
+        assert answer.code == 0, answer.err
+    assert Path("report.html").stat().st_size > 0
+
+
 @dataclass
 class Order:
     """What happened, in order."""
 
     steps: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_database: Path) -> study.Spec:
+    """A study with a published number, all recorded, of which MLflow has nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    shutil.copy(fresh_database, tmp_path / "results" / "mlflow.db")
+    fields = {name: value for name, value in flatten(TRIAL).items() if value is not None and name != "seed"}
+    row = {"name": "test error", "where": {}, "column": "test_error", "value": 0.2}
+    spec = study.understand(
+        {"study": "made-up", "trial": fields, "replicates": 3, "published": {"source": "Nobody 2026, Table 1", "rows": [row]}}
+    )
+    writer = FragmentWriter("results/made-up", Provenance("made-up", None, "0.1.0"))
+    writer([result(seed=seed) for seed in range(3)], "cpu")
+    monkeypatch.setattr("study.spec.reading.read_spec", lambda *_: spec)
+    return spec
+
+
+@pytest.mark.parametrize("command", ["run", "reproduce"])
+def test_results_are_on_the_terminal_before_the_rest_is_copied_and_sync_goes_on(gaplab, stored, monkeypatch, capfd, command):
+    """Ctrl-C comes while the rest is copied; training is left out: everything is recorded already."""
+    shown = []
+
+    def interrupted(self: Mirror, progress: object) -> None:
+        shown.append(capfd.readouterr().out)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "finish", interrupted)
+        answer = gaplab(command, "made-up")
+    assert answer.code == 130
+    (before,) = shown
+    assert ("Nobody 2026, Table 1" if command == "reproduce" else "generalization gap") in before
+    assert (Path("results/made-up/reproduction.md")).exists() == (command == "reproduce")
+    assert answer.out.strip() == "Interrupted: the records are complete; gaplab sync made-up copies the rest to MLflow."
+    synced = gaplab("sync", "made-up")
+    assert synced.code == 0, synced.err
+    assert "has every record of made-up" in synced.out
 
 
 def test_results_are_shown_before_the_rest_is_copied_and_ctrl_c_ends_the_copying(gaplab, tmp_path, monkeypatch, fresh_database):
