@@ -1,7 +1,7 @@
-"""Make docs/ranking.md and docs/theories.md from the studies that they show: ``python -m docs.make_measures [STORAGE]``.
+"""Make docs/ranking.md and docs/theories.md from the studies that they show: ``python -m docs.make_measures [STORAGE] [--recorded]``.
 
 The presets generalization-measures, rademacher, stability, memorisation and gap-vs-capacity are run first if need be; all together
-take about ten minutes on 2 cores.
+take about half an hour on 2 cores. With ``--recorded`` nothing is run: a page whose studies have no records stays as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 import analysis
+from analysis.records.store import study_root
 from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures
 from docs.make import DOCS, NOTE, table
 
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 NOTE = NOTE.replace("`make docs`", "`python -m docs.make_measures`")
 
 
-def records_of(preset: str, storage: str) -> tuple[str, pa.Table]:
-    """Where a preset's results lie, and its records; it is run first if need be."""
+RECORDED = "--recorded"
+
+
+def records_of(preset: str, storage: str) -> tuple[str, pa.Table, int]:
+    """Where a preset's results lie, its records, and how many points it declares; it is run first if need be."""
     import study
 
-    root = study.run(study.read_spec(preset, ("tracking.mlflow=false",)), storage=storage).root
-    return root, analysis.load(root)
+    spec = study.read_spec(preset, ("tracking.mlflow=false",))
+    root = study_root(storage, spec.study) if RECORDED in sys.argv else study.run(spec, storage=storage).root
+    return root, analysis.load(root), len(spec.assignments())
 
 
 def cells(found: pa.Table, columns: list[str]) -> list[list[str]]:
@@ -55,7 +60,7 @@ LEVEL = "corruption.level"
 
 def ranking_page(storage: str) -> str:
     """The ranking of the preset generalization-measures over all, by hyperparameter and at each corruption, and what it says."""
-    _, records = records_of("generalization-measures", storage)
+    _, records, declared = records_of("generalization-measures", storage)
     ranked, by_axis = rank_measures(records), rank_by_hyperparameter(records)
     levels = sorted(set(records[LEVEL].to_pylist()))
     fixed = {level: rank_measures(records.filter(pc.equal(records[LEVEL], level))) for level in levels}
@@ -64,8 +69,9 @@ def ranking_page(storage: str) -> str:
     named = ", ".join(f"`{axis}`" for axis in axes)
     page = "# Which measure predicts the gap?\n\n"
     page += (
-        f"The preset `generalization-measures` on 400 images of MNIST and its 10,000 test images: {records.num_rows:,} points over "
-        f"{named}, four seeds each, stopped at a train cross-entropy of 0.01; {fit:,} reached it and are ranked. "
+        f"The preset `generalization-measures` on 400 images of MNIST and its 10,000 test images: {records.num_rows:,} of its "
+        f"{declared:,} points, over {named}, up to four seeds each, stopped at a train cross-entropy of 0.01; "
+        f"{fit:,} reached it and are ranked. "
         "Values ± half of their 95 % bootstrap interval; `oracle` is the gap itself, `random` Gaussian noise.\n\n"
     )
     page += "## What it says\n\n" + findings(ranked, by_axis, fixed) + "\n"
@@ -115,21 +121,22 @@ def _above_chance(ranked: pa.Table) -> str:
     measures = [row for name, row in rows.items() if name not in ("oracle", "random")]
     better = [row for row in measures if row["psi.low"] > rows["random"]["psi.high"]]
     best = ", ".join(f"`{row['measure']}` ({row['psi']:.2f})" for row in better[:5])
-    return f"{len(better)} of {len(measures)} measures" + (f"; the best are {best}" if better else "")
+    runs = rows["oracle"]["points"]
+    return f"{len(better)} of {len(measures)} measures on {runs:,} runs" + (f"; the best are {best}" if better else "")
 
 
 def theories_page(storage: str) -> str:
     """Rademacher complexity, stability, memorised images, and counts beside the gap."""
     page = "# The theories that Zhang et al. 2017 confront, on digits\n\n"
-    _, records = records_of("gap-vs-capacity", storage)
+    _, records, _ = records_of("gap-vs-capacity", storage)
     page += "## Capacity alone does not explain the gap\n\nPreset `gap-vs-capacity`, its largest network.\n\n"
     page += figure_file(analysis.counts_vs_gap(records), "counts-vs-gap", "The gap and counts of capacity against label corruption")
-    _, records = records_of("rademacher", storage)
+    _, records, _ = records_of("rademacher", storage)
     columns = ["parameters_per_sample", "complexity", "rademacher_bound", "vc_bound", "generalization_gap"]
     page += "## Rademacher complexity and the bounds\n\nPreset `rademacher`. A bound above 1 says nothing.\n\n"
     page += figure_file(analysis.rademacher(records), "rademacher", "Correlation reached on random signs, and bounds of the gap")
     page += table(columns, cells(analysis.rademacher_table(records), columns)) + "\n"
-    root, records = records_of("stability", storage)
+    root, records, _ = records_of("stability", storage)
     found = analysis.stability_table(records, analysis.load_samples(root, keys=records["key"]))
     columns = ["data.train_size", "corruption.level", "largest", "at_replaced", "mean", "bound", "generalization_gap"]
     page += "## Uniform stability\n\nPreset `stability`: 40 samples replaced, one at a time.\n\n"
@@ -137,7 +144,7 @@ def theories_page(storage: str) -> str:
         analysis.stability(records, analysis.load_samples(root)), "stability", "Change of the loss when one sample is replaced"
     )
     page += table(columns, cells(found, columns)) + "\n"
-    root, records = records_of("memorisation", storage)
+    root, records, _ = records_of("memorisation", storage)
     figure = analysis.memorised_images(records, analysis.load_samples(root))
     page += f"## Memorised images\n\nPreset `memorisation`: {records.num_rows:,} networks, each trained on 70 % of the digits.\n\n"
     return page + figure_file(figure, "memorised-images", "The training images with the highest memorisation scores")
@@ -146,9 +153,14 @@ def theories_page(storage: str) -> str:
 def main(storage: str = "results") -> None:
     pages: dict[str, Any] = {"ranking": ranking_page, "theories": theories_page}
     for name, page in pages.items():
-        (DOCS / f"{name}.md").write_text(NOTE + page(storage))
+        try:
+            text = NOTE + page(storage)
+        except analysis.NothingToShow as error:
+            print(f"docs/{name}.md stays as it is: {error}")
+            continue
+        (DOCS / f"{name}.md").write_text(text)
         print(f"wrote docs/{name}.md")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*(argument for argument in sys.argv[1:] if argument != RECORDED))

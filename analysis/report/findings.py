@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from analysis.errors import NothingToShow
 from analysis.figures.drawing.lines import label_of, only_shown, shown_combinations, title_of
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import LEVEL, Estimate, mean_estimate, range_of
@@ -36,9 +37,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line: its value and whether it fit, shape (seeds, sizes), NaN where nothing was run."""
+    """One line: its value and whether it fit, shape (seeds, sizes), NaN where nothing was run; its name in a list and in a sentence."""
 
     label: str
+    name: str
     level: float | None
     sizes: Floats
     values: Floats
@@ -76,7 +78,7 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
     lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
     found, left_open = _thresholds(shown, by, capacity, lines)
-    for told in (_at_the_largest(lines, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
+    for told in (_at_the_largest(lines, by, runs, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
         found += told[0]
         left_open += told[1]
     left_open += _mixed(lines, capacity)
@@ -85,6 +87,16 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     if runs.num_rows < table.num_rows and len(set(table["status"].to_pylist())) > 1:
         left_open.append(f"Of the points, {outcomes(table)}: those that are not completed count nowhere above.")
     return Findings(found, left_open)
+
+
+def told(table: pa.Table) -> list[tuple[str, str]]:
+    """The findings as facts of the report, (name, text); none without a completed record."""
+    try:
+        findings_of = findings(table)
+    except NothingToShow:
+        return []
+    facts = [("Found", " ".join(findings_of.found)), ("Left open", " ".join(findings_of.left_open))]
+    return [(name, text) for name, text in facts if text]
 
 
 def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity: str, value: str) -> _Line | None:
@@ -97,7 +109,9 @@ def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity:
     numbers[seed, place] = some[value].cast(pa.float64()).to_numpy()
     fit[seed, place] = some["interpolated"].fill_null(False).to_numpy()
     level = values[list(by).index("corruption.level")] if list(by) == ["corruption.level"] else None
-    return _Line(label_of(by, values), float(level) if isinstance(level, int | float) else None, sizes, numbers, fit)
+    label = label_of(by, values)
+    name = label if level is None else f"{title_of(by, runs)} {level:.3g}" if level else "true labels"
+    return _Line(label, name, float(level) if isinstance(level, int | float) else None, sizes, numbers, fit)
 
 
 def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
@@ -108,19 +122,19 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
         label = label_of(by, [row[name] for name in by])
         if label not in known or len(known[label].sizes) < 2:
             continue
-        smallest, largest = known[label].sizes[[0, -1]]
+        (smallest, largest), name = known[label].sizes[[0, -1]], known[label].name
         if row["threshold"] is None and row["always"]:
-            left_open.append(f"{_at(label)}every seed fits already at {_size(capacity, smallest)}: the threshold lies below.")
+            left_open.append(f"{_at(name)}every seed fits already at {_size(capacity, smallest)}: the threshold lies below.")
         elif row["threshold"] is None:
             some = runs.filter(agreeing(by, [row[name] for name in by])) if by else runs
             why = _short_of_training(some, capacity) or "the threshold lies above."
-            left_open.append(f"{_at(label)}no seed fits, not even at {_size(capacity, largest)}: {why}")
+            left_open.append(f"{_at(name)}no seed fits, not even at {_size(capacity, largest)}: {why}")
         elif row["threshold.low"] is None or row["threshold.high"] is None:
             side = "below" if row["threshold.low"] is None else "above"
-            left_open.append(f"{_at(label)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
+            left_open.append(f"{_at(name)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
         else:
             told.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
-    head = f"Interpolation threshold, in {_name(capacity)}, from which on networks reach their train target (95 % interval)"
+    head = f"Networks reach their train target from these {_name(capacity)} on (95 % intervals){_by(by, runs)}"
     return ([f"{head}: {'; '.join(told)}."] if told else []), left_open
 
 
@@ -143,7 +157,7 @@ def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
     )
 
 
-def _at_the_largest(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:
+def _at_the_largest(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, capacity: str, value: str) -> tuple[list[str], list[str]]:
     """The value of each line at its largest size, among seeds that fit."""
     told, left_open, seeds = [], [], set()
     for line in lines:
@@ -153,12 +167,12 @@ def _at_the_largest(lines: Sequence[_Line], capacity: str, value: str) -> tuple[
             told.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
             seeds.add(len(values))
         elif line.fit.any():
-            left_open.append(f"{_at(line.label)}one seed, or none, fits at the largest {_name(capacity)}: it says nothing of others.")
+            left_open.append(f"{_at(line.name)}one seed, or none, fits at the largest {_name(capacity)}: it says nothing of others.")
     found = []
     if told:
         count = " to ".join(f"{one}" for one in sorted({min(seeds), max(seeds)}))
         where = _size(capacity, lines[0].sizes[-1]) if len({line.sizes[-1] for line in lines}) == 1 else f"the largest {_name(capacity)}"
-        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is: {'; '.join(told)}.")
+        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is{_by(by, runs)}: {'; '.join(told)}.")
     return found, left_open
 
 
@@ -182,7 +196,7 @@ def _change(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str
     found, left_open = [], []
     for line, (small, large, differences) in told:
         change = mean_estimate(differences, level=level, within=(-np.inf, np.inf), method="student")
-        where = f"{_at(line.label)}from {_size(capacity, small)} to {large:.3g} the {_plain(value)}"
+        where = f"{_at(line.name)}from {_size(capacity, small)} to {large:.3g} the {_plain(value)}"
         over = f"over {len(differences)} seeds that fit at both"
         if 0 in change:
             left_open.append(f"{where} changes by {_signed(change)} {over}: neither a rise nor a fall is shown.")
@@ -200,7 +214,11 @@ def _mixed(lines: Sequence[_Line], capacity: str) -> Iterator[str]:
         share = [(size, int(fit.sum()), int(run.sum())) for size, fit, run in zip(line.sizes, (line.fit & ran).T, ran.T, strict=True)]
         some = [f"{_size(capacity, size)} ({fit} of {run})" for size, fit, run in share if 0 < fit < run]
         if some:
-            yield f"{_at(line.label)}only some seeds fit at {', '.join(some)}: means over them are of a selection."
+            yield f"{_at(line.name)}only some seeds fit at {', '.join(some)}: means over them are of a selection."
+
+
+def _by(by: Sequence[str], runs: pa.Table) -> str:
+    return f", by {title_of(by, runs)}" if by else ""
 
 
 def _signed(change: Estimate, sign: float = 1.0) -> str:

@@ -18,6 +18,7 @@ from analysis.records.samples import load_samples
 from analysis.records.store import open_store
 from analysis.report import tables
 from analysis.report.figures import interactive_figures
+from analysis.report.findings import told
 from analysis.report.measures import measure_figures
 from analysis.report.search import SearchedCell, searched_cells
 from analysis.report.traces import InteractiveFigure
@@ -90,7 +91,7 @@ def _render(
     )
     return environment.get_template("report.html.j2").render(
         title=table["study"][0].as_py() or redacted(source),
-        facts=tables.facts(table),
+        facts=[*tables.facts(table), *told(table)],
         figures=shown,
         figure_data=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
         missing=[one for one in drawn if isinstance(one, str)],

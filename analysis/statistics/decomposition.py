@@ -202,6 +202,9 @@ def explained(table: pa.Table, value: str, *, equal_fit: bool = True, level: flo
     rest = [f"{row['term']} {_percent(row)}" for row in rows if row["term"] == RESIDUAL]
     said = f"Of {of}, {'; '.join(parts)}" if parts else f"No field is shown to explain any of {of}"
     sentences = [f"{said}; {rest[0]} ({100 * level:.0f} % intervals)."]
+    shared = 1 - sum(row["share"] for row in rows)
+    if shared > 0.005:
+        sentences.append(f"The other {100 * shared:.2g} % are shared by fields that vary together among these runs: they count for none.")
     if untold:
         sentences.append(f"Not told from nothing: {', '.join(map(_term_words, untold))}.")
     return sentences

@@ -18,7 +18,7 @@ def test_a_study_of_known_truth_is_told_as_it_is() -> None:
     told = analysis.findings(records(gap_study(capacities=SIZES, seeds=10)))
     thresholds, gap, order = told.found
     assert "0 (true labels): 0.707 (0.5 to 1); 0.5: 2.45 (2 to 3); 1: 4.47 (4 to 5)" in thresholds
-    assert gap.startswith("At p/n 10, among seeds that fit (10), the generalization gap is: 0 (true labels): 0.0")
+    assert gap.startswith("At p/n 10, among seeds that fit (10), the generalization gap is, by labels redrawn with probability: 0 (true")
     assert order.endswith("paired by seed, holds.")
     assert len(told.left_open) == 3, "capacity makes no difference: what is not shown is said"
     assert all("neither a rise nor a fall is shown" in one for one in told.left_open)
@@ -33,7 +33,7 @@ def test_a_change_with_capacity_is_found_with_its_size() -> None:
     ]
     (sentence,) = [one for one in analysis.findings(records(rows)).found if "falls" in one]
     assert sentence.endswith(" over 8 seeds that fit at both.")
-    said = re.match(r"0 \(true labels\): from p/n 1 to 8 the generalization gap falls by ([\d.]+) \(([\d.]+) to ([\d.]+)\)", sentence)
+    said = re.match(r"true labels: from p/n 1 to 8 the generalization gap falls by ([\d.]+) \(([\d.]+) to ([\d.]+)\)", sentence)
     assert said
     change, low, high = map(float, said.groups())
     assert low < 0.1 < high

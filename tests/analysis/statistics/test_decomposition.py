@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.statistics.decomposition import RESIDUAL, UNEXPLAINED, decompose, decomposition_table
+from analysis.statistics.decomposition import RESIDUAL, UNEXPLAINED, decompose, decomposition_table, explained
 from tests.analysis.made_up_study import record, records
 
 A, B, C = np.array([0.0, 1.0, 3.0]), np.array([-1.0, 1.0]), np.array([0.0, 0.5, 0.2, 0.9])
@@ -146,3 +146,18 @@ def test_the_table_compares_at_equal_fit():
     every = decomposition_table(table, equal_fit=False, resamples=50).to_pylist()
     assert every[0]["term"] != "regularizers.weight_decay"
     assert every[0]["runs"] == 20
+
+
+def test_what_fields_share_is_said_to_be_shared():
+    """Where decay and dropout are mostly on together, much of what they explain belongs to either."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for decay, dropout, seeds in ((0.0, 0.0, 12), (0.1, 0.5, 12), (0.1, 0.0, 3), (0.0, 0.5, 3)):
+        for seed in range(seeds):
+            gap = 0.2 - decay - 0.2 * dropout + 0.01 * rng.standard_normal()
+            fields = {"regularizers.weight_decay": decay, "regularizers.dropout": dropout}
+            rows.append(record(**fields, seed=seed, generalization_gap=gap))
+    found = decomposition_table(records(rows), resamples=50)
+    shared = 1 - sum(found["share"].to_pylist())
+    assert shared > 0.3
+    assert f"The other {100 * shared:.2g} % are shared by fields that vary together" in " ".join(explained(found, "generalization_gap"))

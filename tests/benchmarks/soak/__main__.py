@@ -170,7 +170,7 @@ def main() -> None:
         server.settle()
         for one in studies.values():
             state.add_seconds("with faults", run_calmly(command, one, server.uri, asked.patience))
-        figures = _figures(folder, state, studies | {FAR: Study(FAR, folder, store.own_storage)}, calm, server.own_uri)
+        figures = _figures(folder, state, studies | {FAR: Study(FAR, folder, store.own_storage)}, calm, server)
     print(json.dumps(figures, indent=2))
     if asked.output:
         asked.output.write_text(json.dumps(figures, indent=2) + "\n")
@@ -188,11 +188,11 @@ def _calm(folder: Path, command: Command, state: State, points: int, patience: f
     return {name: str(folder / "calm" / name) for name in (GRID, FAR)}
 
 
-def _figures(folder: Path, state: State, studies: dict[str, Study], calm: dict[str, str], uri: str) -> dict[str, Any]:
+def _figures(folder: Path, state: State, studies: dict[str, Study], calm: dict[str, str], server: Server) -> dict[str, Any]:
     expected = calm | {SEARCH: trained_anew(studies[SEARCH].root, folder / "calm" / f"{SEARCH}-{time.time_ns()}")}
     found: dict[str, dict[str, int]] = {}
     for name, one in studies.items():
-        found[name] = compared(one.root, expected[name]) | mirror_compared(uri, name, one.root)
+        found[name] = compared(one.root, expected[name]) | mirror_compared(server.own_uri, f"sqlite:///{server.database}", name, one.root)
         if name != SEARCH:
             found[name]["points lost"] += len(declared_points(study.read_spec(folder / f"{name}.yaml"))) - found[name]["points"]
     found[SEARCH] |= search_compared(study.read_spec(folder / f"{SEARCH}.yaml"), studies[SEARCH].storage)

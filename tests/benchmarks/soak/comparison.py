@@ -22,8 +22,9 @@ from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, field_types, with_fields
 from trainables.training.loop import Training
 
-OWN_RUN = ("seconds", "finished", "host", "git_commit")
-"""Columns that tell of the run and not of the point."""
+OWN_RUN = ("seconds", "finished", "host", "git_commit", "multiply_adds", "training_flops")
+"""Columns that tell of the run and not of the point, or follow from others and are null in older records: a soak may go on with a later
+version."""
 
 
 def table(root: str, **options: Any) -> list[dict[str, Any]]:
@@ -65,8 +66,8 @@ def compared(found: str, expected: str) -> dict[str, int]:
     }
 
 
-def mirror_compared(uri: str, study: str, root: str) -> dict[str, int]:
-    """How the experiment of a study differs from its records; all zero."""
+def mirror_compared(uri: str, database: str, study: str, root: str) -> dict[str, int]:
+    """How the experiment of a study differs from its records; all zero. Curves are read from the server's database, at once."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -82,7 +83,9 @@ def mirror_compared(uri: str, study: str, root: str) -> dict[str, int]:
             break
     keys = Counter(run.data.tags["gaplab.key"] for run in runs if run.data.tags["gaplab.kind"] == "point")
     rows, mirrored = table(root), {row["key"]: row for row in table(f"mlflow:{study}", tracking_uri=uri)}
-    thinned = analysis.load_curves(f"mlflow:{study}", tracking_uri=uri).sort_by([("key", "ascending"), ("epoch", "ascending")])
+    thinned = analysis.load_curves(f"mlflow:{study}", tracking_uri=database, sql=True).sort_by(
+        [("key", "ascending"), ("epoch", "ascending")]
+    )
     return {
         "surplus runs": sum(count - 1 for count in keys.values()),
         "stuck runs": sum(run.info.status == "RUNNING" for run in runs),

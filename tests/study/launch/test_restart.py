@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,13 +19,15 @@ from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.disturbances import rows
 from tests.study.made_up_results import resolved
+from tests.trainables.made_up_points import told
 from trainables.point.config import TrialConfig
 from trainables.point.text import dumps
 from trainables.resolution import Point
 from trainables.training import unfinished
 from trainables.training.loop import Training
+from trainables.training.members import Result
 from trainables.training.unfinished import Keeper, bits
-from trainables.tune import PackTrainable
+from trainables.tune import PackTrainable, _one_of_several
 
 POINTS = [resolved(seed=seed) for seed in range(5)]
 CPU = torch.device("cpu")
@@ -171,3 +174,29 @@ def test_a_driver_says_what_goes_on_and_what_is_damaged_and_removes_what_is_reco
     assert [path.name.partition(".")[0] for path in kept(stopped)] == [whole.key, "notes"]
     Unfinished(str(stopped)).remove([whole.key])
     assert [path.name for path in kept(stopped)] == ["notes.txt"], "what gaplab did not write stays"
+
+
+def test_a_process_of_ray_train_goes_on_from_the_shelf(
+    tmp_path: Path, long_points: list[TrialConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1))
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: CPU)
+    shelf = Unfinished(str(tmp_path))
+    shared = {"sources": {}, "pruner": None, "measures": (), "loaders": 0, "point_seconds": None}
+    config = {"point": dumps(long_points[:1])} | shared
+    whole = _one_of_several(config | {"shelf": None})
+    trained, epoch = [0], Training.epoch
+
+    def lost(self: Training) -> list[Result]:
+        trained[0] += 1
+        if trained[0] == 4:
+            raise KeyboardInterrupt
+        return epoch(self)
+
+    monkeypatch.setattr(Training, "epoch", lost)
+    with pytest.raises(KeyboardInterrupt):
+        _one_of_several(config | {"shelf": shelf})
+    assert shelf.keys() == {long_points[0].key()}
+    again = _one_of_several(config | {"shelf": shelf})
+    assert trained[0] == 4 + 3, "three epochs before, three after"
+    assert told(again) == told(whole)
