@@ -64,4 +64,5 @@ class Dataset:
         """The data set of `arrays`, without a copy. Nothing writes to it: mapped memory is read-only."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return Dataset(*(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts))
+            tensors: Any = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts)
+            return Dataset(*tensors)

@@ -40,7 +40,7 @@ def read_labels(path: Path, stored: dict[str, np.ndarray]) -> tuple[dict[str, np
 def _as_list(path: Path, name: str, labels: np.ndarray) -> np.ndarray:
     """A list of names or of whole numbers, (n,)."""
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf" and _one_hot(labels):
-        return labels.argmax(1)
+        return np.asarray(labels.argmax(1))
     if labels.ndim and labels.size and labels.size == len(labels):
         flat = labels.reshape(-1)
         if flat.dtype.kind in "US":

@@ -46,7 +46,7 @@ _shapes = (_numbers, _numbers, _numbers)
 _rule = (_vector, _vector, _matrix, _numbers, _flag)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _address(context: Any, array: Any, index: Any) -> Any:
     """Address of an element, by its index, of an array whose elements take four bytes."""
 
