@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export
     from analysis.records.networks import load_network
+    from analysis.records.parquet.samples import load_samples
     from analysis.records.reader import load, load_curves
-    from analysis.records.samples import load_samples
     from analysis.report.findings import findings
     from analysis.report.page import write_report
     from analysis.scaling.choice import Scaling

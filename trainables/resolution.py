@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from trainables.compute import PASSES
-from trainables.data import image_files
 from trainables.data.corruption import classes_of
-from trainables.data.dataset import Dataset
 from trainables.data.inputs import input_shape
-from trainables.data.sources import load
+from trainables.data.sets import image_files
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.sources import load
 from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, solver_of
 from trainables.point.config import PIXEL_KINDS, WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only

@@ -21,8 +21,8 @@ import ray
 import torch
 from ray import tune
 
-from trainables.data.dataset import Dataset
-from trainables.data.sources import share
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.sources import share
 from trainables.models import custom as custom
 from trainables.point.config import ConfigError, TrialConfig, with_fields
 from trainables.point.text import dumps, loads

@@ -133,7 +133,7 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     """For each setting, its name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
-    from trainables.data.sources import load
+    from trainables.data.sets.sources import load
     from trainables.point.config import ConfigError, Data
 
     scores = memorisation_table(table, samples)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from analysis.errors import AnalysisError
-from analysis.records import parquet_source
 from analysis.records.foreign import ForeignMapping, foreign_curves, foreign_records, open_foreign
 from analysis.records.mlflow.layout import RunsRead
+from analysis.records.parquet import source as parquet_source
 from analysis.records.rows import wanted_columns
 
 if TYPE_CHECKING:

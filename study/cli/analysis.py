@@ -238,7 +238,7 @@ def loaded(
 
 def _check(tracking_uri: str | None) -> None:
     """Raise ConfigError if nothing answers there."""
-    from study.records.tracking_uri import check_reachable
+    from study.records.tracking.tracking_uri import check_reachable
 
     if tracking_uri:
         check_reachable(tracking_uri)

@@ -122,7 +122,7 @@ def stop(job: Job, address: Dashboard) -> None:
 
 def _check_secrets(spec: Spec, options: list[str]) -> None:
     """Raise ConfigError for what the cluster's dashboard would show to all: a job's command and its files."""
-    from analysis.records.trials import SECRET_VARIABLE
+    from analysis.records.searches.trials import SECRET_VARIABLE
 
     if any(map(holds_secret, options)):
         raise ConfigError(

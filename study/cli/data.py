@@ -19,8 +19,8 @@ def data(name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="An .npz 
     """Say what a data set holds, what its test set can tell apart, and what looks wrong."""
     from rich.table import Table
 
-    from trainables.data.inspection import inspect
-    from trainables.data.sources import load
+    from trainables.data.sets.inspection import inspect
+    from trainables.data.sets.sources import load
     from trainables.point.config import Data
 
     found = inspect(load(Data(name=f"npz:{name}" if Path(name).suffix == ".npz" and ":" not in name else name)))

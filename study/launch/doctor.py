@@ -179,7 +179,7 @@ def _disk(storage: str) -> Finding:
 
 
 def _tracking(storage: str, tracking_uri: str | None) -> Finding:
-    from study.records.tracking_uri import check_reachable, default_tracking_uri
+    from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
 
     if tracking_uri:
         check_reachable(tracking_uri)
@@ -194,8 +194,8 @@ def _tracking(storage: str, tracking_uri: str | None) -> Finding:
 
 def _data() -> Finding:
     """The bundled digits load; which of the other sets lie on this machine."""
-    from trainables.data.named import data_folder
-    from trainables.data.sources import load
+    from trainables.data.sets.named import data_folder
+    from trainables.data.sets.sources import load
 
     samples = len(load(Data(name="digits")).train_labels)
     folder = data_folder()

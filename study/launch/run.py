@@ -27,11 +27,11 @@ from study.records.front import charts_of, front_of
 from study.records.mirror import Mirror
 from study.records.tracking.finished_runs import DRAWN
 from study.records.tracking.other_storage import check_experiment
-from study.records.tracking_uri import check_reachable, default_tracking_uri
+from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
-from trainables.data.inspection import warnings_of
-from trainables.data.sources import load
+from trainables.data.sets.inspection import warnings_of
+from trainables.data.sets.sources import load
 from trainables.point.config import ConfigError, Data, flatten
 from trainables.resolution import Point
 

@@ -18,7 +18,7 @@ from study.launch.context import Run
 from study.plan.packs import expected_seconds
 from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.point.config import IMAGE_FILES, Data
 from trainables.resolution import Point
 from trainables.training.members import Result

@@ -1,6 +1,6 @@
 """Writing records: what workers and drivers put under ``STORAGE/STUDY``, and what is copied to MLflow.
 
 `writer` writes a fragment whole, with its `provenance`; `compaction` merges many fragments into few files; `verify` looks at checksums
-and puts aside what is damaged (`gaplab verify`); `declared` notes which points the spec names. `folder` and `lease` keep a second driver
+and puts aside what is damaged (`gaplab verify`); `declared` notes which points the spec names. `folder` and `claim` keep a second driver
 out. `mirror` follows the records into MLflow, through the writers in `tracking`.
 """

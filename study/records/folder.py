@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from analysis.records.fragments import Recorded, recorded
 from analysis.records.store import open_store
+from study.records.claim.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from study.records.compaction import COMPACTING
-from study.records.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from study.records.writer import probe_store
 from trainables.point.config import ConfigError
 from trainables.redaction import redacted

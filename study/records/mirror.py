@@ -32,10 +32,10 @@ from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
 from study.records.front.networks import log_networks
 from study.records.front.views import link
 from study.records.front.writing import Front, write_front
-from study.records.storage_id import storage_id
 from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
 from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text, milliseconds
+from study.records.tracking.storage_id import storage_id
 from trainables.point.config import field_types
 from trainables.redaction import redacted
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.records.objectives import ON_VALIDATION, mean
+from analysis.records.searches.objectives import ON_VALIDATION, mean
 from trainables.point.config import ConfigError, TrialConfig
 
 OBJECTIVES = {

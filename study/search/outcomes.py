@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from analysis.records.fragments import finished_files, fragments, read_fragments, statuses
-from analysis.records.objectives import NEEDED
 from analysis.records.schema import FINAL
+from analysis.records.searches.objectives import NEEDED
 from analysis.records.soundness import UNREADABLE, read_whole
 from analysis.records.store import open_store
 

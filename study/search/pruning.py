@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.records.objectives import measured
+from analysis.records.searches.objectives import measured
 from study.search.quiet import quiet
 
 if TYPE_CHECKING:

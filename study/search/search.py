@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.records.objectives import mean
-from analysis.records.trials import is_foreign, keys_of, recorded_under, without_foreign
+from analysis.records.searches.objectives import mean
+from analysis.records.searches.trials import is_foreign, keys_of, recorded_under, without_foreign
 from study import compat
 from study.search.cma_es import GENERATION, CmaEsSampler
 from study.search.outcomes import Answers, Outcomes

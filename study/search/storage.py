@@ -14,8 +14,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from analysis.errors import NothingToShow
+from analysis.records.searches.trials import trial_database
 from analysis.records.store import open_store
-from analysis.records.trials import trial_database
 from trainables.point.config import ConfigError
 
 if TYPE_CHECKING:

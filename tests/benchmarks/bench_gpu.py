@@ -36,7 +36,7 @@ def main() -> None:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU here: nothing was measured")
     device = torch.device(chosen.device)
-    from trainables.data import sources as data
+    from trainables.data.sets import sources as data
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (chosen.samples + 1000, 3, 32, 32), dtype=torch.uint8, generator=generator)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.data.dataset import Dataset
+from trainables.data.sets.dataset import Dataset
 from trainables.point.config import LABEL_KINDS, Corruption
 from trainables.point.streams import generator
 

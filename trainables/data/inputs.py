@@ -15,10 +15,10 @@ from torch import Tensor
 
 from trainables.data.augmentation import augment, augments, crops_the_image
 from trainables.data.corruption import classes_of, corrupt_pixels, labels_of
-from trainables.data.dataset import Dataset
-from trainables.data.image_files import ImageFiles
 from trainables.data.protocol import Images, PointData, Samples, Source
-from trainables.data.sources import load
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.image_files import ImageFiles
+from trainables.data.sets.sources import load
 from trainables.data.streamed import FileInputs, channel_statistics
 from trainables.data.subset import split
 from trainables.data.windows import Windows, per_image_standardization

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from trainables.data.image_files import ImageFiles, Stored, read_image
-from trainables.data.named import data_folder
 from trainables.data.protocol import Images, Source
+from trainables.data.sets.image_files import ImageFiles, Stored, read_image
+from trainables.data.sets.named import data_folder
 from trainables.point.config import ImageShape, TrialConfig
 from trainables.point.streams import derive
 

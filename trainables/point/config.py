@@ -27,7 +27,7 @@ CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shu
 LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 IMAGE_FILES = ("imagefolder:", "webdataset:")
-"""Beginnings of `data.name` for images that stay in their files (see `trainables.data.image_files`)."""
+"""Beginnings of `data.name` for images that stay in their files (see `trainables.data.sets.image_files`)."""
 ImageShape = tuple[int, int, int]
 """Channels, height and width of one input."""
 WIDEST = 10_000_000

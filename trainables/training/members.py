@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.compute import compute_columns
 from trainables.data.inputs import input_shape
 from trainables.data.protocol import PointData
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only

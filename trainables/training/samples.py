@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from trainables.data.corruption import labels_of
 from trainables.data.errors import misclassified
 from trainables.data.protocol import Images, PointData
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.data.subset import split
 from trainables.measures.bundled.memorisation import forgetting_events, learning_epoch, learning_speed
 from trainables.point.config import PIXEL_KINDS, TrialConfig

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.records.samples import matrix
+from analysis.records.parquet.samples import matrix
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import mean_estimate
 from analysis.statistics.selection import SEEDS, completed, varying_fields
@@ -79,7 +79,7 @@ def stability_table(table: pa.Table, samples: pa.Table) -> pa.Table:
 
     Args:
         table: records.
-        samples: of these points, as `analysis.records.samples.load_samples` returns them.
+        samples: of these points, as `analysis.records.parquet.samples.load_samples` returns them.
 
     Returns:
         The settings that vary, ``data.train_size``; ``largest``, the greatest change seen at any sample (a lower estimate of the
@@ -125,7 +125,7 @@ def memorisation_table(table: pa.Table, samples: pa.Table) -> pa.Table:
 
     Args:
         table: records of points that differ in `data.seed` and `seed`, with a fixed `corruption.seed`: a sample has one label in all.
-        samples: of these points, as `analysis.records.samples.load_samples` returns them.
+        samples: of these points, as `analysis.records.parquet.samples.load_samples` returns them.
 
     Returns:
         The settings that vary, ``index`` into the data set's training split, ``label`` trained on, ``score`` in [-1, 1], its

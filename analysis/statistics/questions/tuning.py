@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.records.reader import load
+from analysis.records.searches.trials import recorded_under, trial_database, without_foreign
 from analysis.records.store import open_store
-from analysis.records.trials import recorded_under, trial_database, without_foreign
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.comparison import compare
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.records.trials import recorded_under, without_foreign
+from analysis.records.searches.trials import recorded_under, without_foreign
 from study.cli.shown.tables import with_interval
 from study.plan.packs import expected_seconds
 from study.search.objectives import OBJECTIVES

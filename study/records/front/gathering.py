@@ -9,7 +9,7 @@ import analysis
 from analysis.records.declared import declared_rows, undeclared
 from study.records.front.summary import summarised
 from study.records.front.writing import DataSet, Front
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.point.config import Data
 from trainables.redaction import redacted
 

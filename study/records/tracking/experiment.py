@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from study.records.storage_id import StorageId
 from study.records.tracking.finished_runs import SHARED_TAGS
+from study.records.tracking.storage_id import StorageId
 from trainables.point.config import field_types
 
 if TYPE_CHECKING:

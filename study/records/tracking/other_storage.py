@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from study.records.storage_id import storage_id
 from study.records.tracking.experiment import OTHER_STORAGE, PLACE_TAG, STORAGE_TAG
+from study.records.tracking.storage_id import storage_id
 from trainables.point.config import ConfigError
 
 _SECONDS = 5

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.records import dataset
 from analysis.records.foreign import read_mapping
-from analysis.records.parquet_source import _all_different
+from analysis.records.parquet import dataset
+from analysis.records.parquet.source import _all_different
 from analysis.records.schema import CURVES, RECORDS
 from tests.analysis.made_up_study import curve, gap_study, mirror, record, records
 

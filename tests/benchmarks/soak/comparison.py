@@ -11,7 +11,7 @@ import torch
 
 import analysis
 from analysis.records.fragments import fragments, read_fragments
-from analysis.records.objectives import mean
+from analysis.records.searches.objectives import mean
 from study.plan.plan import plan_study
 from study.records.verify import verify
 from study.records.writer import FragmentWriter, Provenance

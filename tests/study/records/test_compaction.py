@@ -154,7 +154,7 @@ def test_a_study_is_written_and_read_while_it_is_compacted(writer):
 
 
 def test_a_reader_whose_files_vanish_lists_them_anew(writer, monkeypatch):
-    from analysis.records import dataset
+    from analysis.records.parquet import dataset
 
     fill(writer)
     before = told(writer.root)

@@ -20,7 +20,7 @@ from study.records.writer import FragmentWriter, Provenance
 from tests.analysis.made_up_study import record, records
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, copied, experiment_of
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

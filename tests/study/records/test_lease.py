@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from study.records import lease
-from study.records.lease import AlreadyLeasedError, leased
+from study.records.claim import lease
+from study.records.claim.lease import AlreadyLeasedError, leased
 
 STORE = pyarrow.fs.LocalFileSystem()
 

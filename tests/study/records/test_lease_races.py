@@ -13,9 +13,9 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from analysis.records.store import open_store
-from study.records import conditional, lease
-from study.records.conditional import ConditionalObject, RefusedError, conditional_object
-from study.records.lease import AlreadyLeasedError, leased
+from study.records.claim import conditional, lease
+from study.records.claim.conditional import ConditionalObject, RefusedError, conditional_object
+from study.records.claim.lease import AlreadyLeasedError, leased
 
 pytestmark = pytest.mark.filterwarnings("ignore:another driver")
 RACES = 50

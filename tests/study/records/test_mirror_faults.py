@@ -15,7 +15,7 @@ import analysis
 from study.records.mirror import Mirror
 from study.records.tracking import ClientWriter
 from study.records.tracking.other_storage import check_experiment
-from study.records.tracking_uri import check_reachable
+from study.records.tracking.tracking_uri import check_reachable
 from tests.mlflow_servers import Server, running_server
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, assert_equal_to_records, copied, experiment_of, run_ids, runs_by_key

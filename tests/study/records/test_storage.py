@@ -14,10 +14,10 @@ from moto.server import ThreadedMotoServer
 
 import analysis
 import study
-from analysis.records import dataset
 from analysis.records.fragments import statuses
+from analysis.records.parquet import dataset
 from analysis.records.store import open_store, study_root
-from study.records import lease
+from study.records.claim import lease
 from study.records.compaction import compact
 from study.records.verify import put_damaged_aside, verify
 from study.records.writer import FragmentWriter, Provenance

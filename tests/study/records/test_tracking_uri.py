@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from study.records.tracking_uri import check_reachable, default_tracking_uri
+from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
 from trainables.point.config import ConfigError
 
 

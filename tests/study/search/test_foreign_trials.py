@@ -162,7 +162,7 @@ def test_a_database_that_does_not_answer_is_said_in_a_line(trained: Trained, tmp
 
 
 def test_the_password_of_a_stored_spec_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.records.trials import SECRET_VARIABLE, _with_secret
+    from analysis.records.searches.trials import SECRET_VARIABLE, _with_secret
 
     url = "postgresql://me:verysecret@host/name"
     monkeypatch.setenv(SECRET_VARIABLE, url)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.trainables.made_up_points import CPU, point, train
 from trainables.data.corruption import corrupt_labels, corrupt_pixels
 from trainables.data.inputs import PointData, point_data
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.point.config import LABEL_KINDS, PIXEL_KINDS, Corruption
 
 RARE = 1e-4

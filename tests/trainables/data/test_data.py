@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import point
-from trainables.data import named, sources
-from trainables.data.dataset import Dataset
 from trainables.data.inputs import point_data
-from trainables.data.npz import read_npz
 from trainables.data.protocol import Samples
-from trainables.data.sources import load, share
+from trainables.data.sets import named, sources
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.npz import read_npz
+from trainables.data.sets.sources import load, share
+from trainables.data.sets.synthetic import SYNTHETIC_SAMPLES
 from trainables.data.subset import split
-from trainables.data.synthetic import SYNTHETIC_SAMPLES
 from trainables.point.config import ConfigError, Data
 
 Arrays = dict[str, np.ndarray]

@@ -12,8 +12,8 @@ from tests.trainables.made_up_images import CLASSES, TEST, TRAIN, write_shards, 
 from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_points import only, point
 from trainables.data.corruption import corrupt_labels
-from trainables.data.image_files import ImageFiles, read_image
-from trainables.data.sources import load
+from trainables.data.sets.image_files import ImageFiles, read_image
+from trainables.data.sets.sources import load
 from trainables.data.streamed import channel_statistics
 from trainables.point.config import ConfigError, Corruption, Data
 from trainables.training.loop import Training

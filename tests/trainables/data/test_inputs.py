@@ -14,7 +14,7 @@ from tests.trainables.made_up_points import CPU, point
 from trainables.data import inputs as module
 from trainables.data.corruption import corrupt_pixels
 from trainables.data.inputs import PointData, StackedInputs, input_shape, point_data
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 
 EPSILON = 2.0**-23
 """float32: an input is x * scale + shift, each rounded once, of numbers no larger than a few deviations of an image."""

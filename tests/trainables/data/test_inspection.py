@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from trainables.data.dataset import Dataset
-from trainables.data.inspection import inspect, resolution
-from trainables.data.sources import load
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.inspection import inspect, resolution
+from trainables.data.sets.sources import load
 from trainables.point.config import Data
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.trainables.made_up_points import CPU, finish, point, saved_and_loaded, train
 from trainables.data.inputs import point_data
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.training.loop import Training
 from trainables.training.samples import PER_SAMPLE
 

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_shards, write_tree
 from tests.trainables.made_up_points import CPU, alone, finish, point, saved_and_loaded, told
-from trainables.data.image_files import ImageFiles, read_image
-from trainables.data.sources import load
+from trainables.data.sets.image_files import ImageFiles, read_image
+from trainables.data.sets.sources import load
 from trainables.point.config import ConfigError, Data
 from trainables.training.loop import Result, Training
 from trainables.tune import Distribution, PackTrainable

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.trainables.made_up_points import CPU, only, point, train
 from trainables.data.inputs import point_data
-from trainables.data.sources import load
+from trainables.data.sets.sources import load
 from trainables.models import registry as models
 from trainables.point.config import TrialConfig
 from trainables.training.loop import Result

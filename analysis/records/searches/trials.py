@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import NothingToShow
 from analysis.records.fragments import pairs, recorded_rows
-from analysis.records.objectives import NEEDED, measured
 from analysis.records.schema import FINAL
+from analysis.records.searches.objectives import NEEDED, measured
 from analysis.records.store import open_store
 from trainables.redaction import HIDDEN, redacted
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.dataset import Dataset
-from trainables.data.labels import read_labels
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.labels import read_labels
 from trainables.point.config import ConfigError
 
 _IMAGES = ("x_train", "x_test")
@@ -33,7 +33,7 @@ def read_npz(path: Path) -> Dataset:
     """A Keras-style file: x_train, y_train, x_test, y_test, and y_train_true where y_train is known to hold wrong labels.
 
     Images are N x H x W or N x H x W x C, uint8 or finite floats; tables are N x d numbers. A table's columns are channels of 1 x 1 images,
-    so that `standardize` acts on each. What labels may be, `trainables.data.labels` says.
+    so that `standardize` acts on each. What labels may be, `trainables.data.sets.labels` says.
 
     Raises:
         ConfigError: the file is missing, damaged or holds something else; the sentence says what.

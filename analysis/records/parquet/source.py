@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from analysis.records.dataset import read_dataset
+from analysis.records.parquet.dataset import read_dataset
 from analysis.records.rows import joined, one_row_an_epoch, wanted_columns
 from analysis.records.schema import CURVES, RECORDS
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pyarrow.fs
 
-from study.records.conditional import ConditionalObject, RefusedError, conditional_object
+from study.records.claim.conditional import ConditionalObject, RefusedError, conditional_object
 
 RENEWAL_SECONDS = 15.0
 """Between two renewals of a claim."""

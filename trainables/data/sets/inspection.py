@@ -9,8 +9,8 @@ from functools import cache
 
 from torch import Tensor
 
-from trainables.data.dataset import Dataset
-from trainables.data.image_files import ImageFiles
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.image_files import ImageFiles
 
 FEW_TESTED = 100
 """A test set below this size cannot tell a gap of 0.2 from none: the 95 % interval of an error near one half is wider."""

@@ -5,10 +5,10 @@ Labels and pixels are the data set's own here; `trainables.data.corruption` chan
 
 from __future__ import annotations
 
-from trainables.data.dataset import Dataset
-from trainables.data.image_files import open_files
-from trainables.data.named import data_folder, load_named
-from trainables.data.synthetic import synthetic
+from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.image_files import open_files
+from trainables.data.sets.named import data_folder, load_named
+from trainables.data.sets.synthetic import synthetic
 from trainables.point.config import ConfigError, Data
 
 _SHARED: dict[str, Dataset] = {}

@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 
-from trainables.data.dataset import Dataset
+from trainables.data.sets.dataset import Dataset
 from trainables.point.config import ConfigError
 from trainables.point.streams import generator
 

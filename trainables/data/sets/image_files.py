@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.data.dataset import Dataset
+from trainables.data.sets.dataset import Dataset
 from trainables.point.config import IMAGE_FILES, ConfigError, Data, TrialConfig
 
 _SUFFIXES = ("jpg", "jpeg", "png", "webp")

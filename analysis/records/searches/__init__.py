@@ -1,0 +1,1 @@
+"""Searches as they are recorded: their `objectives`, and the `trials` that count because their points are recorded."""
