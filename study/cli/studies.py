@@ -113,7 +113,8 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     say(f"{plan.study}: {len(plan.points):,} points declared; " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
     if counts["failed"]:
         say_failures(plan.root, keys)
-    for line in explained(plan.points, plan.recorded, plan.root, plan.varied):
+    known = {**dict.fromkeys(plan.unmeasured, "completed"), **plan.recorded}
+    for line in explained(plan.points, known, plan.root, plan.varied):
         say(line)
     for line in plan.trained_again(plan.points):
         say(line.replace(" are ", " will be ", 1) + ".")

@@ -111,6 +111,17 @@ def test_a_point_that_was_recorded_without_its_network_is_trained_again(tmp_path
     assert plan.trained_again(plan.points) == [f"1 points are trained again for {NETWORK}"]
 
 
+def test_status_tells_points_without_a_network_from_missing_ones(tmp_path, points, gaplab):
+    recorded(tmp_path, trained(points[:2]))
+    declared = spec(keep=["networks"])
+    (tmp_path / "spec.yaml").write_text(declared.text)
+    answer = gaplab("status", str(tmp_path / "spec.yaml"), "--storage", str(tmp_path))
+    assert answer.code == 0, answer.err
+    assert "3 points declared; 1 missing, 2 without a network" in answer.out
+    assert "2 points will be trained again for networks." in answer.out
+    assert "2 are missing" not in answer.out
+
+
 def test_mlflow_has_a_logged_model_of_each_run_with_a_network(tmp_path, points, fresh_database):
     from mlflow import MlflowClient
 
