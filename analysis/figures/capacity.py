@@ -13,8 +13,8 @@ from analysis.errors import NothingToShow
 from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
 from analysis.figures.drawing.lines import Line, only_shown, split, title_of
 from analysis.figures.drawing.style import drawing
+from analysis.records.mlflow import MLFLOW
 from analysis.records.parquet.dataset import varying
-from analysis.records.reader import MLFLOW
 from analysis.records.schema import MEASURE
 from analysis.statistics.aggregate import ERRORS, seed_means
 from analysis.statistics.interpolation import line_thresholds

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import AnalysisError
-from analysis.records.reader import MLFLOW
+from analysis.records.mlflow import MLFLOW
 from analysis.records.store import open_store
 
 FILE = "undeclared.json"

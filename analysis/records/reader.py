@@ -9,15 +9,13 @@ import pyarrow as pa
 
 from analysis.errors import AnalysisError
 from analysis.records.foreign import ForeignMapping, foreign_curves, foreign_records, open_foreign
+from analysis.records.mlflow import MLFLOW
 from analysis.records.mlflow.layout import RunsRead
 from analysis.records.parquet import source as parquet_source
 from analysis.records.rows import wanted_columns
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
-
-MLFLOW = "mlflow:"
-"""What a source begins with that is an MLflow experiment."""
 
 
 Mapped = Mapping[str, str] | ForeignMapping

@@ -13,8 +13,9 @@ import pyarrow as pa
 from analysis.errors import NothingToShow
 from analysis.figures.drawing.style import colours
 from analysis.records.declared import declared_rows, undeclared
+from analysis.records.mlflow import MLFLOW
 from analysis.records.parquet.samples import load_samples
-from analysis.records.reader import MLFLOW, Mapped, load, load_curves
+from analysis.records.reader import Mapped, load, load_curves
 from analysis.records.store import open_store
 from analysis.report import tables
 from analysis.report.figures import interactive_figures

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from analysis.errors import NothingToShow
 from analysis.figures.search import search_figures
-from analysis.records.reader import MLFLOW
+from analysis.records.mlflow import MLFLOW
 from analysis.statistics.questions.tuning import ablation_table, compared_runs, optuna_studies
 
 if TYPE_CHECKING:

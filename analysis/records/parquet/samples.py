@@ -13,8 +13,8 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
+from analysis.records.mlflow import MLFLOW
 from analysis.records.parquet.dataset import read_dataset
-from analysis.records.reader import MLFLOW
 from analysis.records.rows import wanted_columns
 from analysis.records.schema import SAMPLES
 
