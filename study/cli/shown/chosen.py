@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any
 
 from trainables.point.config import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def chosen(table: pa.Table, where: Sequence[str] | None) -> pa.Table:
@@ -18,6 +18,9 @@ def chosen(table: pa.Table, where: Sequence[str] | None) -> pa.Table:
         ConfigError: a condition is no FIELD=VALUE, the value is none that the column can have, or no record has it.
         AnalysisError: a column does not exist.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from analysis.statistics.selection import checked
 
     for condition in where or ():
@@ -40,6 +43,8 @@ def chosen(table: pa.Table, where: Sequence[str] | None) -> pa.Table:
 
 def _value(text: str, kind: pa.DataType, condition: str) -> Any:
     """The text as a value of that type."""
+    import pyarrow as pa
+
     try:
         if pa.types.is_boolean(kind):
             return {"true": True, "false": False}[text.lower()]

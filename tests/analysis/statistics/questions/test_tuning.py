@@ -28,6 +28,13 @@ SEEDS = 6
 ERRORS = {"tuned": 0.10, "untuned": 0.30, "without dropout": 0.15}
 
 
+SEARCHED = [
+    record(**{"optimizer.learning_rate": rate}, seed=99, validation_error=abs(rate - 0.2), parameters=500)
+    for rate in (0.01, 0.05, 0.2, 0.3, 0.6, 1.0)
+]
+"""The search's own records, one a trial."""
+
+
 @pytest.fixture
 def compared(write_study: Callable[..., Path]) -> Path:
     """Two cells, three variants, six seeds; rows and a search's own record that belongs to no variant."""
@@ -41,7 +48,7 @@ def compared(write_study: Callable[..., Path]) -> Path:
                 rows.append(row)
                 variants.setdefault(variant, []).append(row["key"])
         cells.append({"cell": {"model.width": width}, "optuna_study": "made up", "best_trial": 3, "variants": variants})
-    folder = write_study([*rows, record(seed=99)])
+    folder = write_study([*rows, *SEARCHED])
     (folder / "tuning.json").write_text(json.dumps(cells))
     return folder
 
@@ -181,10 +188,15 @@ def test_the_report_of_a_search_has_its_figures_and_its_comparison(compared: Pat
         study = optuna.create_study(study_name=f"made up {index}", storage=storage, directions=["minimize"] * (1 + index))
         study.set_user_attr("objectives", ["validation_error", "parameters"][: 1 + index])
         study.set_user_attr("cell", cell)
-        for _ in range(6):
-            trial = study.ask()
-            trial.set_user_attr("keys", [record(seed=99)["key"]])  # what no record backs is not shown
-            study.tell(trial, [trial.suggest_float("optimizer.learning_rate", 0.01, 1, log=True), 1.0][: 1 + index])
+        for row in SEARCHED:  # what no record backs with its values is not shown
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={(name := "optimizer.learning_rate"): row[name]},
+                    distributions={name: optuna.distributions.FloatDistribution(0.01, 1, log=True)},
+                    values=[row["validation_error"], row["parameters"]][: 1 + index],
+                    user_attrs={"keys": [row["key"]]},
+                )
+            )
     html = write_report(str(compared), compared / "report.html").read_text(encoding="utf-8")
     searched = json.loads(re.search(r'<script type="application/json" id="searched">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
     one, two = ([figure["title"] for figure in cell] for cell in searched)
