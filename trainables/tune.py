@@ -172,6 +172,12 @@ class PackTrainable(tune.Trainable):
             "done": self._training.finished,
         }
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: points that are not done are kept one by one (see `trainables.training.unfinished`). Tune may ask when a trial ends."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing, likewise."""
+
     def _keep(self) -> None:
         """Keep what is not done, if it is time; a `_TogetherTraining` does so in its processes."""
         if self._keeper and isinstance(self._training, Training):

@@ -81,7 +81,7 @@ class Trials:
                 stop=run.breaker,
                 callbacks=[_Report(run, self.seconds)],
                 failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # points that are not done are kept apart
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
         return tuner.fit()

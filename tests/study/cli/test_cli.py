@@ -135,7 +135,7 @@ from trainables.models import model_family
 
 class Net(nn.Linear):
     def forward(self, images):
-        if not images.is_meta and len(images) > 2:
+        if not images.is_meta:
             raise RuntimeError("[red]no luck[/red] [/today]")
         return super().forward(images.flatten(1))
 
