@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
+ROOT = Path(__file__).parents[1]
+MADE = """
+import json
 from docs import make
 
-ROOT = Path(__file__).parents[1]
+pages = {"fields": make.fields_page, "columns": make.columns_page, "measures": make.measures_page, "models": make.models_page}
+print(json.dumps({name: make.NOTE + page() for name, page in pages.items()}))
+"""
+"""Made in a process of its own: other tests register models and measures."""
 
 
-@pytest.mark.parametrize(
-    ("name", "page"),
-    [("fields", make.fields_page), ("columns", make.columns_page), ("measures", make.measures_page), ("models", make.models_page)],
-)
-def test_a_page_made_from_code_is_up_to_date(name: str, page: Callable[[], str]) -> None:
-    assert (ROOT / "docs" / f"{name}.md").read_text() == make.NOTE + page(), "run make docs"
+def test_pages_made_from_code_are_up_to_date() -> None:
+    made = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    stale = [name for name, page in json.loads(made).items() if (ROOT / "docs" / f"{name}.md").read_text() != page]
+    assert not stale, "run make docs"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
