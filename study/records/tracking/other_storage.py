@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from study.records.tracking.experiment import OTHER_STORAGE, PLACE_TAG, STORAGE_TAG
@@ -53,8 +54,11 @@ def _from_server(uri: str, name: str) -> list[dict[str, str]]:
 def _from_database(uri: str, name: str) -> list[dict[str, str]]:
     import sqlalchemy
 
+    url = sqlalchemy.engine.make_url(uri)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return []  # to connect would make the file
     runs: dict[str, dict[str, str]] = {}
-    with sqlalchemy.create_engine(uri).connect() as connection:
+    with sqlalchemy.create_engine(url).connect() as connection:
         for run, key, value in connection.execute(sqlalchemy.text(_TAGS), {"name": name, "storage": STORAGE_TAG, "place": PLACE_TAG}):
             runs.setdefault(run, {})[key] = value
     return list(runs.values())
