@@ -32,7 +32,7 @@ from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
 from study.records.front.networks import log_networks
 from study.records.front.views import link
 from study.records.front.writing import Front, write_front
-from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, open_writer
+from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, make_database, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
 from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text, milliseconds
 from study.records.tracking.storage_id import storage_id
@@ -247,6 +247,7 @@ class Mirror:
         logger = logging.getLogger("mlflow")
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logger.setLevel(max(logger.level, logging.WARNING))  # a new database would be announced on the terminal
+        make_database(self.tracking_uri)
         client, storage = MlflowClient(self.tracking_uri), storage_id(self._root)
         experiment = find_experiment(client, self._study, self._artifacts())
         find_parent(client, experiment, storage)  # before anything is deleted: the experiment may be another storage's

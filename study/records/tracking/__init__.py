@@ -8,7 +8,7 @@ write the same runs, and neither writes one twice.
 from study.records.tracking.bulk import BulkWriter
 from study.records.tracking.client import ClientWriter
 from study.records.tracking.finished_runs import FinishedRun, StudyRuns, common_and_varying, finished_runs, point_name
-from study.records.tracking.opening import Writer, open_writer
+from study.records.tracking.opening import Writer, make_database, open_writer
 from study.records.tracking.standing import Standing
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Writer",
     "common_and_varying",
     "finished_runs",
+    "make_database",
     "open_writer",
     "point_name",
 ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy.engine import make_url
 
 from study.records.tracking.bulk import BulkWriter
 from study.records.tracking.client import ClientWriter
@@ -47,6 +51,26 @@ class Writer(Protocol):
     def close(self) -> None:
         """Let go of threads and connections."""
         ...
+
+
+def make_database(uri: str) -> None:
+    """Make MLflow's SQLite database, if the URI is of one that is not there, whole or not at all.
+
+    MLflow makes its tables in dozens of steps, and cannot go on where a process was ended between two of them.
+    """
+    url = make_url(uri) if uri.startswith("sqlite:") else None
+    if url is None or not url.database or Path(url.database).exists():
+        return
+    from mlflow import MlflowClient
+
+    path = Path(url.database)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        MlflowClient(f"sqlite:///{unfinished.resolve()}").search_experiments(max_results=1)
+        if not path.exists():
+            unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def open_writer(client: MlflowClient, experiment_id: str, origin: str) -> Writer:
