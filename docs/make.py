@@ -65,7 +65,8 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def fields_page() -> str:
     """Every field of a point: default, range, meaning."""
-    from trainables.point.config import GROUPS, TrialConfig, range_of
+    from trainables.point.config import GROUPS, TrialConfig
+    from trainables.point.knobs import range_of
 
     page = "# Fields of a point\n\nWhat a spec may set under `trial:` and vary under `space:`.\n\n"
     for group, kind in GROUPS.items():

@@ -9,7 +9,7 @@ from math import exp, log
 from sys import float_info
 from typing import Any
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 MOST_VALUES = 1_000_000
 """Values of one axis at most: a slip such as ``range: 1e12`` must not fill the memory when it is written out."""

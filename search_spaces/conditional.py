@@ -18,7 +18,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol
 
 from search_spaces.axes import Axis, Distribution, Values
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 Condition = Mapping[str, tuple[Any, ...]]
 """Axis or switch -> the values under which another axis is asked for. All must hold."""

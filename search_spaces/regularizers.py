@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import ConfigError
 
 Bounds = tuple[float, float]
 

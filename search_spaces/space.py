@@ -15,7 +15,7 @@ import numpy as np
 
 from search_spaces.axes import Axis, Distribution, Values
 from search_spaces.conditional import Condition, check_conditions, settled, under
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 Assignment = dict[str, Any]
 

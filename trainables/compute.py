@@ -9,7 +9,8 @@ arithmetic are not counted.
 from __future__ import annotations
 
 from trainables.models import multiply_adds, solver_of
-from trainables.point.config import RAISED, ImageShape, TrialConfig, sizes_only
+from trainables.point.config import ImageShape, TrialConfig, sizes_only
+from trainables.point.errors import RAISED
 
 OPERATIONS = 2.0
 """Of a multiply-add."""

@@ -13,7 +13,8 @@ from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.sources import load
 from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, solver_of
-from trainables.point.config import PIXEL_KINDS, WIDEST, ConfigError, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
+from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
+from trainables.point.errors import ConfigError
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
@@ -154,7 +155,7 @@ def _check_window(point: TrialConfig, whole: ImageShape, shape: ImageShape) -> N
     crop = point.regularizers.crop
     if not crop or point.regularizers.crop_from is None:
         return
-    if point.data.preprocessing != "paper" or (point.corruption.level and point.corruption.kind in PIXEL_KINDS):
+    if point.data.preprocessing != "paper" or (point.corruption.level and point.corruption.of_pixels):
         raise ConfigError("regularizers.crop_from is image, which is for data.preprocessing: paper and pixels as they are: leave it out")
     reach = min((large - small) // 2 for large, small in zip(whole[1:], shape[1:], strict=True))
     if crop > reach:

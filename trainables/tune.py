@@ -24,7 +24,8 @@ from ray import tune
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.sources import share
 from trainables.models import custom as custom
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import ConfigError
 from trainables.point.text import dumps, loads
 from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve

@@ -134,7 +134,8 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     """For each setting, its name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
     from trainables.data.sets.sources import load
-    from trainables.point.config import ConfigError, Data
+    from trainables.point.config import Data
+    from trainables.point.errors import ConfigError
 
     scores = memorisation_table(table, samples)
     names = table["data.name"].unique().to_pylist()

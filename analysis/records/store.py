@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def study_root(storage: str, study: str) -> str:

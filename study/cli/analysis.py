@@ -12,7 +12,7 @@ from study.cli.options import AllRecorded, Where
 from study.cli.shown.chosen import chosen
 from study.cli.shown.figures import FigureKind, drawn
 from study.cli.shown.tables import RANKED, show_table
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -75,7 +75,7 @@ def _report_defect(error: Exception) -> NoReturn:
 
 
 def _is_the_users(error: ValueError) -> bool:
-    from trainables.point.config import ConfigError
+    from trainables.point.errors import ConfigError
 
     if isinstance(error, ConfigError):
         return True

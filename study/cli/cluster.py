@@ -16,7 +16,7 @@ import typer
 
 from study.cli.options import Storage, TrackingUri
 from study.cli.terminal.printing import say
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.redaction import holds_secret, redacted
 
 if TYPE_CHECKING:

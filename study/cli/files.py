@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study.cli.shown.tables import show_table
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -42,7 +42,7 @@ def reproduce(
     from study.cli.terminal.progress import drawn
     from study.launch import run as launch
     from study.spec.reading import read_spec
-    from trainables.point.config import ConfigError
+    from trainables.point.errors import ConfigError
 
     if (target is None) == (not everything):
         raise ConfigError("reproduce takes one preset, or --all")

@@ -13,7 +13,7 @@ from study.cli.shown.conclusion import charts_folder, conclude
 from study.cli.shown.laws import check_sizes, concluded, forecasts
 from study.cli.shown.tables import show_table
 from study.cli.terminal.printing import say
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     from study.launch.run import Summary

@@ -21,7 +21,7 @@ from study import compat
 from study.guest import environment, levels, signals_kept, stop_on_sigterm
 from study.packages import hidden_from_workers
 from trainables.engines.speed import Speed, measure
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.reproducibility import MODE, VARIABLE
 
 if TYPE_CHECKING:

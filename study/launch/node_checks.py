@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from analysis.records.store import open_store
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 PACKAGES = ("gaplab", "torch", "ray", "numpy", "pyarrow", "optuna")
 """Must be the same everywhere: results and what travels between processes depend on them."""

@@ -32,7 +32,8 @@ from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.data.sets.inspection import warnings_of
 from trainables.data.sets.sources import load
-from trainables.point.config import ConfigError, Data, flatten
+from trainables.point.config import Data, flatten
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
 if TYPE_CHECKING:

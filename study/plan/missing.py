@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.records.fragments import fragments, read_fragments
-from trainables.point.config import KEY_VERSION, field_types, flatten
+from trainables.point.config import field_types, flatten
+from trainables.point.key import KEY_VERSION
 from trainables.resolution import Point
 
 _MOST_NAMED = 8

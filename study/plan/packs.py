@@ -8,7 +8,8 @@ from math import ceil
 
 from trainables.engines.speed import CORE, Speed
 from trainables.models import family
-from trainables.point.config import RAISED, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import RAISED
 from trainables.resolution import Point, capacity, work
 
 SECONDS_PER_PACK = 20.0

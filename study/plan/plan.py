@@ -18,7 +18,8 @@ from study.search.plan import SearchPlan, plan_search
 from study.spec.kept import Kept
 from study.spec.reading import Spec
 from study.spec.sections import Resources
-from trainables.point.config import IMAGE_FILES, ConfigError, TrialConfig
+from trainables.point.config import IMAGE_FILES, TrialConfig
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
 

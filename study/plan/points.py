@@ -7,7 +7,8 @@ from collections.abc import Callable
 from search_spaces.space import Assignment
 from study.spec.reading import Spec
 from trainables.models import family
-from trainables.point.config import RAISED, ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import RAISED, ConfigError
 from trainables.point.gc_paused import gc_paused
 from trainables.resolution import Point, resolve
 

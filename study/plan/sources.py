@@ -5,7 +5,7 @@ from __future__ import annotations
 from study.spec.reading import Spec
 from trainables.measures import find_measure
 from trainables.models import custom as custom
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def read_sources(spec: Spec) -> dict[str, str]:

@@ -23,7 +23,7 @@ from analysis.records.store import open_store
 from study.records.claim.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from study.records.compaction import COMPACTING
 from study.records.writer import probe_store
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.redaction import redacted
 
 _BRIEFLY = 0.25

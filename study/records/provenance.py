@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trainables.point.config import KEY_VERSION
+from trainables.point.key import KEY_VERSION
 from trainables.reproducibility import bits_mode
 
 _HOME = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.records.searches.objectives import ON_VALIDATION, mean
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import ConfigError
 
 OBJECTIVES = {
     "validation_error": "error on the validation split",

@@ -21,7 +21,8 @@ from study.search.quiet import quiet
 from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
-from trainables.point.config import RAISED, ConfigError, TrialConfig, flatten, with_fields
+from trainables.point.config import TrialConfig, flatten, with_fields
+from trainables.point.errors import RAISED, ConfigError
 from trainables.resolution import resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]

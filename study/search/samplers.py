@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.space import Space
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -26,7 +26,8 @@ from study.search.plan import CellPlan, SearchPlan
 from study.search.quiet import quiet
 from study.search.samplers import build
 from study.search.storage import Storage
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point, resolve
 
 if TYPE_CHECKING:

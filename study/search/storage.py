@@ -16,7 +16,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from analysis.errors import NothingToShow
 from analysis.records.searches.trials import trial_database
 from analysis.records.store import open_store
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -13,7 +13,9 @@ import numpy as np
 from analysis.records.fragments import fragments
 from analysis.records.reader import load
 from study.plan.packs import expected_seconds
-from trainables.point.config import KEY_VERSION, ConfigError, TrialConfig, field_types, flatten, with_fields
+from trainables.point.config import TrialConfig, field_types, flatten, with_fields
+from trainables.point.errors import ConfigError
+from trainables.point.key import KEY_VERSION
 
 NEIGHBOURS = 8
 """Recorded points whose costs say what another costs, the nearer the more."""

@@ -22,7 +22,7 @@ from study.search.pruning import SuggestionPruner
 from study.search.quiet import quiet
 from study.search.search import Search
 from study.simulation.cost import Recorded
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
 PACK_SECONDS = 0.07

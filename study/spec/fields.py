@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainables.point.config import ConfigError, TrialConfig, field_types, with_fields
+from trainables.point.config import TrialConfig, field_types, with_fields
+from trainables.point.errors import ConfigError
 
 _LARGEST = 2**63 - 1
 

@@ -9,7 +9,8 @@ from typing import Any
 from study.spec.fields import unknown_field
 from study.spec.sections import WrittenSpec
 from study.spec.text import NOT_YAML, one_line, parsed
-from trainables.point.config import ConfigError, field_types
+from trainables.point.config import field_types
+from trainables.point.errors import ConfigError
 
 
 def overridden(written: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 PRESETS = Path(__file__).parents[1] / "presets"
 

@@ -19,7 +19,8 @@ from study.spec.scales import at_scale
 from study.spec.sections import Published, Resources, SearchSection, TrackingSection, WrittenSpec, in_a_sentence
 from study.spec.space import read_space
 from study.spec.text import NOT_YAML, one_line, parsed, written_out
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import ConfigError
 from trainables.resolution import resolve
 
 

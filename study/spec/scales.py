@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.axes import KINDS
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 DEFAULT = "cpu"
 

@@ -10,7 +10,8 @@ from search_spaces.conditional import SWITCH, Condition, parse_condition
 from search_spaces.regularizers import regularizer_axes
 from search_spaces.space import Assignment, Space
 from study.spec.fields import checked_value, unknown_field
-from trainables.point.config import ConfigError, TrialConfig, field_types
+from trainables.point.config import TrialConfig, field_types
+from trainables.point.errors import ConfigError
 
 
 def read_space(written: Mapping[str, Any], trial: TrialConfig) -> Space:

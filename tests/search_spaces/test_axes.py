@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from search_spaces import Distribution, Values, parse_axis
 from search_spaces.axes import MOST_VALUES
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 TWELVE_DIGITS = 1e-11
 """Grid values are rounded to twelve significant digits."""

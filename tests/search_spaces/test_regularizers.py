@@ -13,7 +13,8 @@ from search_spaces.conditional import SWITCH, in_order, suggest
 from search_spaces.regularizers import REGULARIZERS, STRENGTHS, regularizer_axes
 from search_spaces.space import Space
 from study.spec.reading import understand
-from trainables.point.config import ConfigError, Data, Model, Optimizer, TrialConfig, field_types
+from trainables.point.config import Data, Model, Optimizer, TrialConfig, field_types
+from trainables.point.errors import ConfigError
 
 DECAY, SCHEDULE, MIXUP = "optimizer.decay", "optimizer.schedule", "regularizers.mixup"
 

@@ -13,7 +13,7 @@ from scipy.stats import qmc
 
 from search_spaces import Distribution, Space, Values
 from search_spaces.space import draw
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 names = st.sampled_from(["seed", "model.width", "model.depth", "corruption.level"])
 axes = st.dictionaries(names, st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True).map(lambda values: Values(tuple(values))))

@@ -17,7 +17,8 @@ from study.search.storage import JOURNAL
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import read_spec
 from tests.study.made_up_searches import spec_of
-from trainables.point.config import ConfigError, field_types
+from trainables.point.config import field_types
+from trainables.point.errors import ConfigError
 
 WORDS = [
     *("study", "trial", "space", "search", "resources", "replicates", "measures", "tracking", "imports", "published", "scales", "values"),

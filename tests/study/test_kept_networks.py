@@ -16,7 +16,8 @@ from study.records.networks import NETWORK, kept_networks
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import TRIAL, resolved
 from trainables.data.inputs import point_data
-from trainables.point.config import ConfigError, TrialConfig, flatten
+from trainables.point.config import TrialConfig, flatten
+from trainables.point.errors import ConfigError
 from trainables.training.loop import Training
 from trainables.training.members import Result
 

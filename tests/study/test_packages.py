@@ -13,7 +13,7 @@ import study
 from study import compat, packages
 from study.launch import cluster
 from study.spec.reading import Resources
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 HOME = Path(study.__file__).parents[1]
 COMMAND = "from study.cli import main; main()"

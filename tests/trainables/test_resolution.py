@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import point
 from trainables.models import families, parameter_count
-from trainables.point.config import ConfigError, Model, TrialConfig, flatten, with_fields
+from trainables.point.config import Model, TrialConfig, flatten, with_fields
+from trainables.point.errors import ConfigError
 from trainables.resolution import REACH, capacity, resolve
 
 DIGITS = 1437

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import ConfigError
 from trainables.resolution import resolve
 from trainables.training.loop import Training
 from trainables.tune import PointTrainable

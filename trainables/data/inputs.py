@@ -22,7 +22,7 @@ from trainables.data.sets.sources import load
 from trainables.data.streamed import FileInputs, channel_statistics
 from trainables.data.subset import split
 from trainables.data.windows import Windows, per_image_standardization
-from trainables.point.config import PIXEL_KINDS, Corruption, Data, ImageShape, TrialConfig
+from trainables.point.config import Corruption, Data, ImageShape, TrialConfig
 from trainables.point.streams import generator
 
 CROP = 28
@@ -164,7 +164,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
     train_inputs: Images
     if isinstance(dataset, ImageFiles):
         train_inputs, test = _files(dataset, data, device, loaders)
-    elif corruption.level and corruption.kind in PIXEL_KINDS:
+    elif corruption.level and corruption.of_pixels:
         train_inputs, test = _corrupted_images(dataset, data.preprocessing, corruption, used, device)
         train_index, validation_index = torch.split(torch.arange(len(used), device=device), [len(train_index), len(validation_index)])
     else:

@@ -21,7 +21,8 @@ from trainables.data.protocol import PointData, Samples
 from trainables.least_squares.closed_form import Solution, kernel_regression, linear_regression
 from trainables.least_squares.features import extract
 from trainables.least_squares.kernel_systems import GaussianKernel
-from trainables.point.config import ConfigError, ImageShape, TrialConfig
+from trainables.point.config import ImageShape, TrialConfig
+from trainables.point.errors import ConfigError
 
 Columns = dict[str, object]
 """Columns of a record or a curve by name."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from trainables.measures.subject import Subject
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 Function = Callable[[Subject], float]
 

@@ -11,7 +11,7 @@ import sys
 import types
 
 from trainables.models import registry as models
-from trainables.point.config import RAISED, ConfigError
+from trainables.point.errors import RAISED, ConfigError
 
 
 def register(path: str, text: str) -> None:

@@ -13,7 +13,8 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from trainables.point import families as declared
-from trainables.point.config import RAISED, ConfigError, ImageShape, Model
+from trainables.point.config import ImageShape, Model
+from trainables.point.errors import RAISED, ConfigError
 
 if TYPE_CHECKING:
     from torch import nn

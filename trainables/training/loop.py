@@ -24,7 +24,8 @@ from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.models import build
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import ConfigError
 from trainables.point.streams import derive, generator
 from trainables.training.distributed import ALONE, Processes
 from trainables.training.errors import is_out_of_memory, leave_if_poisoned

@@ -16,7 +16,7 @@ from trainables.data.protocol import Images, PointData
 from trainables.data.sets.sources import load
 from trainables.data.subset import split
 from trainables.measures.bundled.memorisation import forgetting_events, learning_epoch, learning_speed
-from trainables.point.config import PIXEL_KINDS, TrialConfig
+from trainables.point.config import TrialConfig
 
 PER_SAMPLE = "forgetting_events"
 """The measure whose name asks for these rows."""
@@ -40,7 +40,7 @@ def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Se
     """
     dataset = load(point.data)
     trained_on = split(dataset.train_labels, dataset.classes, point.data)[0]
-    own_pixels = bool(point.corruption.level) and point.corruption.kind in PIXEL_KINDS
+    own_pixels = bool(point.corruption.level) and point.corruption.of_pixels
     index = trained_on if own_pixels else torch.arange(len(dataset.train_labels))
     labels = labels_of(dataset, point.corruption)[1][index]
     losses, correct = _losses(module, data.train.inputs, data.train.index if own_pixels else index, labels)

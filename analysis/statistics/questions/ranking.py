@@ -182,7 +182,8 @@ def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> 
 
 def _test_images(table: pa.Table) -> int:
     from trainables.data.sets.sources import load
-    from trainables.point.config import ConfigError, Data
+    from trainables.point.config import Data
+    from trainables.point.errors import ConfigError
 
     sets = {(row["data.name"], row["data.digest"]) for row in table.select(["data.name", "data.digest"]).to_pylist()}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa

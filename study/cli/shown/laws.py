@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.cli.shown.tables import show_table
 from study.cli.terminal.printing import say
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa

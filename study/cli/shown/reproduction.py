@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import Spec
 from study.spec.sections import Published, PublishedOrder, PublishedRow
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa

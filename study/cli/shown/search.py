@@ -17,7 +17,7 @@ from study.search.objectives import OBJECTIVES
 from study.search.plan import SearchPlan
 from study.search.samplers import SAMPLERS, drawn_at_random
 from study.search.storage import for_reading
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.resolution import capacity, resolve
 
 if TYPE_CHECKING:

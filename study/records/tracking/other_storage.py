@@ -8,7 +8,7 @@ from typing import Any
 
 from study.records.tracking.experiment import OTHER_STORAGE, PLACE_TAG, STORAGE_TAG
 from study.records.tracking.storage_id import storage_id
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 _SECONDS = 5
 _TAGS = """

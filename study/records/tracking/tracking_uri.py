@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def default_tracking_uri(storage: str) -> str | None:

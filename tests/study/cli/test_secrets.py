@@ -19,7 +19,7 @@ from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import read_spec
 from tests.study.conftest import Answer
 from tests.study.made_up_results import result
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.redaction import holds_secret, redacted
 from trainables.training.members import Result
 

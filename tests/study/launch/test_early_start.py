@@ -13,7 +13,7 @@ import study
 from study.launch import run as launch
 from study.launch.cluster import EarlyStart
 from study.plan import plan
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 pytestmark = pytest.mark.xdist_group("ray")
 WRITTEN: dict[str, Any] = {

@@ -19,7 +19,7 @@ from analysis.records.fragments import fragments
 from study.launch.run import run
 from tests.study.disturbances import after_first_report, rows
 from tests.study.worker_processes import MARK, workers
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 pytestmark = pytest.mark.xdist_group("faults")
 

@@ -25,7 +25,7 @@ import study
 from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import declared_points
 from tests.study.disturbances import OWN_RUN
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("one_ray")]
 

@@ -24,7 +24,7 @@ from study.launch.run import run
 from tests.study.disturbances import rows
 from tests.study.drivers import started
 from tests.study.made_up_results import resolved
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.point.text import dumps
 from trainables.tune import PackTrainable
 

@@ -9,7 +9,7 @@ import analysis
 import study
 from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_tree
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 DISTRIBUTED = {"processes": 2, "cpus": 0.5, "workers": 1}
 

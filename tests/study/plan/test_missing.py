@@ -14,7 +14,7 @@ from study.plan.points import declared_points
 from study.records.writer import FragmentWriter, Provenance
 from study.spec.reading import understand
 from tests.study.made_up_results import TRIAL
-from trainables.point.config import KEY_VERSION
+from trainables.point.key import KEY_VERSION
 from trainables.resolution import Point
 from trainables.training.loop import Result
 

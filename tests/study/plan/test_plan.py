@@ -19,7 +19,7 @@ from tests.study.made_up_results import resolved
 from trainables.engines.speed import Speed
 from trainables.models import custom as custom
 from trainables.models import registry as models
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point, resolve
 
 TRIAL = {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "model": {"width": 4}}

@@ -21,7 +21,7 @@ from study.records.folder import _failures_said, active_driver, claimed
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.conftest import Answer
 from tests.study.made_up_results import result
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 WRITTEN: dict[str, Any] = {
     "study": "tiny",

@@ -17,7 +17,7 @@ from study.records.tracking.other_storage import check_experiment
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, assert_equal_to_records, copied, run_ids, runs_by_key
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def test_mlflow_equals_arrow_for_every_status(writer, uri):

@@ -19,7 +19,7 @@ from study.records.tracking.tracking_uri import check_reachable
 from tests.mlflow_servers import Server, running_server
 from tests.study.made_up_results import result
 from tests.study.records.mirrored import STUDY, assert_equal_to_records, copied, experiment_of, run_ids, runs_by_key
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 @pytest.fixture

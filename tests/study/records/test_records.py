@@ -23,7 +23,8 @@ from analysis.records.store import study_root
 from study.records import provenance
 from study.records.writer import FragmentWriter, Provenance
 from tests.study.made_up_results import resolved, result
-from trainables.point.config import ConfigError, field_types, flatten
+from trainables.point.config import field_types, flatten
+from trainables.point.errors import ConfigError
 
 PROVENANCE = Provenance("made-up", "0123abc", "0.1.0")
 

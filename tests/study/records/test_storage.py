@@ -23,7 +23,7 @@ from study.records.verify import put_damaged_aside, verify
 from study.records.writer import FragmentWriter, Provenance
 from tests.benchmarks.soak.proxy import CUT, LOST, REFUSED, Proxy
 from tests.study.made_up_results import result
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 SPEC = {
     "study": "far-away",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def test_the_default_database_lies_in_local_storage(tmp_path, monkeypatch):

@@ -24,7 +24,8 @@ from study.search.plan import plan_search
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from tests.study.made_up_searches import SPACE, STATES, Trained, spec_of, trials_of
-from trainables.point.config import ConfigError, TrialConfig, field_types, with_fields
+from trainables.point.config import TrialConfig, field_types, with_fields
+from trainables.point.errors import ConfigError
 from trainables.training.loop import Result
 
 LUCKY = {"optimizer.learning_rate": 0.5, "regularizers.label_smoothing": 0.4}

@@ -23,7 +23,7 @@ from study.search.plan import plan_search
 from study.search.search import Search
 from study.spec.reading import understand
 from tests.study.made_up_searches import SPACE, Trained, spec_of
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from study.simulation.cost import Recorded, back_test
 from study.simulation.replay import PACK_SECONDS, forecast, replay, schedule
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 from trainables.training.loop import Result
 

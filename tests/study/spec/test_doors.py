@@ -9,7 +9,7 @@ import pytest
 
 from study.plan.plan import plan_study
 from study.spec.reading import read_spec, understand
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 TEN = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}' if level else 'x'] * 10)}]" for level in range(12)]
 MERGED = ["x0: &x0 {a: 1}", *(f"x{level}: &x{level} {{<<: [{', '.join([f'*x{level - 1}'] * 9)}], b{level}: 2}}" for level in range(1, 12))]

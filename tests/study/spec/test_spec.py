@@ -17,7 +17,8 @@ from search_spaces.axes import KINDS
 from study.plan.points import declared_points
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import read_spec, understand
-from trainables.point.config import ConfigError, TrialConfig, field_types, flatten, with_fields
+from trainables.point.config import TrialConfig, field_types, flatten, with_fields
+from trainables.point.errors import ConfigError
 
 SPEC = """
 study: made-up

@@ -23,7 +23,8 @@ from trainables.data.sets.npz import read_npz
 from trainables.data.sets.sources import load, share
 from trainables.data.sets.synthetic import SYNTHETIC_SAMPLES
 from trainables.data.subset import split
-from trainables.point.config import ConfigError, Data
+from trainables.point.config import Data
+from trainables.point.errors import ConfigError
 
 Arrays = dict[str, np.ndarray]
 

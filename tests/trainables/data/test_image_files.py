@@ -15,7 +15,8 @@ from trainables.data.corruption import corrupt_labels
 from trainables.data.sets.image_files import ImageFiles, read_image
 from trainables.data.sets.sources import load
 from trainables.data.streamed import channel_statistics
-from trainables.point.config import ConfigError, Corruption, Data
+from trainables.point.config import Corruption, Data
+from trainables.point.errors import ConfigError
 from trainables.training.loop import Training
 from trainables.training.members import Result
 

@@ -13,7 +13,8 @@ from scipy import stats
 
 from tests.trainables.made_up_points import alone, point
 from trainables.data.windows import Windows
-from trainables.point.config import ConfigError, TrialConfig
+from trainables.point.config import TrialConfig
+from trainables.point.errors import ConfigError
 
 RARE = 1e-4
 

@@ -12,7 +12,8 @@ from trainables.measures import Subject, find_measure, known_measures, measure, 
 from trainables.measures import registry as measures
 from trainables.measures.folding import ChannelAffine, fold_batch_norm
 from trainables.models import build, family
-from trainables.point.config import ConfigError, Model
+from trainables.point.config import Model
+from trainables.point.errors import ConfigError
 
 
 def network(name: str, batch_norm: bool, dropout: float = 0.0) -> nn.Module:

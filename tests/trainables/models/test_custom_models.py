@@ -11,7 +11,8 @@ from trainables.measures import registry as measures
 from trainables.models import build
 from trainables.models import custom as custom
 from trainables.models import registry as models
-from trainables.point.config import ConfigError, with_fields
+from trainables.point.config import with_fields
+from trainables.point.errors import ConfigError
 from trainables.point.streams import derive
 
 TINY = """

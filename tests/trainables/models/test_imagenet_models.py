@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trainables.models import build, family, parameter_count
-from trainables.point.config import ConfigError, Model
+from trainables.point.config import Model
+from trainables.point.errors import ConfigError
 
 COLOURS = (3, 299, 299)
 
@@ -62,7 +63,8 @@ def test_without_timm_the_sentence_says_what_to_install() -> None:
     code = """
 import sys
 sys.modules["timm"] = None
-from trainables.point.config import ConfigError, Model
+from trainables.point.config import Model
+from trainables.point.errors import ConfigError
 from trainables.models import family, parameter_count
 try:
     parameter_count(family("inception_v4").complete(Model(name="inception_v4")), (3, 299, 299), 10)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tests.trainables.made_up_points import alone, point, told, train
 from trainables.models import build, family
-from trainables.point.config import ConfigError, Model
+from trainables.point.config import Model
+from trainables.point.errors import ConfigError
 
 SHAPE = (3, 28, 28)
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from trainables.models import build, families, family, parameter_count, slim
 from trainables.models.bundled.resnet18 import PreActivationBlock
-from trainables.point.config import ConfigError, ImageShape, Model
+from trainables.point.config import ImageShape, Model
+from trainables.point.errors import ConfigError
 
 CONVOLUTIONAL = ("alexnet_small", "inception_small", "cnn5", "resnet18")
 PAPER = (3, 28, 28)

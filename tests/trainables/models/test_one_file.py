@@ -38,7 +38,8 @@ import trainables.models.bundled
 trainables.models.bundled.__path__.append({folder!r})  # as if the two files lay in the room
 import torch
 
-from trainables.point.config import ConfigError, TrialConfig, with_fields
+from trainables.point.config import TrialConfig, with_fields
+from trainables.point.errors import ConfigError
 from trainables.resolution import capacity, resolve, work
 from trainables.training.loop import Training
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import alone, point
 from trainables.point import config
-from trainables.point.config import GROUPS, ConfigError, Corruption, TrialConfig, field_types, flatten, with_fields
+from trainables.point.config import GROUPS, Corruption, TrialConfig, field_types, flatten, with_fields
+from trainables.point.errors import ConfigError
 
 RESOLVED: dict[str, Any] = {
     "data.train_size": 30,

@@ -19,7 +19,8 @@ from tests.trainables.made_up_images import write_shards, write_tree
 from tests.trainables.made_up_points import CPU, alone, finish, point, saved_and_loaded, told
 from trainables.data.sets.image_files import ImageFiles, read_image
 from trainables.data.sets.sources import load
-from trainables.point.config import ConfigError, Data
+from trainables.point.config import Data
+from trainables.point.errors import ConfigError
 from trainables.training.loop import Result, Training
 from trainables.tune import Distribution, PackTrainable
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from trainables.data.sets.dataset import Dataset
-from trainables.point.config import IMAGE_FILES, ConfigError, Data, TrialConfig
+from trainables.point.config import IMAGE_FILES, Data, TrialConfig
+from trainables.point.errors import ConfigError
 
 _SUFFIXES = ("jpg", "jpeg", "png", "webp")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 
 def read_labels(path: Path, stored: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

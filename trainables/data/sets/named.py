@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables.compat import digits_table
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.npz import channels_first, read_npz
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 _TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
 

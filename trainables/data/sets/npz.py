@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.labels import read_labels
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 
 _IMAGES = ("x_train", "x_test")
 _LABELS = ("y_train", "y_test")

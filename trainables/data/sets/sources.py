@@ -9,7 +9,8 @@ from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.image_files import open_files
 from trainables.data.sets.named import data_folder, load_named
 from trainables.data.sets.synthetic import synthetic
-from trainables.point.config import ConfigError, Data
+from trainables.point.config import Data
+from trainables.point.errors import ConfigError
 
 _SHARED: dict[str, Dataset] = {}
 

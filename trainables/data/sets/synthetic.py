@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from trainables.data.sets.dataset import Dataset
-from trainables.point.config import ConfigError
+from trainables.point.errors import ConfigError
 from trainables.point.streams import generator
 
 SYNTHETIC_SAMPLES = 10_000

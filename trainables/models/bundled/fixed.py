@@ -30,7 +30,8 @@ from trainables.least_squares.solving import (
     scored,
 )
 from trainables.models.registry import solved_family
-from trainables.point.config import ConfigError, ImageShape, TrialConfig
+from trainables.point.config import ImageShape, TrialConfig
+from trainables.point.errors import ConfigError
 from trainables.point.streams import derive
 
 SIGNAL, NOISE = 5**0.5, 1.0

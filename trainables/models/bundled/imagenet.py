@@ -12,7 +12,8 @@ from collections.abc import Callable
 from torch import nn
 
 from trainables.models.registry import model_family
-from trainables.point.config import ConfigError, ImageShape, Model
+from trainables.point.config import ImageShape, Model
+from trainables.point.errors import ConfigError
 
 _TORCHVISION = {"alexnet": ("alexnet", 63), "vgg11": ("vgg11", 32), "vgg19": ("vgg19", 32), "inception_v3": ("inception_v3", 75)}
 _RESIDUAL = {"resnet18_imagenet": "resnet18", "resnet152": "resnet152"}

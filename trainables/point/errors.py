@@ -1,0 +1,21 @@
+"""What the user is told when a point, or a file of their own, cannot be run."""
+
+from __future__ import annotations
+
+from trainables.redaction import redacted
+
+RAISED = (Exception, SystemExit)
+"""What the user's own code may raise while a study is planned: a `sys.exit()` in it ends that code, not gaplab."""
+_LONGEST_SENTENCE = 1500
+
+
+class ConfigError(ValueError):
+    """A point that cannot be run, said in one sentence for the user: which field, what is wrong, what would be right.
+
+    A sentence that quotes something long is cut in its middle; secrets of URIs are not quoted.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST_SENTENCE:
+            sentence = f"{sentence[: _LONGEST_SENTENCE // 2]} ... {sentence[-_LONGEST_SENTENCE // 2 :]}"
+        super().__init__(redacted(sentence))

@@ -1,0 +1,87 @@
+"""The key of a point: a hash of what its result depends on, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from trainables.point.errors import ConfigError
+from trainables.point.families import unread_fields
+from trainables.point.knobs import Group
+
+if TYPE_CHECKING:
+    from trainables.point.config import TrialConfig
+
+KEY_VERSION = 1
+"""Part of every key. Raised when a change to the code changes what a point computes."""
+
+
+def key_of(point: TrialConfig) -> str:
+    """32 hexadecimal digits: the hash of all that can change this resolved point's result.
+
+    Fields without effect are left out (the level and seed of no corruption, Adam's momentum, a synthetic set's
+    shape for real data), so two spellings of one run share a key.
+
+    Raises:
+        ConfigError: the point is not resolved (see `trainables.resolution.resolve`).
+    """
+    return hashlib.sha256(json.dumps(_what_counts(point), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _what_counts(point: TrialConfig) -> dict[str, Any]:
+    """The part of a resolved point that its result depends on, in canonical form."""
+    data, model, corruption = point.data, point.model, point.corruption
+    if data.seed is None or corruption.seed is None or data.train_size is None or model.width is None or corruption.level is None:
+        raise ConfigError("this point is not resolved: trainables.resolution.resolve(point) fills in what it leaves to defaults")
+    counts: dict[str, Any] = {name: dict(_plain(group)) for name, group in vars(point).items() if isinstance(group, Group)}
+    counts |= {"precision": point.precision, "seed": point.seed, "version": KEY_VERSION}
+    if data.digest:
+        counts["data"]["name"] = "npz"
+    if data.name != "synthetic":
+        for unused in ("dimension", "classes", "separation"):
+            del counts["data"][unused]
+    if data.replaced is None:
+        del counts["data"]["replaced"]
+    if not data.streamed:
+        del counts["data"]["side"]
+    unread = unread_fields(model.name) if model.digest is None else ()  # a custom model may read them all
+    for unused in ("parameters_per_sample", "hold", *unread):
+        del counts["model"][unused]
+    if model.initialization is None:
+        del counts["model"]["initialization"]
+    if model.initialization_scale in (None, 1):
+        del counts["model"]["initialization_scale"]
+    if corruption.level == 0:
+        counts["corruption"] = corruption.kind if corruption.kind == "random_signs" else None
+    else:
+        if corruption.kind == "random_labels":
+            counts["corruption"]["kind"] = "redraw"
+        if corruption.validation is None or not data.validation_size or corruption.of_pixels:
+            del counts["corruption"]["validation"]
+    if point.regularizers.crop == 0 or point.regularizers.crop_from is None:
+        del counts["regularizers"]["crop_from"]
+    if point.regularizers.weight_decay == 0:
+        del counts["regularizers"]["decay_biases"]
+    optimizer = counts["optimizer"]
+    if point.is_solved:
+        counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
+        return counts
+    if point.optimizer.name != "sgd":
+        del optimizer["momentum"]
+    if point.optimizer.name != "sgd" or point.optimizer.momentum == 0:
+        del optimizer["nesterov"]
+    if point.optimizer.schedule not in ("exponential", "step"):
+        del optimizer["decay"]
+    if point.optimizer.schedule != "step":
+        del optimizer["decay_every"]
+    if point.budget.stop_at_train_loss is not None:
+        del counts["budget"]["stop_at_train_error"]
+    return counts
+
+
+@lru_cache(maxsize=4096)
+def _plain(group: Any) -> dict[str, Any]:
+    """The fields of a group. Values that are equal hash equally: 1.0 and 1 are one learning rate, True and 1 one switch."""
+    return {name: int(value) if isinstance(value, bool | float) and value == int(value) else value for name, value in vars(group).items()}
