@@ -129,12 +129,12 @@ def sync(
 ) -> None:
     """Copy the records of a study that MLflow does not have yet."""
     from study.cli.terminal.progress import drawn
-    from study.launch import run as launch
+    from study.launch import mirroring
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
     with drawn() as progress:
-        mirror = launch.sync(understood, storage=storage, tracking_uri=tracking_uri, progress=progress)
+        mirror = mirroring.sync(understood, storage=storage, tracking_uri=tracking_uri, progress=progress)
     if mirror is None:
         say(f"{understood.study} has tracking.mlflow: false: nothing to copy to.")
         return

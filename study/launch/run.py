@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +17,19 @@ from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
+from study.launch.mirroring import copied_to_the_end, mirror_of
 from study.launch.notebook import in_notebook, notebook_progress, summary_html
 from study.launch.progress import Progress
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
-from study.records.front import charts_of, front_of
 from study.records.mirror import Mirror
-from study.records.tracking.finished_runs import DRAWN
-from study.records.tracking.other_storage import check_experiment
-from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
 from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.data.sets.inspection import warnings_of
 from trainables.data.sets.sources import load
-from trainables.point.config import Data, flatten
+from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
@@ -44,7 +41,7 @@ LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most errors of a spec have shown by then."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Summary:
     """What came of a run.
 
@@ -125,71 +122,40 @@ def run(
     progress = progress or (notebook_progress() if in_notebook() else Progress())
     with as_found(), EarlyStart(spec.resources) as early:
         stop_on_sigterm()
-        plan = plan_study(spec, storage, _planned(spec, storage, address, early, progress))
+        plan = plan_study(spec, storage, _planned(storage, spec.study, address, early, progress))
         with claimed(plan.root):
-            put_damaged_aside_or_warn(plan.root)
-            merge_if_many(plan.root)
-            mirror = _mirror(plan.root, storage, tracking_uri, spec, plan.points) if plan.tracked else None
-            plan = plan.with_records()
+            mirror = mirror_of(plan, tracking_uri)
+            plan = _with_sound_records(plan)
             for line in _doubts(plan.missing):
                 progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
-            warn_of_disagreement(plan.root, plan.unmeasured)
-            progress.trained()
             summary = _summary(plan, trained, mirror)
+            progress.trained()
             charts = concluded(summary)
-            if mirror:
-                _copy_the_rest(mirror, summary, charts, progress)
+            if mirror and not trained.interrupted:  # a user who has stopped training does not wait for it
+                summary = replace(summary, copying_interrupted=not copied_to_the_end(mirror, plan, charts, progress))
             merge_if_many(plan.root)
         return summary
 
 
-def _copy_the_rest(mirror: Mirror, summary: Summary, charts: Sequence[Path], progress: Progress) -> None:
-    """Copy to MLflow what it lacks; Ctrl-C ends this, and a user who has stopped training does not wait for it."""
-    if summary.interrupted:
-        return
-    try:
-        mirror.finish(progress.mirrored)
-        if not mirror.error:
-            plan = summary.plan
-            trials = [cell.trial for cell in plan.search.cells] if plan.search else [point.config for point in plan.points]
-            mirror.show(front_of(plan.root, plan.study, plan.text, charts, [trial.data for trial in trials]))
-    except KeyboardInterrupt:
-        summary.copying_interrupted = True
-
-
-def sync(spec: Spec, *, storage: str = "results", tracking_uri: str | None = None, progress: Progress | None = None) -> Mirror | None:
-    """Copy the records of a study that MLflow does not have yet.
-
-    Returns:
-        The mirror, whose `error` says why it still lags, if it does; None for a study without tracking.
-
-    Raises:
-        ConfigError: there is no such study, or no tracking server.
-    """
-    root = study_root(storage, spec.study)
-    if not read_statuses(root):
-        raise ConfigError(f"there is nothing to copy: {root} holds no records")
-    with as_found(), claimed(root):
-        mirror = _mirror(root, storage, tracking_uri, spec) if spec.tracking.mlflow else None
-        if mirror:
-            mirror.finish((progress or Progress()).mirrored)
-            if not mirror.error:
-                mirror.show(front_of(root, spec.study, spec.text, charts_of(root)))
-        return mirror
-
-
-def _planned(spec: Spec, storage: str, address: str | None, early: EarlyStart, progress: Progress) -> Callable[[int], None]:
+def _planned(storage: str, study: str, address: str | None, early: EarlyStart, progress: Progress) -> Callable[[int], None]:
     """Called with every point that is planned: starts Ray beside a long plan of a new study, if it is to run here."""
 
     def planned(done: int) -> None:
         progress.planned(done)
         if done == LONG_PLAN and address is None:
             with suppress(ConfigError):  # a storage that cannot be read is no error of this point: it is said later
-                if not read_statuses(study_root(storage, spec.study)):
+                if not read_statuses(study_root(storage, study)):
                     early.begin()
 
     return planned
+
+
+def _with_sound_records(plan: Plan) -> Plan:
+    """The plan with what is recorded, once damaged files are put aside, and merged if they are many."""
+    put_damaged_aside_or_warn(plan.root)
+    merge_if_many(plan.root)
+    return plan.with_records()
 
 
 def _doubts(points: Sequence[Point]) -> Iterator[str]:
@@ -198,22 +164,9 @@ def _doubts(points: Sequence[Point]) -> Iterator[str]:
         yield from (f"{name}: {doubt}." for doubt in warnings_of(load(Data(name=name))))
 
 
-def _mirror(root: str, storage: str, tracking_uri: str | None, spec: Spec, points: Sequence[Point] = ()) -> Mirror:
-    """The mirror, not started.
-
-    Raises:
-        ConfigError: the tracking server cannot be reached, or has the points of another storage under this name.
-    """
-    uri = tracking_uri or default_tracking_uri(storage)
-    if uri is None:
-        raise ConfigError(f"--tracking-uri is needed: an SQLite database cannot lie in {storage}; or set tracking.mlflow to false")
-    check_reachable(uri)
-    check_experiment(uri, spec.study, root)
-    drawn = None if spec.tracking.curves == "all" else DRAWN
-    return Mirror(uri, spec.study, root, spec.space.fields(), lambda: (flatten(point.config) for point in points), drawn)
-
-
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:
+    """What came of it, by the records that are there now."""
+    warn_of_disagreement(plan.root, plan.unmeasured)
     recorded = read_statuses(plan.root, plan.measures)
     counts = Counter(recorded[key] for key in trained.keys if key in recorded)
     return Summary(plan, len(trained.keys), trained.ran, counts, trained.interrupted, mirror, trained.halted)

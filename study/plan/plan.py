@@ -17,7 +17,7 @@ from study.records.networks import NETWORK, kept_networks
 from study.search.plan import SearchPlan, plan_search
 from study.spec.kept import Kept
 from study.spec.reading import Spec
-from study.spec.sections import Resources
+from study.spec.sections import Resources, TrackingSection
 from trainables.point.config import IMAGE_FILES, TrialConfig
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
@@ -28,6 +28,7 @@ class Plan:
     """A study as planned.
 
     Attributes:
+        storage: the folder or URI given for all studies.
         root: ``STORAGE/STUDY``, where everything of the study lies.
         text: the YAML that declares it.
         source: the file that declares it, if any.
@@ -36,13 +37,14 @@ class Plan:
         search: what is searched, if anything is.
         sources: the user's own modules, path -> text.
         measures: of every trained network, by name.
-        tracked: whether results are mirrored to MLflow.
+        tracking: whether and how results are mirrored to MLflow.
         keeps: of which points the trained network is kept.
         recorded: key -> status, of everything recorded under `root` with the measures; empty until `with_records`.
         unmeasured: key -> those measures that a completed point was recorded without, or `NETWORK`.
     """
 
     study: str
+    storage: str
     root: str
     text: str
     source: Path | None
@@ -52,7 +54,7 @@ class Plan:
     sources: Mapping[str, str]
     measures: tuple[str, ...]
     resources: Resources
-    tracked: bool
+    tracking: TrackingSection
     keeps: Kept | None = None
     recorded: Mapping[str, str] = field(default_factory=dict)
     unmeasured: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambd
     _check_image_files(spec, [point.config for point in points] or [spec.trial])
     return Plan(
         study=spec.study,
+        storage=storage,
         root=root,
         text=spec.text,
         source=spec.source,
@@ -128,7 +131,7 @@ def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambd
         sources=sources,
         measures=spec.measures,
         resources=spec.resources,
-        tracked=spec.tracking.mlflow,
+        tracking=spec.tracking,
         keeps=spec.keeps,
     )
 

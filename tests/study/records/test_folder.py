@@ -14,8 +14,7 @@ import pytest
 
 import study
 from analysis.records.store import open_store
-from study.launch import run as launch
-from study.launch import training
+from study.launch import mirroring, training
 from study.launch.training import _forget_tune
 from study.records.folder import _failures_said, active_driver, claimed
 from study.records.writer import FragmentWriter, Provenance
@@ -46,7 +45,7 @@ def test_results_that_were_put_beside_a_study_which_cannot_start_stay(tmp_path: 
         others.append(record(storage / "another"))
         raise ConfigError("--tracking-uri: no MLflow server answers")
 
-    monkeypatch.setattr(launch, "check_reachable", refuse)
+    monkeypatch.setattr(mirroring, "check_reachable", refuse)
     with pytest.raises(ConfigError, match="no MLflow server answers"):
         study.run(study.understand(WRITTEN), storage=str(storage), tracking_uri="http://127.0.0.1:1")
     assert others[0].is_file()
