@@ -29,8 +29,8 @@ from trainables.point.errors import ConfigError
 from trainables.point.text import dumps, loads
 from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
+from trainables.training.device_failures import PoisonedError
 from trainables.training.distributed import Processes
-from trainables.training.errors import PoisonedError
 from trainables.training.loop import Pruner, Training
 from trainables.training.members import Result, failure
 from trainables.training.samples import PER_SAMPLE
@@ -62,7 +62,7 @@ def _device() -> torch.device:
 
 
 @dataclass(frozen=True)
-class Distribution:
+class DataParallelism:
     """How a point is trained: by `processes` of Ray Train's TorchTrainer, or (None) in the trial itself.
 
     Attributes:
@@ -113,7 +113,7 @@ class PackTrainable(tune.Trainable):
         point_seconds: float | None = None,
         keeps: Callable[[TrialConfig], bool] | None = None,
         pruner: ray.actor.ActorHandle[Any] | None = None,
-        distribution: Distribution | None = None,
+        distribution: DataParallelism | None = None,
         admission: Callable[[], str | None] | None = None,
     ) -> None:
         self._refused = admission() if admission else None
@@ -211,7 +211,7 @@ class _TogetherTraining:
         settings: of the training in each process, with the `sources` of the user's files and the pruner's actor.
     """
 
-    def __init__(self, points: Sequence[TrialConfig], by: Distribution, settings: dict[str, Any]) -> None:
+    def __init__(self, points: Sequence[TrialConfig], by: DataParallelism, settings: dict[str, Any]) -> None:
         self._waiting, self._total = list(points)[::-1], len(points)
         self._by, self._settings = by, settings
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from study.plan.plan import Plan
     from study.search.outcomes import Outcomes
     from study.search.plan import SearchPlan
-    from study.simulation.cost import Recorded
+    from study.simulation.cost import RecordedCosts
     from study.simulation.replay import Replay
     from study.spec.reading import Spec
     from study.spec.sections import SearchSection
@@ -47,13 +47,13 @@ def simulate(
     from study.plan.plan import plan_study
     from study.plan.sources import read_sources
     from study.search.outcomes import Outcomes
-    from study.simulation.cost import Recorded
+    from study.simulation.cost import RecordedCosts
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
     folder, _, name = source.rstrip("/").rpartition("/")
     root = study_root(folder or ".", name)
-    recorded = Recorded.read(root)
+    recorded = RecordedCosts.read(root)
     sizes = workers or [understood.resources.workers or 1]
     searches = understood.search.kind == "optuna"
     if not searches and (samplers or pruners):
@@ -69,7 +69,7 @@ def simulate(
         console.print(line, markup=False)
 
 
-def _scheduled(plan: Plan, recorded: Recorded, sizes: Sequence[int]) -> Table:
+def _scheduled(plan: Plan, recorded: RecordedCosts, sizes: Sequence[int]) -> Table:
     from rich.table import Table
 
     from study.simulation.replay import forecast
@@ -100,7 +100,7 @@ def _planned(spec: Spec, samplers: Sequence[str] | None, pruners: Sequence[str] 
     return ways
 
 
-def _replayed(plans: Mapping[_Way, Sequence[SearchPlan]], outcomes: Outcomes, recorded: Recorded, sizes: Sequence[int]) -> Table:
+def _replayed(plans: Mapping[_Way, Sequence[SearchPlan]], outcomes: Outcomes, recorded: RecordedCosts, sizes: Sequence[int]) -> Table:
     """What each way found by the same times on each number of workers; the last of the times is the end of the quickest."""
     from rich.table import Table
 
@@ -147,7 +147,7 @@ def _changed(search: SearchSection, **values: Any) -> SearchSection:
         raise ConfigError(f"--{wrong['loc'][0]}: {wrong['input']!r}: {wrong['msg']}") from None
 
 
-def _errors(recorded: Recorded, root: str, ran_with: int | None) -> list[str]:
+def _errors(recorded: RecordedCosts, root: str, ran_with: int | None) -> list[str]:
     """What the predictions are worth."""
     from study.simulation.cost import back_test
     from study.simulation.replay import span

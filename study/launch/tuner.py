@@ -22,7 +22,7 @@ from trainables.data.sets.sources import load
 from trainables.point.config import IMAGE_FILES, Data
 from trainables.resolution import Point
 from trainables.training.members import Result
-from trainables.tune import Distribution, PackTrainable
+from trainables.tune import DataParallelism, PackTrainable
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
@@ -58,7 +58,7 @@ class Trials:
             "admission": run.admission,
             "point_seconds": plan.resources.point_seconds,
             "keeps": plan.keeps,
-            "distribution": Distribution(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
+            "distribution": DataParallelism(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
         }
         trainable = tune.with_parameters(PackTrainable, **parameters, **self.parameters)
         resources = tune.PlacementGroupFactory(bundles(plan.resources)[:1])  # Ray Train reserves the processes'

@@ -18,14 +18,14 @@ from trainables.point.errors import ConfigError
 from trainables.point.key import KEY_VERSION
 
 NEIGHBOURS = 8
-"""Recorded points whose costs say what another costs, the nearer the more."""
+"""RecordedCosts points whose costs say what another costs, the nearer the more."""
 _CLOSE = 1e-3
 """Distances below this count alike: points that differ in their seeds."""
 _OTHER_SEED = 1e-6
 FOLDS = 5
 
 
-class Recorded:
+class RecordedCosts:
     """Finished points with their training times.
 
     Distances are Euclidean over the fields that vary among them, each scaled to [0, 1]: numbers by their range (of logarithms if
@@ -47,7 +47,7 @@ class Recorded:
         self._costs: dict[tuple[float, ...], float] = {}
 
     @classmethod
-    def read(cls, root: str) -> Recorded:
+    def read(cls, root: str) -> RecordedCosts:
         """Those under ``STORAGE/STUDY`` that completed or diverged, with keys of today's version.
 
         Raises:
@@ -132,7 +132,7 @@ class BackTest:
     high: float
 
 
-def back_test(recorded: Recorded) -> BackTest | None:
+def back_test(recorded: RecordedCosts) -> BackTest | None:
     """Predict each fifth of the recorded configurations (all seeds of one together) from the rest; None if there are not five."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(recorded.rows):
@@ -145,7 +145,7 @@ def back_test(recorded: Recorded) -> BackTest | None:
     totals: list[float] = []
     for fold in range(FOLDS):
         held = {index for number in order[fold::FOLDS] for index in members[number]}
-        rest = Recorded([row for index, row in enumerate(recorded.rows) if index not in held])
+        rest = RecordedCosts([row for index, row in enumerate(recorded.rows) if index not in held])
         predicted = np.array([rest.seconds(recorded.points[index]) for index in sorted(held)])
         actual = np.array([recorded.rows[index]["seconds"] for index in sorted(held)])
         singles += list(np.abs(np.log(predicted / actual)))

@@ -21,7 +21,7 @@ from study.search.plan import SearchPlan
 from study.search.pruning import SuggestionPruner
 from study.search.quiet import quiet
 from study.search.search import Search
-from study.simulation.cost import Recorded
+from study.simulation.cost import RecordedCosts
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
@@ -53,13 +53,13 @@ def schedule(seconds: Sequence[float], workers: int) -> list[float]:
     return ends
 
 
-def forecast(points: Sequence[Point], recorded: Recorded, workers: int) -> Forecast:
+def forecast(points: Sequence[Point], recorded: RecordedCosts, workers: int) -> Forecast:
     """Schedule the packs of these points."""
     seconds = [PACK_SECONDS + sum(recorded.seconds(point.config, point.key) for point in pack) for pack in packs(points, workers)]
     return Forecast(workers, max(schedule(seconds, workers), default=0.0) / 3600, sum(seconds) / 3600)
 
 
-def span(recorded: Recorded, workers: int) -> tuple[float, float]:
+def span(recorded: RecordedCosts, workers: int) -> tuple[float, float]:
     """Seconds from the first to the last record of the recorded study: as scheduled on so many workers, and as it was."""
     points = [Point(row["key"], point) for row, point in zip(recorded.rows, recorded.points, strict=True)]
     seconds = [PACK_SECONDS + sum(recorded.seconds(point.config, point.key) for point in pack) for pack in packs(points, workers)]
@@ -91,7 +91,7 @@ class Replay:
         return min((value for when, value in self.found if when <= hour), default=None)
 
 
-def replay(plan: SearchPlan, recorded: Recorded, outcomes: Outcomes, workers: int) -> Replay:
+def replay(plan: SearchPlan, recorded: RecordedCosts, outcomes: Outcomes, workers: int) -> Replay:
     """Run a search against records.
 
     Args:
@@ -111,7 +111,7 @@ def replay(plan: SearchPlan, recorded: Recorded, outcomes: Outcomes, workers: in
 class _Simulation:
     """A search whose packs are trained by the clock."""
 
-    def __init__(self, search: Search, answers: _Answers, recorded: Recorded, outcomes: Outcomes) -> None:
+    def __init__(self, search: Search, answers: _Answers, recorded: RecordedCosts, outcomes: Outcomes) -> None:
         self._search, self._answers, self._recorded, self._outcomes = search, answers, recorded, outcomes
         self._pruner: SuggestionPruner | None = None
         self._came = Replay()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.data.errors import misclassified
+from trainables.data.misclassified import misclassified
 from trainables.data.protocol import Source
 
 ROWS = 256

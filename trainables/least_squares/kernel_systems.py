@@ -78,7 +78,7 @@ class LinearKernel:
 
 
 @dataclass(frozen=True)
-class Solved:
+class SystemSolution:
     """The answer of `solve`.
 
     Attributes:
@@ -108,7 +108,7 @@ def solve(
     tolerance: float = 1e-8,
     max_iterations: int = 200,
     seed: int = 0,
-) -> Solved:
+) -> SystemSolution:
     """Solve (K + ridge I) a = y, K_ij = kernel(x_i, x_j).
 
     Args:
@@ -118,7 +118,7 @@ def solve(
         memory: largest factor that may be held, in bytes. It decides `factor` where that is left open: float64 if it fits (up to 44,000
             points by default), else float32 (up to 62,000; float64 after all where that fails and fits the machine), else low_rank.
         rank: number of columns of the `low_rank` preconditioner.
-        tolerance: largest residual, as in `Solved`.
+        tolerance: largest residual, as in `SystemSolution`.
         max_iterations: most steps; a warning says so when they do not reach the tolerance.
         seed: seed of the pivots of `low_rank`.
 
@@ -146,7 +146,7 @@ def solve(
     return solved
 
 
-def _single_else_double(system: _System, targets: Tensor, tolerance: float, max_iterations: int) -> Solved:
+def _single_else_double(system: _System, targets: Tensor, tolerance: float, max_iterations: int) -> SystemSolution:
     """Solve by the float32 factor if there is one and its iterations cost no more than the float64 factor, else by that one."""
     n, dimension = system.points.shape
     try:
@@ -156,17 +156,19 @@ def _single_else_double(system: _System, targets: Tensor, tolerance: float, max_
     return solved if solved and solved.residual <= tolerance else _factored(system, targets, "float64", tolerance, max_iterations)
 
 
-def _factored(system: _System, targets: Tensor, factor: Literal["float64", "float32"], tolerance: float, max_iterations: int) -> Solved:
+def _factored(
+    system: _System, targets: Tensor, factor: Literal["float64", "float32"], tolerance: float, max_iterations: int
+) -> SystemSolution:
     cholesky = _Cholesky(system, torch.float64 if factor == "float64" else torch.float32)
     return _refined(system, targets, factor, cholesky.solve, tolerance, max_iterations)
 
 
 def _refined(
     system: _System, targets: Tensor, factor: Factor, precondition: Callable[[Tensor], Tensor], tolerance: float, max_iterations: int
-) -> Solved:
+) -> SystemSolution:
     answer, left_over, iterations = _conjugate_gradients(system.multiply, targets, precondition, tolerance, max_iterations)
     residual = float(left_over.norm() / targets.norm()) if targets.any() else 0.0
-    return Solved(answer, targets - left_over - system.ridge * answer, residual, iterations, factor)
+    return SystemSolution(answer, targets - left_over - system.ridge * answer, residual, iterations, factor)
 
 
 def _check(points: Tensor, targets: Tensor, ridge: float) -> None:

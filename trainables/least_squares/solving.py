@@ -15,8 +15,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from trainables.data.errors import misclassified
 from trainables.data.inputs import point_data
+from trainables.data.misclassified import misclassified
 from trainables.data.protocol import PointData, Samples
 from trainables.least_squares.closed_form import Solution, kernel_regression, linear_regression
 from trainables.least_squares.features import extract

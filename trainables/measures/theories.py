@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Estimate(NamedTuple):
+class WithStandardError(NamedTuple):
     """A mean over draws and its standard error (NaN for one draw)."""
 
     mean: float
     standard_error: float
 
 
-def rademacher_complexity(train_errors: Sequence[float]) -> Estimate:
+def rademacher_complexity(train_errors: Sequence[float]) -> WithStandardError:
     """Empirical Rademacher complexity of what training reaches: E_s sup_h (1/n) sum_i s_i h(x_i), h(x) and s_i in {-1, +1}.
 
     The correlation that a run on random signs reached is 1 - 2 * (train error); here is its mean over draws of the signs.
@@ -34,7 +34,7 @@ def rademacher_complexity(train_errors: Sequence[float]) -> Estimate:
     0.5
     """
     reached = 1 - 2 * np.asarray(train_errors, dtype=np.float64)
-    return Estimate(float(reached.mean()), float(reached.std(ddof=1) / sqrt(len(reached))) if len(reached) > 1 else nan)
+    return WithStandardError(float(reached.mean()), float(reached.std(ddof=1) / sqrt(len(reached))) if len(reached) > 1 else nan)
 
 
 def rademacher_gap_bound(complexity: float, samples: int, *, confidence: float = 0.95) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.data.errors import misclassified
+from trainables.data.misclassified import misclassified
 from trainables.data.protocol import PointData, Samples
 from trainables.engines import Engine
 from trainables.engines.losses import ROWS, losses_and_errors

@@ -27,8 +27,8 @@ from trainables.models import build
 from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError
 from trainables.point.streams import derive, generator
+from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.distributed import ALONE, Processes
-from trainables.training.errors import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
 from trainables.training.members import PROGRESS, Member, Network, Result, failure, measured, note_score, result_of, solved

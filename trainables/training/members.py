@@ -18,7 +18,7 @@ from trainables.engines.optimizers import rate_at
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
 from trainables.point.streams import derive
-from trainables.training.errors import is_out_of_memory, leave_if_poisoned
+from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
 from trainables.training.limits import within
 from trainables.training.samples import sample_row

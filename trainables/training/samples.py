@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables.data.corruption import labels_of
-from trainables.data.errors import misclassified
+from trainables.data.misclassified import misclassified
 from trainables.data.protocol import Images, PointData
 from trainables.data.sets.sources import load
 from trainables.data.subset import split

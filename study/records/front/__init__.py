@@ -1,4 +1,4 @@
-"""What meets a reader of a study in MLflow: `gathering` collects it, `summary` says what was found, `writing` puts it on the study's run.
+"""What meets a reader of a study in MLflow: `gathering` collects it, `overview` says what was found, `writing` puts it on the study's run.
 
 `views` are what MLflow's pages show of the experiment by a link: the gap by capacity, and the points averaged over their seeds.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import analysis
 from analysis.records.declared import declared_rows, undeclared
-from study.records.front.summary import summarised
+from study.records.front.overview import overview_of
 from study.records.front.writing import DataSet, Front
 from trainables.data.sets.sources import load
 from trainables.point.config import Data
@@ -28,7 +28,7 @@ def front_of(root: str, study: str, spec: str, charts: Sequence[Path] = (), data
     """
     records, _ = declared_rows(analysis.load(root), undeclared(root))
     text = redacted(spec)
-    return Front(summarised(study, records, text), charts, {"spec.yaml": text}, data_sets(data))
+    return Front(overview_of(study, records, text), charts, {"spec.yaml": text}, data_sets(data))
 
 
 def data_sets(data: Iterable[Data]) -> list[DataSet]:

@@ -1,4 +1,4 @@
-"""What meets a reader in MLflow: the study's run with its spec, description, summary, data set and charts, and views of the experiment."""
+"""What meets a reader in MLflow: the study's run with its spec, description, overview, data set and charts, and views of the experiment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.records.front.summary import Summary
+from study.records.front.overview import Overview
 from study.records.front.views import POINTS, link, views
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ class Front:
     """What the study's run carries beside what its points share.
 
     Attributes:
-        summary: metrics and description.
+        overview: metrics and description.
         charts: files, of which the first PNG stands in the description.
         texts: other files, by name.
         datasets: what the points are trained on.
     """
 
-    summary: Summary
+    overview: Overview
     charts: Sequence[Path] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     datasets: Sequence[DataSet] = ()
@@ -57,7 +57,7 @@ def write_front(client: MlflowClient, experiment_id: str, parent: str, front: Fr
     """
     for name, text in front.texts.items() if files else ():
         client.log_text(parent, text, name)
-    _log_metrics(client, parent, front.summary)
+    _log_metrics(client, parent, front.overview)
     _log_datasets(client, parent, front.datasets)
     text = _described(experiment_id, parent, front)
     experiment, run = client.get_experiment(experiment_id), client.get_run(parent)
@@ -69,7 +69,7 @@ def write_front(client: MlflowClient, experiment_id: str, parent: str, front: Fr
         client.set_tag(parent, _OURS, digest)
     if "mlflow.experimentKind" not in experiment.tags:  # else pages of some versions ask, or look for traces
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
-    for name, value in views(front.summary.curves(), int(1000 * time.time())).items():
+    for name, value in views(front.overview.curves(), int(1000 * time.time())).items():
         if not _same_view(experiment.tags.get(name), value):
             client.set_experiment_tag(experiment_id, name, value)
 
@@ -77,7 +77,7 @@ def write_front(client: MlflowClient, experiment_id: str, parent: str, front: Fr
 def _described(experiment_id: str, parent: str, front: Front) -> str:
     """The description with the chart in it; MLflow's pages read a run's artifact from this address."""
     pictures = [path for path in front.charts if path.suffix == ".png"]
-    parts = [front.summary.description, f"[All points, averaged over seeds]({link(experiment_id, POINTS).lstrip('/')})"]
+    parts = [front.overview.description, f"[All points, averaged over seeds]({link(experiment_id, POINTS).lstrip('/')})"]
     if pictures:
         parts.insert(1, f"![{pictures[0].stem}](get-artifact?path=charts/{pictures[0].name}&run_uuid={parent})")
     room = _LONGEST_NOTE - sum(len(part) for part in parts[1:])
@@ -103,13 +103,13 @@ def _same_view(there: str | None, value: str) -> bool:
         return False
 
 
-def _log_metrics(client: MlflowClient, parent: str, summary: Summary) -> None:
+def _log_metrics(client: MlflowClient, parent: str, overview: Overview) -> None:
     """What is new of the metrics: a value that stands at its step is not logged again."""
     from mlflow.entities import Metric
 
     now, new = int(1000 * time.time()), []
     known = client.get_run(parent).data.metrics
-    for name, (steps, values) in summary.metrics.items():
+    for name, (steps, values) in overview.metrics.items():
         there = {point.step: point.value for point in client.get_metric_history(parent, name)} if name in known else {}
         new += [Metric(name, value, now, step) for step, value in zip(steps, values, strict=True) if there.get(step) != value]
     for start in range(0, len(new), _METRICS_AT_ONCE):

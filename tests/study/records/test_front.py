@@ -13,7 +13,7 @@ import pytest
 
 import analysis
 from study.records.front.gathering import front_of
-from study.records.front.summary import Summary, summarised
+from study.records.front.overview import Overview, overview_of
 from study.records.front.views import GAP, POINTS, TAG
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
@@ -129,7 +129,7 @@ def test_showing_again_writes_nothing_twice_and_leaves_what_a_user_wrote(shown):
     for name in run.data.metrics:
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
         assert len(steps) == len(set(steps))
-    shown(summary=Summary({}, "other words"))
+    shown(overview=Overview({}, "other words"))
     assert study_run(client).data.tags["mlflow.note.content"].startswith("other words"), "what was written here is replaced"
 
 
@@ -153,10 +153,10 @@ def test_views_name_what_the_runs_have(shown):
 
 def test_a_study_of_very_many_lines_has_no_metrics_of_them():
     rows = [record(**{"corruption.level": level / 200, "seed": seed}) for level in range(200) for seed in (0, 1)]
-    found = summarised("many", records(rows))
+    found = overview_of("many", records(rows))
     assert set(found.metrics) == {"points/completed"}
     assert len(found.description) < 20_000
 
 
 def test_a_study_that_found_nothing_says_so():
-    assert summarised("none", records([record(status="failed", test_error=None)])).metrics == {"points/failed": ([0], [1.0])}
+    assert overview_of("none", records([record(status="failed", test_error=None)])).metrics == {"points/failed": ([0], [1.0])}

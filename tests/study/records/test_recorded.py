@@ -27,7 +27,7 @@ from study.records.mirror import Mirror
 from study.records.verify import put_damaged_aside, verify, warn_of_disagreement
 from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
-from study.simulation.cost import Recorded
+from study.simulation.cost import RecordedCosts
 from tests.study.made_up_results import result
 
 PROVENANCE = Provenance("made-up", None, "0.1.0")
@@ -89,7 +89,7 @@ def everybody(root: str) -> list[set[str]]:
             set(statuses(root)),
             set(analysis.load(root, columns=["key"])["key"].to_pylist()),
             {one.key for one in (result(seed=seed) for seed in range(MANY)) if one.key in outcomes},
-            {row["key"] for row in Recorded.read(root).rows},
+            {row["key"] for row in RecordedCosts.read(root).rows},
         ]
 
 

@@ -20,7 +20,7 @@ from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
 from study.search.plan import plan_search
 from study.search.search import Search
-from study.simulation.cost import Recorded, back_test
+from study.simulation.cost import RecordedCosts, back_test
 from study.simulation.replay import PACK_SECONDS, forecast, replay, schedule
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
@@ -101,7 +101,7 @@ def test_a_schedule_keeps_every_worker_busy_and_grahams_bound(seconds: list[int]
 
 
 def test_more_workers_take_less_time_for_the_same_work(everything: str) -> None:
-    recorded = Recorded.read(everything)
+    recorded = RecordedCosts.read(everything)
     points = [Point(row["key"], point) for row, point in zip(recorded.rows, recorded.points, strict=True)]
     told = [forecast(points, recorded, workers) for workers in (1, 2, 4)]
     for one in told:
@@ -119,7 +119,7 @@ WIDTHS = (2, 4, 8, 16, 32, 64, 128)
 
 def test_costs_in_proportion_to_the_expected_ones_are_predicted_exactly(tmp_path: Path) -> None:
     points = [resolved(**{"model.width": width, "seed": seed}) for width in WIDTHS for seed in range(2)]
-    recorded = Recorded.read(record(tmp_path, points, lambda point: 7 * expected_seconds(point)))
+    recorded = RecordedCosts.read(record(tmp_path, points, lambda point: 7 * expected_seconds(point)))
     for unseen in (resolved(**{"model.width": 24, "seed": 9}), resolved(**{"model.width": 500})):
         assert recorded.seconds(unseen) == pytest.approx(7 * expected_seconds(unseen))
     tested = back_test(recorded)
@@ -130,17 +130,19 @@ def test_costs_in_proportion_to_the_expected_ones_are_predicted_exactly(tmp_path
 def test_a_back_test_finds_out_that_a_cost_follows_nothing(tmp_path: Path) -> None:
     """Every other width takes four times as long: its neighbours tell the wrong cost, by a factor between 1 and 4."""
     points = [resolved(**{"model.width": width}) for width in WIDTHS]
-    recorded = Recorded.read(record(tmp_path, points, lambda point: expected_seconds(point) * 4 ** (WIDTHS.index(point.model.width) % 2)))
+    recorded = RecordedCosts.read(
+        record(tmp_path, points, lambda point: expected_seconds(point) * 4 ** (WIDTHS.index(point.model.width) % 2))
+    )
     tested = back_test(recorded)
     assert tested is not None
     assert 0.3 < tested.point < 3
     assert tested.low < -0.2
     assert tested.high > 0.2
-    assert back_test(Recorded(recorded.rows[:4])) is None
+    assert back_test(RecordedCosts(recorded.rows[:4])) is None
 
 
 def test_the_nearest_point_is_the_point_itself_its_seed_or_the_least_distance(everything: str) -> None:
-    recorded = Recorded.read(everything)
+    recorded = RecordedCosts.read(everything)
     by_key = {row["key"]: point for row, point in zip(recorded.rows, recorded.points, strict=True)}
     known = recorded.points[5]
     assert recorded.nearest(known, known.key()) == (known.key(), True)
@@ -159,7 +161,7 @@ def test_the_nearest_point_is_the_point_itself_its_seed_or_the_least_distance(ev
 
 def test_a_study_without_records_teaches_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no finished points"):
-        Recorded.read(str(tmp_path))
+        RecordedCosts.read(str(tmp_path))
 
 
 # searches
@@ -178,7 +180,7 @@ def found_with_records(spec: study.Spec, folder: Path) -> float:
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_replay_on_one_worker_finds_what_the_search_finds(everything: str, tmp_path: Path, sampler: str) -> None:
     spec = planned(sampler=sampler)
-    recorded, outcomes = Recorded.read(everything), Outcomes(everything)
+    recorded, outcomes = RecordedCosts.read(everything), Outcomes(everything)
     came = replay(plan_search(spec), recorded, outcomes, workers=1)
     assert came.exact == came.points
     assert came.best_by(came.hours) == pytest.approx(found_with_records(spec, tmp_path))
@@ -190,7 +192,7 @@ def test_a_replay_on_one_worker_finds_what_the_search_finds(everything: str, tmp
 
 
 def test_more_workers_find_it_sooner_and_a_pruner_for_less(everything: str) -> None:
-    recorded, outcomes = Recorded.read(everything), Outcomes(everything)
+    recorded, outcomes = RecordedCosts.read(everything), Outcomes(everything)
     alone, four = (replay(plan_search(planned()), recorded, outcomes, workers) for workers in (1, 4))
     assert 2 < alone.hours / four.hours <= 4
     assert four.worker_hours == pytest.approx(alone.worker_hours, rel=0.01)

@@ -22,7 +22,7 @@ from trainables.data.sets.sources import load
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 from trainables.training.loop import Result, Training
-from trainables.tune import Distribution, PackTrainable
+from trainables.tune import DataParallelism, PackTrainable
 
 SIDE = 8
 SOURCES = ("tensors", "imagefolder", "webdataset")
@@ -180,7 +180,7 @@ def test_a_trial_passes_on_what_a_study_asks_for(fields: dict[str, Any], monkeyp
                 return [key for key, epoch, _ in reports if epoch == 3]
 
     monkeypatch.setattr("ray.get", lambda reference: reference)
-    result = as_a_trial(fields, pruner=Actor(), distribution=Distribution(None, 2.0, 0.0, ""))
+    result = as_a_trial(fields, pruner=Actor(), distribution=DataParallelism(None, 2.0, 0.0, ""))
     assert (result.status, result.outcome["epochs"]) == ("pruned", 3)
 
 

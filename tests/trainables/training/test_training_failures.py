@@ -16,7 +16,7 @@ from trainables.engines.compiled import CompiledDense
 from trainables.engines.modules import ModuleEngine
 from trainables.engines.stacked import StackedDense
 from trainables.point.config import TrialConfig
-from trainables.training.errors import PoisonedError
+from trainables.training.device_failures import PoisonedError
 from trainables.training.loop import Training
 
 Values = dict[str, Any]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trainables.data.errors import misclassified
 from trainables.data.inputs import Inputs, StackedInputs
+from trainables.data.misclassified import misclassified
 from trainables.engines import make_engine
 
 

@@ -23,7 +23,7 @@ MOST_SAID = 6
 
 
 @dataclass(frozen=True)
-class Summary:
+class Overview:
     """What the study's run says of its points.
 
     Attributes:
@@ -43,8 +43,8 @@ class Summary:
         return {title: names for title, names in found.items() if names}
 
 
-def summarised(study: str, records: pa.Table, spec: str = "") -> Summary:
-    """The summary of a study's records.
+def overview_of(study: str, records: pa.Table, spec: str = "") -> Overview:
+    """The overview of a study's records.
 
     Args:
         study: its name.
@@ -59,7 +59,7 @@ def summarised(study: str, records: pa.Table, spec: str = "") -> Summary:
         cells = analysis.gap_table(records, capacity="parameters")
         thresholds = analysis.threshold_table(records, capacity="parameters")
     except analysis.NothingToShow:
-        return Summary(metrics, "\n\n".join(part for part in parts if part))
+        return Overview(metrics, "\n\n".join(part for part in parts if part))
     by = cells.column_names[: cells.column_names.index("parameters")]
     rows = [row for row in cells.to_pylist() if row["generalization_gap"] is not None]
     reached = {_line(row, by): row for row in thresholds.to_pylist()}
@@ -71,7 +71,7 @@ def summarised(study: str, records: pa.Table, spec: str = "") -> Summary:
     shown = [f"{line}: {row['generalization_gap']:.3f}" for line, several in last.items() for row in several if row["interpolated"]]
     parts[1] += f" Gap at the largest capacity: {', '.join(shown[:MOST_SAID])}{', ...' if len(shown) > MOST_SAID else ''}." if shown else ""
     parts.append(_table({line: last[line] for line in list(lines)[:MOST_LINES]}, reached))
-    return Summary(metrics, "\n\n".join(part for part in parts if part))
+    return Overview(metrics, "\n\n".join(part for part in parts if part))
 
 
 def _over_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[str, Series]:
