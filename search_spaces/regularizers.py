@@ -21,6 +21,7 @@ from trainables.point.errors import ConfigError
 Bounds = tuple[float, float]
 
 _DIGIT_SETS = ("digits", "mnist", "svhn")
+_TABLES = ("synthetic", "breast_cancer", "wine")
 """A mirrored digit is another sign or none: `flip` is not in ``all`` for these."""
 _DENSE = ("linear", "mlp", "random_features")
 
@@ -91,17 +92,21 @@ def _dropout(trial: TrialConfig) -> dict[str, Any] | str:
     return {"switches": ["use_dropout"], "regularizers.dropout": _range("uniform", bounds, "use_dropout")}
 
 
+def _has_no_images(trial: TrialConfig) -> bool:
+    return trial.data.name in _TABLES or trial.data.is_table_file
+
+
 def _crop(trial: TrialConfig) -> dict[str, Any] | str:
-    if trial.data.name == "synthetic":
-        return "crop moves pixels, and data synthetic has no images"
+    if _has_no_images(trial):
+        return f"crop moves pixels, and data {trial.data.name} has no images"
     if trial.data.name == "digits":
         return {"regularizers.crop": {"choice": [0, 1]}}  # of 8 pixels; the others have 28 or 32
     return {"switches": ["use_crop"], "regularizers.crop": {"int": {"low": 1, "high": 4}, "when": "use_crop"}}
 
 
 def _flip(trial: TrialConfig) -> dict[str, Any] | str:
-    if trial.data.name == "synthetic":
-        return "flip mirrors images, and data synthetic has none"
+    if _has_no_images(trial):
+        return f"flip mirrors images, and data {trial.data.name} has none"
     return {"regularizers.flip": {"choice": [False, True]}}
 
 

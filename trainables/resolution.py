@@ -8,13 +8,16 @@ from functools import lru_cache
 from trainables.compute import PASSES
 from trainables.data.corruption import classes_of
 from trainables.data.inputs import input_shape
+from trainables.data.label_noise import transition_matrix
 from trainables.data.sets import image_files
 from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.given_labels import given_labels
 from trainables.data.sets.sources import load
 from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, solver_of
 from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 from trainables.point.errors import ConfigError
+from trainables.point.transitions import NAMED, canonical
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
@@ -42,6 +45,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     model = family(point.model.name).complete(point.model)
     if point.is_solved and (model.initialization, model.initialization_scale) != (None, None):
         raise ConfigError("model.initialization is for networks that are trained, and closed_form solves this point: leave it out")
+    if point.is_solved and model.activation is not None:
+        raise ConfigError("model.activation is for networks that are trained, and closed_form solves this point: leave it out")
     if model.parameters_per_sample is not None:
         model, data = _solve(model, data, shape, classes, len(dataset.train_labels))
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
@@ -50,8 +55,16 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if not resolved.is_solved:
         parameter_count(sizes_only(model), shape, classes)  # says now if the family cannot take these images
         check_outputs(sizes_only(model), shape, classes)
-    if resolved.corruption.kind == "given" and dataset.given_labels is None:
-        raise ConfigError(f"corruption.kind is given, but {data.name} has no labels beside the true ones: a file needs y_train_true")
+    if resolved.corruption.labels_in_force is not None:
+        found = given_labels(resolved.corruption.labels_in_force, dataset)[1]
+        resolved = replace(resolved, corruption=replace(resolved.corruption, digest=found))
+    elif resolved.corruption.kind == "given" and dataset.given_labels is None:
+        raise ConfigError(
+            f"corruption.kind is given, but {data.name} has no labels beside the true ones: corruption.labels names a file of them, "
+            "or the data's own file has y_train_true"
+        )
+    if resolved.corruption.transition_in_force is not None:
+        transition_matrix(resolved.corruption.transition_in_force, classes)  # says now if it is for other classes
     _check_together(resolved, shape)
     _check_window(resolved, dataset.image_shape, shape)
     _check_replaced(data, len(dataset.train_labels))
@@ -92,8 +105,15 @@ def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:
     level = corruption.level
     if corruption.kind == "random_labels" and level not in (None, 1):
         raise ConfigError(f"corruption.level is {level}, but random_labels redraws every label: use kind redraw for a level")
+    transition = corruption.transition_in_force
+    if corruption.kind == "class_conditional" and transition is None:
+        raise ConfigError(f"corruption.kind is class_conditional, which needs corruption.transition: {', '.join(NAMED)}, or a matrix")
+    if level is None and (corruption.kind == "instance" or transition in NAMED):
+        raise ConfigError(f"corruption.level is left out: {transition or corruption.kind} needs the probability that a label is corrupted")
     if level is None:
         level = 0.0 if corruption.kind in ("redraw", "flip") else 1.0
+    if transition is not None:
+        corruption = replace(corruption, transition=canonical(transition))
     return replace(corruption, level=level, seed=seed if corruption.seed is None else corruption.seed)
 
 

@@ -89,7 +89,7 @@ class PackTrainable(tune.Trainable):
 
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
-        datasets: data set name -> object reference to its `Dataset.arrays()`, placed once a node and read without a copy.
+        datasets: digest of a data set, or its name -> reference to its `Dataset.arrays()`, placed once a node and read without a copy.
         sources: text of the user's files with custom models, by path.
         measures: complexity measures of every trained network, by name.
         sink: records results.

@@ -17,7 +17,7 @@ from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
 from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
-from analysis.statistics.selection import completed
+from analysis.statistics.selection import completed, data_sets
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -134,7 +134,6 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     """For each setting, its name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
     from trainables.data.sets.sources import load
-    from trainables.point.config import Data
     from trainables.point.errors import ConfigError
 
     scores = memorisation_table(table, samples)
@@ -142,7 +141,7 @@ def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     if len(names) > 1:
         raise NothingToShow(f"the points have several data sets ({', '.join(names)}): show one")
     try:
-        dataset = load(Data(name=names[0], digest=table["data.digest"][0].as_py()))
+        dataset = load(data_sets(table)[0])
     except ConfigError as error:
         raise NothingToShow(f"the images of {names[0]} cannot be shown: {error}") from None
     by = scores.column_names[: scores.column_names.index("index")]

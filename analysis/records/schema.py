@@ -58,7 +58,7 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
 _CURVE: dict[str, tuple[pa.DataType, str]] = {
     "key": (pa.string(), "the point"),
     "epoch": (pa.int32(), "epochs trained so far"),
-    "learning_rate": (pa.float64(), "in that epoch"),
+    "learning_rate": (pa.float64(), "in that epoch, in its last step while it warms up"),
     "train_loss": (pa.float64(), "as in the record"),
     "train_error": (pa.float64(), "as in the record"),
     "validation_error": (pa.float64(), "as in the record"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import and_
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.records.schema import MEASURE, RECORDS
 
+if TYPE_CHECKING:
+    from trainables.point.config import Data
+
 SEEDS = ("seed", "data.seed", "corruption.seed")
 """The fields that only choose streams of randomness: means are taken over them."""
 _AIMS = ("model.parameters_per_sample", "model.hold")
@@ -27,6 +30,8 @@ SETTINGS = tuple(name for name in _CONFIG if name not in (*SEEDS, *_AIMS))
 """The config fields, without the seeds and the ratio aimed at."""
 
 
+_DATA_SET = ("name", "digest", "dimension", "classes", "separation", "side", "label", "test_fraction", "test_seed")
+"""The fields of `data` that say which data set it is."""
 _CAPACITY = ("parameters", "parameters_per_sample", "multiply_adds")
 """Columns that follow from the size of a model."""
 _SIZE = "model.width"
@@ -62,6 +67,15 @@ def completed(table: pa.Table) -> pa.Table:
     if not table.num_rows:
         raise NothingToShow("there are no records yet: nothing can be shown")
     raise NothingToShow(f"no record is completed ({outcomes(table)}): nothing can be shown")
+
+
+def data_sets(table: pa.Table) -> list[Data]:
+    """The data that the records name, without what is a point's own (sizes and seeds), for `trainables.data.sets.sources.load`."""
+    from trainables.point.config import Data
+
+    names = [name for name in (f"data.{field}" for field in _DATA_SET) if name in table.column_names]
+    rows = table.group_by(names).aggregate([]).select(names).to_pylist()
+    return [Data(**{name.removeprefix("data."): value for name, value in row.items() if value is not None}) for row in rows]
 
 
 def outcomes(table: pa.Table) -> str:

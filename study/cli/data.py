@@ -15,7 +15,10 @@ def register(app: typer.Typer) -> None:
     app.command()(data)
 
 
-def data(name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="An .npz file, or what a spec calls data.name.")]) -> None:
+def data(
+    name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="An .npz, .csv or .parquet file, or what a spec calls data.name.")],
+    label: Annotated[str | None, typer.Option(help="Of a table: the column of labels, as data.label.")] = None,
+) -> None:
     """Say what a data set holds, what its test set can tell apart, and what looks wrong."""
     from rich.table import Table
 
@@ -23,7 +26,7 @@ def data(name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="An .npz 
     from trainables.data.sets.sources import load
     from trainables.point.config import Data
 
-    found = inspect(load(Data(name=f"npz:{name}" if Path(name).suffix == ".npz" and ":" not in name else name)))
+    found = inspect(load(Data(name=f"npz:{name}" if Path(name).suffix == ".npz" and ":" not in name else name, label=label)))
     table = Table("", "", title=name, show_header=False, box=None)
     for row in found.facts:
         table.add_row(*row)

@@ -29,7 +29,6 @@ from study.records.verify import put_damaged_aside_or_warn, warn_of_disagreement
 from study.spec.reading import Spec
 from trainables.data.sets.inspection import warnings_of
 from trainables.data.sets.sources import load
-from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
@@ -160,8 +159,10 @@ def _with_sound_records(plan: Plan) -> Plan:
 
 def _doubts(points: Sequence[Point]) -> Iterator[str]:
     """What looks wrong in the user's own data files (see `gaplab data`), a sentence each."""
-    for name in sorted({point.config.data.name for point in points if point.config.data.name.startswith("npz:")}):
-        yield from (f"{name}: {doubt}." for doubt in warnings_of(load(Data(name=name))))
+    read = (point.config.data for point in points)
+    own = {data.digest: data for data in read if data.name.startswith("npz:") or data.is_table_file}
+    for data in sorted(own.values(), key=lambda data: data.name):
+        yield from (f"{data.name}: {doubt}." for doubt in warnings_of(load(data)))
 
 
 def _summary(plan: Plan, trained: Trained, mirror: Mirror | None) -> Summary:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainables.point.config import TrialConfig, field_types, with_fields
 from trainables.point.errors import ConfigError
+from trainables.point.transitions import as_text
 
 _LARGEST = 2**63 - 1
 
@@ -29,6 +30,8 @@ def checked_value(name: str, value: Any, where: str) -> Any:
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise ConfigError(f"{where}{name} is beyond {_LARGEST:,}, the largest whole number that a record holds")
     try:
+        if name == "corruption.transition" and isinstance(value, list):
+            value = as_text(value)
         value = _adapter(types[name]).validate_python(value, strict=True)
         with_fields(TrialConfig(), {name: value})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The randomization tests of Zhang et al. 2017, section 2.1, and the label flip of Nakkiran et al. 2019.
+"""The randomization tests of Zhang et al. 2017, section 2.1, the label flip of Nakkiran et al. 2019, and other label noise.
 
 Labels of the training set are corrupted, and pixels of training and test images. Each draw follows from a seed alone:
 a higher level corrupts the same labels and more, and a sample's label does not depend on the subset it is used in.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.data.label_noise import instance_dependent, passed_through, transition_matrix
 from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.given_labels import given_labels
 from trainables.point.config import LABEL_KINDS, Corruption
+from trainables.point.errors import ConfigError
 from trainables.point.streams import generator
 
 
@@ -30,22 +33,35 @@ def labels_of(dataset: Dataset, corruption: Corruption) -> tuple[Tensor, Tensor]
     """
     classes = classes_of(dataset.classes, corruption)
     true = dataset.train_labels % classes
-    given = None if dataset.given_labels is None else dataset.given_labels % classes
-    return true, corrupt_labels(true, classes, corruption, given)
+    return true, corrupt_labels(true, classes, corruption, _given(dataset, corruption), dataset.train_images)
 
 
-def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption, given: Tensor | None = None) -> Tensor:
+def _given(dataset: Dataset, corruption: Corruption) -> Tensor | None:
+    """The labels that the data came with, or that a file beside it holds."""
+    if corruption.labels_in_force is None:
+        return dataset.given_labels
+    labels, digest = given_labels(corruption.labels_in_force, dataset)
+    if corruption.digest not in (None, digest):
+        raise ConfigError(f"corruption.labels is {corruption.labels}, but these are not the labels of this point any more")
+    return labels
+
+
+def corrupt_labels(
+    labels: Tensor, classes: int, corruption: Corruption, given: Tensor | None = None, images: Tensor | None = None
+) -> Tensor:
     """The labels trained on.
 
     `redraw` and `random_labels` draw a corrupted label uniformly over all classes, so that it is wrong with probability
     level*(C-1)/C; `flip` draws it uniformly over the other classes, so that it is wrong with probability level. `random_signs`
     is `redraw` of the two classes that `classes_of` leaves. `given` takes a sample's given label with probability level, so that it is
-    wrong with probability level times the rate of wrong labels in the data.
+    wrong with probability level times the rate of wrong labels in the data. `class_conditional` passes a label through its transition
+    matrix with probability level, and `instance` makes it wrong by features, with level as the mean rate (`trainables.data.label_noise`).
 
     Args:
         labels: true labels, (n,) int64 in [0, classes).
         corruption: resolved (level and seed filled in); pixel kinds leave labels as they are.
         given: the labels that came with the data, (n,) int64 in [0, classes), for `given`.
+        images: of the samples, (n, C, H, W), for `instance`.
 
     >>> labels = torch.arange(10)
     >>> bool((corrupt_labels(labels, 10, Corruption("flip", 1.0, seed=0)) == labels).any())
@@ -55,12 +71,17 @@ def corrupt_labels(labels: Tensor, classes: int, corruption: Corruption, given: 
         return labels
     assert corruption.level is not None
     assert corruption.seed is not None
+    if corruption.kind == "instance":
+        assert images is not None
+        return instance_dependent(labels, images, classes, corruption.level, corruption.seed) if corruption.level else labels
     chosen = torch.rand(len(labels), generator=generator(corruption.seed, "corrupted labels"), dtype=torch.float64) < corruption.level
     draw = generator(corruption.seed, "new labels")
     if corruption.kind == "given":
         assert given is not None
         new = given
-    elif corruption.kind == "flip":
+    elif corruption.transition_in_force not in (None, "symmetric"):
+        new = passed_through(labels, transition_matrix(corruption.transition_in_force, classes), draw)
+    elif corruption.kind in ("flip", "class_conditional"):
         new = (labels + torch.randint(1, classes, labels.shape, generator=draw)) % classes
     else:
         new = torch.randint(0, classes, labels.shape, generator=draw)

@@ -8,7 +8,7 @@ faster one, so they stand here and not in the training loop), and `speed` measur
 
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.choice import make_engine, members_at_once
-from trainables.engines.optimizers import StackedOptimizer, rate_at
+from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.engines.speed import CORE, Speed
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "make_engine",
     "members_at_once",
     "rate_at",
+    "warmed_up",
 ]

@@ -10,7 +10,7 @@ from torch import nn
 from trainables.engines.base import Engine
 from trainables.engines.modules import ModuleEngine
 from trainables.engines.stacked import StackedDense, stack_size
-from trainables.models.chains import stackable
+from trainables.models.chains import activation_of, stackable
 from trainables.point.config import ImageShape
 
 
@@ -25,7 +25,8 @@ def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: 
     """
     if stackable(template):
         device = next(template.parameters()).device
-        return _dense_engine(device.type == "cpu" and precision == "float32")(template, loss, precision)
+        compiled = device.type == "cpu" and precision == "float32" and activation_of(template) is None  # machine code rectifies
+        return _dense_engine(compiled)(template, loss, precision)
     return ModuleEngine(loss, precision, image_shape)
 
 

@@ -129,6 +129,8 @@ def _shaped(values: Tensor, like: Tensor) -> Tensor:
 def rate_at(point: TrialConfig, epoch: int) -> float:
     """Learning rate in epoch 0, 1, ...: the initial value times the schedule's factor, which changes from epoch to epoch.
 
+    Without the warm-up, which changes it from step to step (`warmed_up`).
+
     >>> rate_at(TrialConfig(optimizer=Optimizer(learning_rate=0.1, schedule="exponential", decay=0.5)), 2)
     0.025
     """
@@ -142,3 +144,12 @@ def rate_at(point: TrialConfig, epoch: int) -> float:
     else:
         factor = 1.0
     return rule.learning_rate * factor
+
+
+def warmed_up(point: TrialConfig, steps: int) -> float:
+    """The share of the learning rate in the step after `steps` steps, which rises linearly to 1 (Goyal et al. 2017, section 2.2).
+
+    >>> [warmed_up(TrialConfig(optimizer=Optimizer(warmup=4)), steps) for steps in (0, 1, 3, 9)]
+    [0.25, 0.5, 1.0, 1.0]
+    """
+    return min(1.0, (steps + 1) / (point.optimizer.warmup or 1))

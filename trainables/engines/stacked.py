@@ -11,6 +11,8 @@ that a batch of one with a side of length one takes another kernel; `_product` a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ from trainables.compat import through_rectifier
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
-from trainables.models.chains import layers_of
+from trainables.models.chains import activation_of, layers_of
 from trainables.models.fourier import FourierFeatures
 from trainables.point.streams import generator
 
@@ -63,6 +65,8 @@ class StackedDense(Engine):
         self._trainable = [f"{name}.{part}" for name, biased in self._linear for part in (("weight", "bias") if biased else ("weight",))]
         self._stacked: State = {}
         self._rates: list[list[float]] = []
+        self._activation = activation_of(template)
+        self._function = self._activation.layer() if self._activation else None
         self._loss = loss
         self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
@@ -115,7 +119,10 @@ class StackedDense(Engine):
             gradient = self._product(gradient, weight, workspace.hidden_gradients[layer])
             if masks is not None:
                 gradient.mul_(masks[layer])
-            through_rectifier(gradient, workspace.hidden[layer])
+            if self._activation is None:
+                through_rectifier(gradient, workspace.hidden[layer])
+            else:
+                gradient.mul_(_apart(self._activation.derivative, workspace.before[layer]))
             self._product(activations[layer].transpose(1, 2), gradient, self._weight_gradients[layer])
             bias_gradient = self._bias_gradients[layer]
             if bias_gradient is not None:
@@ -147,7 +154,10 @@ class StackedDense(Engine):
             bias = self._row_biases[layer]
             if bias is not None:
                 hidden.add_(of_members(bias))
-            hidden.clamp_min_(0)
+            if self._function is None:
+                hidden.clamp_min_(0)
+            else:
+                hidden.copy_(_apart(self._function, workspace.before[layer].copy_(hidden)))
             if masks is not None:
                 hidden.mul_(masks[layer])
             passed.append(hidden)
@@ -192,23 +202,33 @@ class StackedDense(Engine):
         if shape not in self._workspaces:
             features = [self._stacked[f"{name}.frequencies"].shape[1] for name, _ in self._features]
             hidden = [weight.shape[2] for weight in self._weights[:-1]]
-            self._workspaces[shape] = _Workspace(shape, features, hidden, self._weights[-1].shape[1], inputs.device)
+            classes, kept = self._weights[-1].shape[1], self._function is not None
+            self._workspaces[shape] = _Workspace(shape, features, hidden, classes, inputs.device, kept)
         return self._workspaces[shape]
 
 
 class _Workspace:
     """Workspace for batches of one shape (K, B), kept from step to step: fresh pages cost as much as the arithmetic."""
 
-    def __init__(self, shape: tuple[int, int], features: list[int], hidden: list[int], classes: int, device: torch.device) -> None:
+    def __init__(
+        self, shape: tuple[int, int], features: list[int], hidden: list[int], classes: int, device: torch.device, inputs_kept: bool
+    ) -> None:
         count, batch = shape
         for size in features:
             self.features = torch.empty(count, batch, size, device=device)
         self.hidden = [torch.empty(count, batch, size, device=device) for size in hidden]
+        self.before = [torch.empty_like(one) for one in self.hidden] if inputs_kept else []  # what activations were applied to
         self.hidden_gradients = [torch.empty_like(one) for one in self.hidden]
         self.logits = torch.empty(count, classes, batch, device=device)
         self.transposed_logits = self.logits.transpose(1, 2)
         if hidden:
             self.transposed_hidden = self.hidden[-1].transpose(1, 2)
+
+
+def _apart(function: Callable[[Tensor], Tensor], stacked: Tensor) -> Tensor:
+    """A function of each element, on a CPU member by member: the last few numbers of an array may have other bits there, and are not a
+    member's last ones where members follow each other."""
+    return function(stacked) if stacked.is_cuda else torch.stack([function(own) for own in stacked])
 
 
 def _twice(one: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Model families: a registry of their names, defaults and exact parameter counts; one file a family in the room `bundled`.
 
 A new built-in family is a new file there: the registry imports every module of it, and `make docs` writes its page. `chains`, `slim`
-and `fourier` are parts that families share; `custom` registers those of the user.
+and `fourier` are parts that families share; `activations` and `initialization` are what a point may change of them; `custom` registers
+those of the user.
 
 A family is a function that builds an ``nn.Module`` from the model's fields, the image shape and the number of classes, decorated with
 `model_family`; its random initialization is part of the build (`model.initialization` replaces it), and gaplab seeds it.

@@ -1,10 +1,16 @@
-"""Chains: networks that flatten, then apply linear layers with ReLU and dropout between them, perhaps after one layer of fixed features."""
+"""Chains: networks that flatten, then apply linear layers with one kind of activation, and dropout, between them.
+
+There may be one layer of fixed features before them.
+"""
 
 from __future__ import annotations
 
 from torch import nn
 
+from trainables.models.activations import ACTIVATIONS, Activation
 from trainables.models.fourier import FourierFeatures
+
+_SERVED = {nn.ReLU, *(one.layer for one in ACTIVATIONS.values())}
 
 
 def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -16,6 +22,9 @@ def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
         return None
     named = list(module.named_children())
     if not named or type(named[0][1]) is not nn.Flatten or type(named[-1][1]) is not nn.Linear:
+        return None
+    activations = _activations(module)
+    if len(activations) > 1 or not activations <= _SERVED:
         return None
     found: list[tuple[str, nn.Module]] = []
     expected: tuple[type, ...] = (nn.Linear, FourierFeatures)
@@ -29,10 +38,20 @@ def layers_of(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
             expected = (nn.Linear,)
         elif isinstance(layer, nn.Linear):
             found.append((name, layer))
-            expected = (nn.ReLU,)
+            expected = tuple(activations)
         else:
             expected = (nn.Linear,)
     return found
+
+
+def activation_of(module: nn.Module) -> Activation | None:
+    """What hidden units of a stackable module do; None where they rectify."""
+    return next((one for one in ACTIVATIONS.values() if one.layer in _activations(module)), None)
+
+
+def _activations(module: nn.Module) -> set[type[nn.Module]]:
+    """The classes of the layers that are neither linear, nor features, nor dropout, nor the flattening."""
+    return {type(layer) for layer in module.children() if not isinstance(layer, nn.Linear | FourierFeatures | nn.Dropout | nn.Flatten)}
 
 
 def stackable(module: nn.Module) -> bool:

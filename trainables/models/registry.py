@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainables.point import families as declared
 from trainables.point.config import ImageShape, Model
-from trainables.point.errors import ConfigError
+from trainables.point.errors import RAISED, ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,7 +180,7 @@ def build(model: Model, dropout: float, image_shape: ImageShape, classes: int, *
     chosen = _fitting(model, image_shape)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would note a stack trace for a GPU not started yet
-        module = chosen.build(model, dropout, image_shape, classes)
+        module = _built(chosen, model, dropout, image_shape, classes)
         if model.initialization is not None or model.initialization_scale is not None:
             from trainables.models.initialization import initialize
 
@@ -198,7 +198,7 @@ def parameter_count(model: Model, image_shape: ImageShape, classes: int) -> int:
     import torch
 
     with torch.device("meta"):
-        module = _fitting(model, image_shape).build(model, 0.0, image_shape, classes)
+        module = _built(_fitting(model, image_shape), model, 0.0, image_shape, classes)
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
@@ -210,7 +210,7 @@ def multiply_adds(model: Model, image_shape: ImageShape, classes: int) -> int:
     from trainables.models.chains import stackable
 
     with torch.device("meta"), torch.no_grad():
-        module = _fitting(model, image_shape).build(model, 0.0, image_shape, classes).eval()
+        module = _built(_fitting(model, image_shape), model, 0.0, image_shape, classes).eval()
         if stackable(module):
             return sum(tensor.numel() for tensor in module.state_dict().values() if tensor.dim() == 2)
         from torch.utils.flop_counter import FlopCounterMode  # takes a second to import
@@ -238,14 +238,22 @@ def check_outputs(model: Model, image_shape: ImageShape, classes: int) -> None:
     name = f"model.name is {model.name!r}, your own model"
     try:
         with torch.device("meta"), torch.no_grad():
-            found = chosen.build(model, 0.0, image_shape, classes).eval()(torch.empty(2, *image_shape))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+            found = _built(chosen, model, 0.0, image_shape, classes).eval()(torch.empty(2, *image_shape))
+    except RAISED:
         return
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, classes):
         given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
         raise ConfigError(f"{name}: it gives {given} for two images of {classes} classes, and must give one of shape (2, {classes})")
+
+
+def _built(chosen: Family, model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    """The module of a family with the activation that the model names."""
+    module = chosen.build(model, dropout, image_shape, classes)
+    if model.activation is not None:
+        from trainables.models.activations import activate
+
+        activate(module, model)
+    return module
 
 
 def _fitting(model: Model, image_shape: ImageShape) -> Family:

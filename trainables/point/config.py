@@ -17,11 +17,24 @@ from typing import Any, Literal, get_type_hints
 from trainables.point.key import key_of
 from trainables.point.knobs import Group, check_range, knob, limited
 
-CorruptionKind = Literal["redraw", "flip", "random_labels", "random_signs", "shuffled_pixels", "random_pixels", "gaussian", "given"]
-LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given")
+CorruptionKind = Literal[
+    "redraw",
+    "flip",
+    "random_labels",
+    "random_signs",
+    "shuffled_pixels",
+    "random_pixels",
+    "gaussian",
+    "given",
+    "class_conditional",
+    "instance",
+]
+LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given", "class_conditional", "instance")
 PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.sets.image_files`)."""
+TABLE_FILES = (".csv", ".parquet")
+"""Endings of `data.name` for tables (see `trainables.data.sets.tables`)."""
 ImageShape = tuple[int, int, int]
 """Channels, height and width of one input."""
 WIDEST = 10_000_000
@@ -34,8 +47,9 @@ class Data(Group):
 
     name: str = knob(
         "digits",
-        "`digits` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, `synthetic`, `npz:PATH`, or image "
-        "files: `imagefolder:PATH` with PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
+        "`digits`, `breast_cancer`, `wine` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, "
+        "`synthetic`, `npz:PATH`, the path of a table that ends in `.csv` or `.parquet`, or image files: `imagefolder:PATH` with "
+        "PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
     )
     train_size: int | None = knob(
         None, "training samples used, n: a seeded, class-balanced subset; all that validation leaves by default", low=1
@@ -60,12 +74,31 @@ class Data(Group):
         "place, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
         low=0,
     )
-    digest: str | None = knob(None, "content hash of an npz file, filled in by gaplab: data is identified by content, not by path")
+    label: str | None = knob(
+        None, "tables only: the column of labels; by default the first that is there of `label`, `target` and `y`, else the last column"
+    )
+    test_fraction: float | None = knob(
+        None,
+        "tables without a column `split` only: share of each class's rows that are tested; 0.2 by default",
+        low=0,
+        high=1,
+        open_low=True,
+        open_high=True,
+    )
+    test_seed: int | None = knob(
+        None, "tables without a column `split` only: which rows are tested, the same for all seeds of a study; 0 by default", low=0
+    )
+    digest: str | None = knob(None, "content hash of a file, filled in by gaplab: data is identified by content, not by path")
 
     @property
     def streamed(self) -> bool:
         """Whether images stay in their files, so that batches are decoded while a network trains."""
         return self.name.startswith(IMAGE_FILES)
+
+    @property
+    def is_table_file(self) -> bool:
+        """Whether the name is the path of a CSV or Parquet file."""
+        return self.name.lower().endswith(TABLE_FILES)
 
 
 @dataclass(frozen=True)
@@ -81,11 +114,15 @@ class Corruption(Group):
         "`shuffled_pixels`: one permutation for all images; `random_pixels`: a permutation per image; "
         "`gaussian`: pixels drawn with the training set's mean and variance; "
         "`given`: the wrong labels that the data came with, of a file that has `y_train_true` beside `y_train`, at level 1 all of them "
-        "(without it, such a file trains on its true labels)",
+        "(without it, such a file trains on its true labels); "
+        "`class_conditional`: a label passes through the matrix of `transition`; "
+        "`instance`: a label becomes a different class that the sample's features decide, with a probability of the sample's own around "
+        "level (Xia et al. 2020, Algorithm 2)",
     )
     level: float | None = knob(
         None,
-        "probability that a label is corrupted, or the fraction of pixels; 0 for `redraw` and `flip` by default, else 1",
+        "probability that a label is corrupted, or the fraction of pixels; 0 for `redraw` and `flip` by default, else 1; `instance` and "
+        "the names of `transition` have no default",
         low=0,
         high=1,
     )
@@ -94,6 +131,28 @@ class Corruption(Group):
         None,
         "`noisy`: the validation split's labels are corrupted as those trained on; by default they are clean, which only an oracle has",
     )
+    transition: str | None = knob(
+        None,
+        "`class_conditional` only: what a corrupted label of each class becomes. `symmetric`: any other class, as `flip`; `pair_flip`: the "
+        "next class (Han et al. 2018); `asymmetric_cifar10`: truck to automobile, bird to airplane, deer to horse, cat to dog and back "
+        "(Patrini et al. 2017); or a matrix, such as `[[0.9, 0.1], [0.2, 0.8]]`: row i holds the probabilities of what class i becomes",
+    )
+    labels: str | None = knob(
+        None,
+        "`given` only: FILE:LIST, labels that people gave to a data set's training samples, such as `CIFAR-10_human.pt:worse_label` of "
+        "CIFAR-10N (Wei et al. 2022); by default those that came in the data's own file",
+    )
+    digest: str | None = knob(None, "hash of the labels of `labels`, filled in by gaplab")
+
+    @property
+    def labels_in_force(self) -> str | None:
+        """The file and list of the given labels, if there is one and they are trained on."""
+        return self.labels if self.kind == "given" else None
+
+    @property
+    def transition_in_force(self) -> str | None:
+        """The transition that labels pass through, if they do."""
+        return self.transition if self.kind == "class_conditional" else None
 
     @property
     def of_pixels(self) -> bool:
@@ -121,6 +180,9 @@ class Model(Group):
         "convolutions of `alexnet_small` and `inception_small`, PyTorch's for all other layers of theirs, and of most other families",
     )
     initialization_scale: float | None = knob(None, "factor on these weights at the start; 1 by default", low=0, open_low=True)
+    activation: Literal["relu", "gelu", "silu", "tanh"] | None = knob(
+        None, "what hidden units do where their family, or your own model, has rectifiers (`nn.ReLU` layers); `relu` leaves these"
+    )
     digest: str | None = knob(None, "hash of the source of a model from your own file, filled in by gaplab")
 
 
@@ -156,6 +218,11 @@ class Optimizer(Group):
     momentum: float = knob(0.9, "`sgd`: momentum", low=0, high=1, open_high=True)
     nesterov: bool = knob(False, "`sgd`: Nesterov momentum")
     batch_size: int = knob(128, "samples a step; the last batch of an epoch may be smaller", low=1)
+    warmup: int | None = knob(
+        None,
+        "steps over which the learning rate rises linearly: step s of these has s/warmup of what `schedule` says; none by default",
+        low=1,
+    )
     schedule: Literal["constant", "exponential", "step", "cosine"] = knob(
         "constant",
         "per epoch: `exponential` multiplies by `decay`; `step` multiplies by `decay` every `decay_every` epochs; `cosine` falls to 0",
@@ -232,7 +299,9 @@ class TrialConfig:
 @lru_cache(maxsize=4096)
 def sizes_only(model: Model) -> Model:
     """The model without what it was solved from and what it starts from, so that equal architectures are equal."""
-    return replace(model, parameters_per_sample=None, hold="train_size", initialization=None, initialization_scale=None)
+    activation = None if model.activation == "relu" else model.activation
+    start = replace(model, parameters_per_sample=None, hold="train_size", initialization=None, initialization_scale=None)
+    return replace(start, activation=activation)
 
 
 GROUPS: dict[str, type] = {

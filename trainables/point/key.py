@@ -44,11 +44,15 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
             del counts["data"][unused]
     if data.replaced is None:
         del counts["data"]["replaced"]
+    for said_by_digest in ("label", "test_fraction", "test_seed"):
+        del counts["data"][said_by_digest]
     if not data.streamed:
         del counts["data"]["side"]
     unread = unread_fields(model.name) if model.digest is None else ()  # a custom model may read them all
     for unused in ("parameters_per_sample", "hold", *unread):
         del counts["model"][unused]
+    if model.activation in (None, "relu"):
+        del counts["model"]["activation"]
     if model.initialization is None:
         del counts["model"]["initialization"]
     if model.initialization_scale in (None, 1):
@@ -58,6 +62,13 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     else:
         if corruption.kind == "random_labels":
             counts["corruption"]["kind"] = "redraw"
+        if corruption.transition_in_force == "symmetric":
+            counts["corruption"]["kind"] = "flip"
+        del counts["corruption"]["labels"]
+        if corruption.labels_in_force is None:
+            del counts["corruption"]["digest"]
+        if corruption.transition_in_force in (None, "symmetric"):
+            del counts["corruption"]["transition"]
         if corruption.validation is None or not data.validation_size or corruption.of_pixels:
             del counts["corruption"]["validation"]
     if point.regularizers.crop == 0 or point.regularizers.crop_from is None:
@@ -68,6 +79,8 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     if point.is_solved:
         counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
         return counts
+    if point.optimizer.warmup is None:
+        del optimizer["warmup"]
     if point.optimizer.name != "sgd":
         del optimizer["momentum"]
     if point.optimizer.name != "sgd" or point.optimizer.momentum == 0:

@@ -22,7 +22,7 @@ from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
 from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
-from trainables.engines.optimizers import StackedOptimizer, rate_at
+from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.models import build
 from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError
@@ -264,11 +264,13 @@ class Training:
         orders = torch.stack([torch.randperm(self._index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
         orders, size, shares = together.own_batches(orders, points[0].optimizer.batch_size)
         index, labels = self._index.gather(1, orders), self._labels.gather(1, orders)
-        optimizer.set_rates(torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device))
+        rates = torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device)
+        optimizer.set_rates(rates)
+        warming = any(warmed_up(member.point, member.steps) < 1 for member in members)  # then a step has a rate of its own
         self._source.begin_epoch(points, [member.epoch for member in members], index, size)
         classes, step = members[0].data.classes, 0
         for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
-            if together.alone and engine.descend(optimizer, self._source, some, truths, size, self._smoothing):
+            if together.alone and not warming and engine.descend(optimizer, self._source, some, truths, size, self._smoothing):
                 step += -(-some.shape[1] // size)
                 continue
             aims = soft_targets(truths, classes, self._smoothing)
@@ -277,6 +279,9 @@ class Training:
                 draw = step * together.count + together.rank
                 engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, draw) for member in members])
                 together.average(engine.gradients, shares[step])
+                if warming:
+                    warmth = [warmed_up(member.point, member.steps + step) for member in members]
+                    optimizer.set_rates(rates * torch.tensor(warmth, device=self.device))
                 optimizer.step(engine.gradients)
                 step += 1
         together.share_buffers(member.module for member in members)

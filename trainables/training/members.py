@@ -14,7 +14,7 @@ from trainables.compute import compute_columns
 from trainables.data.inputs import input_shape
 from trainables.data.protocol import PointData
 from trainables.data.sets.sources import load
-from trainables.engines.optimizers import rate_at
+from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
 from trainables.point.streams import derive
@@ -89,7 +89,7 @@ def note_score(member: Member, score: Score | None) -> Result | None:
     budget, epoch = member.point.budget, member.epoch
     if not math.isfinite(score.train_loss):
         return result_of(member, "diverged", f"the train loss is {score.train_loss} after epoch {epoch}", None)
-    rate = rate_at(member.point, max(0, epoch - 1))
+    rate = rate_at(member.point, max(0, epoch - 1)) * warmed_up(member.point, max(0, member.steps - 1))
     member.curve.append({"key": member.key, "epoch": epoch, "learning_rate": rate} | score.as_columns())
     if member.right is not None:
         member.right.append(~score.train_misclassified)

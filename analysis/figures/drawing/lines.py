@@ -23,6 +23,8 @@ _LEVEL_TITLES = {
     "redraw": "labels redrawn with probability",
     "random_labels": "labels redrawn with probability",
     "flip": "labels flipped with probability",
+    "class_conditional": "labels passed through a transition matrix with probability",
+    "instance": "mean rate of labels made wrong by features",
     "shuffled_pixels": "fraction of pixels shuffled",
     "random_pixels": "fraction of pixels shuffled per image",
     "gaussian": "fraction of pixels replaced by noise",

@@ -36,7 +36,7 @@ from analysis.statistics.questions.rank_scores import (
     environment_errors,
     scores,
 )
-from analysis.statistics.selection import completed
+from analysis.statistics.selection import completed, data_sets
 
 GAP = "generalization_gap"
 _MOST_PAIRS = 30_000
@@ -182,12 +182,10 @@ def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> 
 
 def _test_images(table: pa.Table) -> int:
     from trainables.data.sets.sources import load
-    from trainables.point.config import Data
     from trainables.point.errors import ConfigError
 
-    sets = {(row["data.name"], row["data.digest"]) for row in table.select(["data.name", "data.digest"]).to_pylist()}
     try:
-        return min(len(load(Data(name=name, digest=digest)).test_labels) for name, digest in sets)
+        return min(len(load(data).test_labels) for data in data_sets(table))
     except ConfigError as error:
         raise NothingToShow(f"the test images cannot be counted ({error}): say how many there are, as test_size") from None
 

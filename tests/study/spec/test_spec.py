@@ -60,6 +60,13 @@ def test_a_corruption_named_alone_redraws_labels():
     assert point["corruption.kind"] == "redraw"
 
 
+def test_a_transition_matrix_is_a_list_of_rows(write):
+    spec = read_spec(write("study: s\nspace: {corruption.transition: {values: [pair_flip, [[1.0, 0], [0.25, 0.75]]]}}\n"))
+    assert [point["corruption.transition"] for point in assignments(spec)] == ["pair_flip", "[[1, 0], [0.25, 0.75]]"]
+    with pytest.raises(ConfigError, match=r"trial.corruption.transition: row 1, \[0.5, 0.6\], must be probabilities"):
+        understand({"study": "s", "trial": {"corruption": {"transition": [[1, 0], [0.5, 0.6]]}}})
+
+
 def test_groups_and_dotted_names_say_the_same():
     grouped = understand({"study": "s", "trial": {"model": {"width": 3}, "seed": 4}})
     dotted = understand({"study": "s", "trial": {"model.width": 3, "seed": 4}})

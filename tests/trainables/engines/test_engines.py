@@ -31,10 +31,14 @@ STACKED: dict[str, dict[str, Any]] = {
     "mlp of depth 2": {"name": "mlp", "depth": 2},
     "mlp of depth 3": {"name": "mlp", "depth": 3},
     "random_features": {"name": "random_features"},
+    "mlp of gelu units": {"name": "mlp", "depth": 2, "activation": "gelu"},
+    "mlp of silu units": {"name": "mlp", "depth": 1, "activation": "silu"},
+    "mlp of tanh units": {"name": "mlp", "depth": 2, "activation": "tanh"},
 }
 MODULES: dict[str, dict[str, Any]] = {
     "mlp with batch norm": {"name": "mlp", "depth": 2, "batch_norm": True},
     "cnn5": {"name": "cnn5"},
+    "cnn5 of tanh units": {"name": "cnn5", "activation": "tanh"},
     "cnn5 without batch norm": {"name": "cnn5", "batch_norm": False},
     "alexnet_small": {"name": "alexnet_small"},
     "resnet18": {"name": "resnet18", "batch_norm": False},

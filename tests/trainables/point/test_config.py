@@ -46,8 +46,14 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     "model.width": ({}, 4, 5),
     "model.depth": ({}, 1, 2),
     "model.batch_norm": ({}, False, True),
+    "corruption.transition": (
+        {"corruption.kind": "class_conditional", "corruption.level": 1.0},
+        "pair_flip",
+        "[[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1]]",
+    ),
     "corruption.validation": ({"corruption.level": 0.5, "data.validation_size": 9}, None, "noisy"),
     "model.kernel_scale": ({"model.name": "random_features"}, 5.0, 2.0),
+    "model.activation": ({}, None, "tanh"),
     "model.initialization": ({}, None, "he"),
     "model.initialization_scale": ({}, 1.0, 2.0),
     "regularizers.weight_decay": ({}, 0.0, 0.1),
@@ -67,6 +73,7 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     "optimizer.schedule": ({}, "constant", "cosine"),
     "optimizer.decay": ({"optimizer.schedule": "exponential"}, 0.95, 0.5),
     "optimizer.decay_every": ({"optimizer.schedule": "step", "optimizer.decay": 0.5}, 1, 2),
+    "optimizer.warmup": ({}, None, 5),
     "optimizer.loss": ({}, "cross_entropy", "squared"),
     "budget.epochs": ({}, 3, 4),
     "budget.stop_at_train_error": ({"budget.epochs": 4}, None, 0.6),
@@ -76,10 +83,11 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     "seed": ({}, 0, 1),
 }
 # Content hashes stand for content that other tests change; these two are solved from, and leave no trace when solved.
-HASHES = {"data.digest", "model.digest"}
+HASHES = {"data.digest", "corruption.digest", "model.digest"}
 VIRTUAL = {"model.parameters_per_sample", "model.hold"}
-# What they change is shown on image files and on large images: test_image_files.py, test_windows.py.
-ELSEWHERE = {"data.side", "regularizers.crop_from"}
+# What they change is shown on image files, large images, tables and files of labels: test_image_files.py, test_windows.py, test_tables.py,
+# test_given_labels.py.
+ELSEWHERE = {"data.side", "regularizers.crop_from", "data.label", "data.test_fraction", "data.test_seed", "corruption.labels"}
 
 SOLVED: dict[str, Any] = {"optimizer.name": "closed_form", "model.name": "linear"}
 
@@ -89,6 +97,13 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({}, "data.classes", 2, 3),
     ({}, "data.separation", 1.0, 2.0),
     ({}, "data.side", 224, 8),
+    ({}, "data.label", None, "species"),
+    ({}, "data.test_fraction", None, 0.5),
+    ({}, "data.test_seed", None, 1),
+    ({}, "corruption.transition", None, "pair_flip"),
+    ({"corruption.level": 1.0}, "corruption.labels", None, "people.pt:worse"),
+    ({"corruption.level": 1.0}, "corruption.transition", None, "pair_flip"),
+    ({"corruption.level": 0.5, "corruption.transition": "symmetric"}, "corruption.kind", "class_conditional", "flip"),
     ({}, "corruption.kind", "redraw", "flip"),
     ({}, "corruption.kind", "redraw", "gaussian"),
     ({}, "corruption.seed", 2, 3),
@@ -98,6 +113,7 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({"data.validation_size": 9}, "corruption.validation", None, "noisy"),
     ({}, "model.kernel_scale", 5.0, 2.0),
     ({}, "model.initialization_scale", None, 1.0),
+    ({}, "model.activation", None, "relu"),
     ({}, "regularizers.crop_from", None, "image"),
     ({"model.name": "linear"}, "model.width", 1, 2),
     ({"model.name": "linear"}, "model.depth", 0, 2),
@@ -121,6 +137,7 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     (SOLVED, "optimizer.nesterov", False, True),
     (SOLVED, "optimizer.batch_size", 8, 9),
     (SOLVED, "optimizer.schedule", "constant", "cosine"),
+    (SOLVED, "optimizer.warmup", None, 3),
     (SOLVED, "optimizer.loss", "cross_entropy", "squared"),
     (SOLVED, "budget.epochs", 3, 4),
     (SOLVED, "budget.evaluate_every", 1, 2),
@@ -296,16 +313,16 @@ def test_corruption_kinds_are_of_labels_or_of_pixels() -> None:
 # The pack signature
 
 MAY_DIFFER = (
-    ["data.seed", "corruption.kind", "corruption.level", "corruption.seed", "corruption.validation", "seed"]
+    ["data.seed", "corruption.kind", "corruption.level", "corruption.seed", "corruption.transition", "corruption.validation", "seed"]
     + ["model.initialization", "model.initialization_scale"]
     + [f"regularizers.{knob.name}" for knob in fields(config.Regularizers)]
-    + [f"optimizer.{name}" for name in ("learning_rate", "momentum", "schedule", "decay", "decay_every")]
+    + [f"optimizer.{name}" for name in ("learning_rate", "momentum", "warmup", "schedule", "decay", "decay_every")]
     + ["budget.stop_at_train_error", "budget.stop_at_train_loss"]
 )
 OTHERS: dict[str, tuple[Any, ...]] = {"regularizers.crop_from": ("image",)}
 MAY_NOT_DIFFER = [
     *("data.name", "data.train_size", "data.validation_size", "data.preprocessing", "data.digest", "precision"),
-    *("model.name", "model.width", "model.depth", "model.batch_norm", "model.digest"),
+    *("model.name", "model.width", "model.depth", "model.batch_norm", "model.activation", "model.digest"),
     *("optimizer.name", "optimizer.batch_size", "optimizer.loss", "budget.epochs", "budget.evaluate_every"),
 ]
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.made_up_points import CPU, only, point, train
+from tests.trainables.made_up_points import CPU, alone, finish, only, point, saved_and_loaded, told, train
 from trainables.data.inputs import point_data
 from trainables.data.sets.sources import load
 from trainables.models import registry as models
 from trainables.point.config import TrialConfig
-from trainables.training.loop import Result
+from trainables.point.streams import derive, generator
+from trainables.training.loop import Result, Training
 
 Values = dict[str, Any]
 
@@ -277,3 +278,40 @@ def test_training_is_the_loop_that_everyone_writes(blobs: str, depth: int) -> No
             outputs = module(samples.inputs.gather(samples.index).reshape(-1, *data.image_shape))
             loss = float(nn.functional.cross_entropy(outputs, samples.labels))
             assert result.outcome[f"{name}_loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_warm_up_is_pytorchs_linear_schedule(blobs: str) -> None:
+    """Against torch.optim, in the same order of the samples: 7 steps an epoch, warmed up in the middle of the second."""
+    fields = {"data.name": blobs, "model.width": 6, "budget.epochs": 3, "optimizer.batch_size": 13, "budget.stop_at_train_error": None}
+    warmed = point(fields | {"optimizer.warmup": 10, "optimizer.learning_rate": 0.4, "optimizer.schedule": "exponential"})
+    (result,) = train([warmed]).values()
+    data = point_data(warmed, CPU)
+    module = models.build(warmed.model, 0.0, data.image_shape, data.classes, seed=derive(warmed.seed, "initialization"))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.4, momentum=0.9)
+    step = 0
+    for epoch in range(3):
+        order = torch.randperm(90, generator=generator(warmed.seed, "batches", epoch))
+        for rows in torch.split(data.train.index[order], 13):
+            optimizer.param_groups[0]["lr"] = 0.4 * 0.95**epoch * min(1, (step + 1) / 10)
+            optimizer.zero_grad()
+            images = data.train.inputs.gather(rows).reshape(-1, *data.image_shape)
+            nn.functional.cross_entropy(module(images), load(warmed.data).train_labels[rows]).backward()
+            optimizer.step()
+            step += 1
+    with torch.no_grad():
+        outputs = module(data.train.inputs.gather(data.train.index).reshape(-1, *data.image_shape))
+        loss = nn.functional.cross_entropy(outputs, data.train.labels).item()
+    assert result.outcome["train_loss"] == pytest.approx(loss, rel=1e-4)
+    assert [row["learning_rate"] for row in result.curve] == pytest.approx([0.4 * 0.7, 0.4 * 0.95, 0.4 * 0.95**2])
+
+
+def test_a_member_warms_up_alone_among_others_and_after_a_resume_alike(blobs: str) -> None:
+    fields = {"data.name": blobs, "model.width": 6, "budget.epochs": 4, "optimizer.batch_size": 13, "budget.stop_at_train_error": None}
+    points = [point(fields | {"optimizer.warmup": steps, "seed": seed}) for seed, steps in enumerate((None, 10, 23))]
+    together = train(points, slots=3)
+    assert [told(together[one.key()]) for one in points] == [alone(one) for one in points]
+    begun = Training(points, CPU, slots=3)
+    begun.epoch()
+    resumed = Training(points, CPU, slots=3)
+    resumed.load_state_dict(saved_and_loaded(begun.state_dict()))
+    assert {key: told(result) for key, result in finish(resumed).items()} == {key: told(result) for key, result in together.items()}

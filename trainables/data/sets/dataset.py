@@ -22,6 +22,8 @@ class Dataset:
         train_labels: the true ones, as far as the data set knows.
         given_labels: of a set that has true labels beside those given by people or machines, the given ones of the training samples.
         class_names: the classes as the file calls them; empty where they are the numbers from 0.
+        facts: how a file was understood, name and value of each, for `trainables.data.sets.inspection`.
+        doubts: sentences about what was guessed in it.
     """
 
     train_images: Tensor
@@ -32,6 +34,8 @@ class Dataset:
     digest: str | None = None
     given_labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> ImageShape:

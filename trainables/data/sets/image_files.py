@@ -69,7 +69,7 @@ def check(point: TrialConfig) -> None:
     unfit = {
         "optimizer.name": point.is_solved,
         "data.preprocessing": point.data.preprocessing == "paper",
-        "corruption.kind": point.corruption.kind not in ("redraw", "flip", "random_labels"),
+        "corruption.kind": point.corruption.kind not in ("redraw", "flip", "random_labels", "class_conditional"),
         "regularizers.mixup": bool(point.regularizers.mixup),
     }
     for name, found in unfit.items():

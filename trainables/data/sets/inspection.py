@@ -58,7 +58,8 @@ def inspect(dataset: Dataset) -> Inspection:
         ),
         ("resolution", f"chance moves a test error, and so a gap, by up to ±{resolution(test):.2g} (95 %)"),
     ]
-    warnings = [*_label_warnings(dataset)]
+    facts += dataset.facts
+    warnings = [*dataset.doubts, *_label_warnings(dataset)]
     if dataset.given_labels is not None:
         wrong = (dataset.given_labels != dataset.train_labels).double().mean().item()
         facts.append(

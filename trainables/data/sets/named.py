@@ -1,4 +1,4 @@
-"""Named image sets: scikit-learn's digits, and those that torchvision downloads or that lie as ``NAME.npz`` in the data folder."""
+"""Named sets: scikit-learn's, and the images that torchvision downloads or that lie as ``NAME.npz`` in the data folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables.compat import digits_table
+from trainables.data.sets.bundled import TABLES, bundled_table
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.npz import channels_first, read_npz
 from trainables.point.errors import ConfigError
@@ -38,9 +39,12 @@ def load_named(name: str, folder: Path) -> Dataset:
         return read_npz(Path(name.removeprefix("npz:")).expanduser())
     if name == "digits":
         return _digits()
+    if name in TABLES:
+        return bundled_table(name)
     if name not in _TORCHVISION:
-        known = ", ".join(["digits", *_TORCHVISION, "synthetic"])
-        raise ConfigError(f"data.name is {name!r}, which is no data set: use one of {known}, or npz:PATH for your own")
+        known = ", ".join(["digits", *TABLES, *_TORCHVISION, "synthetic"])
+        own = "npz:PATH, or the path of a .csv or .parquet file, for your own"
+        raise ConfigError(f"data.name is {name!r}, which is no data set: use one of {known}, or {own}")
     if (folder / f"{name}.npz").is_file():
         return read_npz(folder / f"{name}.npz")
     return _torchvision(name, folder)

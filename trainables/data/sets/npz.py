@@ -55,7 +55,7 @@ def read_npz(path: Path) -> Dataset:
     given, test_labels = (torch.from_numpy(found[key]) for key in _LABELS)
     true = torch.from_numpy(found[_TRUE]) if _TRUE in found else given
     return Dataset(
-        train_images, true, test_images, test_labels, len(names), _digest(arrays), given if _TRUE in found else None, class_names=names
+        train_images, true, test_images, test_labels, len(names), digest_of(arrays), given if _TRUE in found else None, class_names=names
     )
 
 
@@ -97,7 +97,7 @@ def _checked_images(path: Path, key: str, images: np.ndarray) -> Tensor:
     return channels_first(images)
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
+def digest_of(arrays: dict[str, np.ndarray]) -> str:
     """Content identifies data: the same arrays have one digest wherever the file lies and however it is compressed."""
     digest = hashlib.sha256()
     for key in sorted(arrays):

@@ -9,6 +9,7 @@ from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.image_files import open_files
 from trainables.data.sets.named import data_folder, load_named
 from trainables.data.sets.synthetic import synthetic
+from trainables.data.sets.tables import open_table
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 
@@ -26,7 +27,11 @@ def load(data: Data) -> Dataset:
         return synthetic(data.dimension, data.classes, data.separation)
     if data.streamed:
         return _unchanged(data, open_files(data))
-    return _unchanged(data, _SHARED.get(data.digest or data.name) or load_named(data.name, data_folder()))
+    return _unchanged(data, _SHARED.get(data.digest or data.name) or _opened(data))
+
+
+def _opened(data: Data) -> Dataset:
+    return open_table(data) if data.is_table_file else load_named(data.name, data_folder())
 
 
 def _unchanged(data: Data, dataset: Dataset) -> Dataset:

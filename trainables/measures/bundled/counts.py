@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import e, log, log2, prod, sqrt
+from math import e, isnan, log, log2, nan, prod, sqrt
 
 from trainables.measures.layers import root_per_sample
 from trainables.measures.registry import measure
 from trainables.measures.subject import Subject
+from trainables.models.activations import is_replaced
 
 
 @measure("parameters", cost="none", cheap=True)
@@ -23,7 +24,7 @@ def parameters(subject: Subject) -> float:
 def vc_dimension(subject: Subject) -> float:
     """VC dimension, by its upper bound for piecewise linear networks: sqrt(d/n), d of `vc_dimension_bound`.
 
-    Source: Bartlett et al. 2019. Ignores all that was learned.
+    Source: Bartlett et al. 2019. Ignores all that was learned. NaN with another `model.activation` than rectifiers.
     """
     return root_per_sample(subject.once(_vc_dimension), subject.samples)
 
@@ -32,9 +33,10 @@ def vc_dimension(subject: Subject) -> float:
 def vc_bound(subject: Subject) -> float:
     """The bound of the generalization gap from the VC dimension: `vc_gap_bound` of it, at confidence 95 %.
 
-    Vacuous above 1, as it is for networks that can fit random labels: there it is the same number for all.
+    Vacuous above 1, as it is for networks that can fit random labels: there it is the same number for all. NaN as `vc_dimension` is.
     """
-    return vc_gap_bound(subject.once(_vc_dimension), subject.samples)
+    dimension = subject.once(_vc_dimension)
+    return dimension if isnan(dimension) else vc_gap_bound(dimension, subject.samples)
 
 
 def vc_dimension_bound(parameters: list[int], units: list[int]) -> float:
@@ -81,6 +83,8 @@ def _vc_dimension(subject: Subject) -> float:
 
     Ignores max pooling, batch norm that was not folded, and that the classes share a network.
     """
+    if is_replaced(subject.folded):
+        return nan
     layers = subject.layers
     weights = [layer.weight.numel() + (0 if layer.module.bias is None else layer.module.bias.numel()) for layer in layers]
     return vc_dimension_bound(weights, [prod(layer.output_shape) for layer in layers])

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import log
+from math import log, nan
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from trainables.measures.bundled.spectral import convolution_norm, matrix_norm
 from trainables.measures.layers import Layer, root_per_sample
 from trainables.measures.registry import measure
 from trainables.measures.subject import Subject
+from trainables.models.activations import is_replaced
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def path_norm(subject: Subject) -> float:
 
     Counts the biases and the scale of batch norms. Unchanged when a ReLU unit's inputs are scaled and its outputs scaled back.
     Max pooling passes its largest path sum only. Not a path norm where units are not piecewise linear (local response
-    normalization); for random features, the one of the readout.
+    normalization); for random features, the one of the readout. NaN with another `model.activation` than rectifiers.
     """
     return root_per_sample(subject.once(squared_path_norm), subject.samples)
 
@@ -241,6 +242,8 @@ def squared_distance(subject: Subject) -> float:
 @torch.no_grad()
 def squared_path_norm(subject: Subject) -> float:
     """Compute the v of `path_norm`, in double precision: products of squares over many layers soon leave single precision."""
+    if is_replaced(subject.folded):
+        return nan
     squared = copy.deepcopy(subject.folded).double()
     for parameter in squared.parameters():
         parameter.square_()
