@@ -23,18 +23,23 @@ def undeclared(source: str) -> frozenset[str]:
     """The keys of those points under ``STORAGE/STUDY`` that the spec of its last run did not declare; none where no run has said so.
 
     Raises:
-        AnalysisError: the storage cannot be read.
+        AnalysisError: the storage cannot be read, or the file that says so is damaged.
     """
     if source.startswith(MLFLOW):
         return frozenset()
     filesystem, path = open_store(source)
     try:
         with filesystem.open_input_stream(f"{path}/{FILE}") as stream:
-            return frozenset(key for key in json.loads(stream.read()) if isinstance(key, str))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # a table of runs is no folder
+            found = json.loads(stream.read())
+    except (FileNotFoundError, NotADirectoryError):  # a table of runs is no folder
         return frozenset()
     except OSError as error:  # who does not know may not mix them
         raise AnalysisError(f"{source}/{FILE} cannot be read ({str(error).splitlines()[0]})") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(key, str) for key in found):
+        raise AnalysisError(f"{source}/{FILE} is damaged: the next gaplab run of the study writes it anew")
+    return frozenset(found)
 
 
 def declared_rows(table: pa.Table, others: Collection[str]) -> tuple[pa.Table, str | None]:

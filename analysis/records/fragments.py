@@ -188,7 +188,7 @@ def _recorded(root: str, some: Sequence[Pair], measures: Sequence[str]) -> Recor
         finished = table["finished"].to_pylist() if "finished" in table.column_names else [None] * table.num_rows
         for key, status, when in zip(table["key"].to_pylist(), table["status"].to_pylist(), finished, strict=True):
             before = standing.get(key)
-            if before is None or (status in FINAL and (not before[0] or _earlier(when, before[1]))):
+            if before is None or (status in FINAL and (not before[0] or earlier(when, before[1]))):
                 standing[key] = (status in FINAL, when, status)
             if there and status in FINAL:
                 had.setdefault(key, set()).update(there)
@@ -198,5 +198,6 @@ def _recorded(root: str, some: Sequence[Pair], measures: Sequence[str]) -> Recor
     return Recorded(found, {key: names for key, names in lacking.items() if names})
 
 
-def _earlier(one: datetime | None, other: datetime | None) -> bool:
+def earlier(one: datetime | None, other: datetime | None) -> bool:
+    """Whether a record is known to have been finished before another; a null says nothing."""
     return one is not None and other is not None and one < other

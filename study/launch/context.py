@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -55,3 +55,13 @@ class Run:
         """
         recorded = statuses(self.plan.root, self.plan.measures if measured else ())
         return [point for point in points if recorded.get(point.key) not in FINAL]
+
+    def without_outcome(self, points: Sequence[Point], given_up: Collection[str]) -> list[Point]:
+        """Those of the points that have neither a record nor a failure.
+
+        Args:
+            given_up: keys of points that did not end: a failure of theirs is one of before.
+        """
+        lacking = {point.key for point in self.unrecorded(point for point in points if point.key in given_up)}
+        there = statuses(self.plan.root)
+        return [point for point in points if point.key in lacking or point.key not in there]

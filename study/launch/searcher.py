@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import ray
 from ray.tune.search import Searcher
 
 from study.launch.context import Run
-from study.launch.tuner import LOST, Trials, placed_datasets, record_lost
+from study.launch.tuner import LOST, ROUNDS, Losses, Trials, for_good, let_go, placed_datasets, record_lost
 from study.plan.packs import expected_seconds
 from study.search.pruning import Pruning, SuggestionPruner
 from study.search.search import Search
@@ -27,10 +28,10 @@ def fit_search(run: Run, search: Search) -> None:
         pruner = RemotePruner(search.plan.pruning)
         search.refill(pruner)
         parameters["pruner"] = pruner.actor
-    seconds, writer = list[float](), run.writer  # not the run: Tune pickles the searcher, and progress that is drawn cannot be
-    searcher = PackSearcher(search, seconds, lambda pack: record_lost([(list(pack), LOST)], writer))
+    seconds, writer, losses = list[float](), run.writer, Losses()  # not the run: Tune pickles the searcher; what is drawn cannot be
+    searcher = PackSearcher(search, seconds, losses, lambda pack: record_lost([(list(pack), LOST)], writer))
     at_once = run.plan.resources.workers or run.workers + 1  # one waits, so that no worker does; by itself Tune would let one run
-    Trials(parameters, seconds, at_once, searcher).fit(run)
+    Trials(parameters, seconds, at_once, searcher, losses).fit(run)
 
 
 class PackSearcher(Searcher):
@@ -39,20 +40,22 @@ class PackSearcher(Searcher):
     Args:
         search: what to ask.
         seconds: gets the expected seconds of every pack that is given out.
+        losses: of workers, so far, of each trial.
         lost: called with a point that has taken its worker with it again and again, to record that.
     """
 
-    def __init__(self, search: Search, seconds: list[float], lost: Callable[[Sequence[Point]], None]) -> None:
+    def __init__(self, search: Search, seconds: list[float], losses: Losses, lost: Callable[[Sequence[Point]], None]) -> None:
         super().__init__()
-        self._search, self._seconds, self._lost = search, seconds, lost
+        self._search, self._seconds, self._losses, self._lost = search, seconds, losses, lost
         self._packs: dict[str, list[Point]] = {}
+        self._rounds = 1
 
     def suggest(self, trial_id: str) -> Any:
         if trial_id in self._packs:  # Tune's ids are 32 random bits: it asks again, with another
             return None
-        pack = self._search.next_pack()
+        pack = self._search.next_pack() or self._of_the_let_go()
         if pack is None:
-            return Searcher.FINISHED if self._search.finished else None
+            return None if self._packs and not self._search.finished else Searcher.FINISHED
         self._packs[trial_id] = pack
         self._seconds.append(sum(expected_seconds(point.config) for point in pack))
         return {"pack": len(self._seconds) - 1, "points": dumps([point.config for point in pack])}
@@ -62,9 +65,17 @@ class PackSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._packs.pop(trial_id)
-        if error and not self._search.give_up(pack):
+        if error and for_good(self._losses[trial_id] + 1) and not self._search.give_up(pack):
             self._lost(pack)
         self._search.collect()
+
+    def _of_the_let_go(self) -> list[Point] | None:
+        """A pack of points that are not recorded, and that nobody trains any more."""
+        if self._packs or self._rounds == ROUNDS or not (left := self._search.queue_again()):
+            return None
+        self._rounds += 1
+        warnings.warn(let_go(left), stacklevel=2)
+        return self._search.next_pack()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the state of a search is Optuna's storage and the records. Tune wants to see a file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +30,7 @@ from study.records.writer import FragmentWriter, probe_store
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
+    from study.launch.tuner import Lost
     from study.search.search import Search
 
 _RUN_NAME = re.compile("([0-9a-f]{32}-)?[0-9a-f]{12}")
@@ -186,15 +187,39 @@ def _fit(run: Run, points: list[Point], search: Search | None) -> None:
 
 def _fit_points(run: Run, points: list[Point]) -> None:
     """Train points for the same measures; those that take their worker with them are recorded as failed."""
-    from study.launch.tuner import fit_packs, record_lost
+    from study.launch.tuner import record_lost
 
-    lost = fit_packs(run, packs(points, run.workers, run.speed))
+    lost = _fit_to_the_end(run, points, lambda left: packs(left, run.workers, run.speed))
     shared = [point for pack, _ in lost if len(pack) > 1 for point in pack]
     if shared and not run.breaker.reason:  # one of them may have killed the worker of all: each tells its own story
         lost = [(pack, reason) for pack, reason in lost if len(pack) == 1]
-        lost += fit_packs(run, [[point] for point in run.unrecorded(shared, measured=False)])
+        if left := run.unrecorded(shared, measured=False):
+            lost += _fit_to_the_end(run, left, lambda left: [[point] for point in left])
     if not run.breaker.reason:
         record_lost(lost, run.writer)
+
+
+def _fit_to_the_end(run: Run, points: list[Point], packed: Callable[[list[Point]], list[list[Point]]]) -> list[Lost]:
+    """Train points, again if Tune lets go of some before they ended; returns those whose workers were lost again and again.
+
+    What is not there after `ROUNDS` is missing, which the summary counts.
+    """
+    from study.launch.tuner import ROUNDS, fit_packs, let_go
+
+    lost: list[Lost] = []
+    left = points
+    for attempt in range(ROUNDS):
+        if attempt:
+            run.progress.noted(let_go(len(left)))
+        some, given_up = fit_packs(run, packed(left))
+        lost += some
+        if run.breaker.reason:
+            break
+        gone = {point.key for pack, _ in some for point in pack}
+        left = run.without_outcome([point for point in left if point.key not in gone], [point.key for pack in given_up for point in pack])
+        if not left:
+            break
+    return lost
 
 
 def _forget_tune(root: str) -> None:

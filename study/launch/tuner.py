@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -26,9 +26,14 @@ from trainables.tune import DataParallelism, PackTrainable
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
+ROUNDS = 3
+"""How often Tune is given points at most of which it lets go before they ended."""
 LOST = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
 Lost = tuple[list[Point], str]
 """A pack whose workers were lost again and again, and why."""
+Losses = Counter[str]
+"""Trial -> how often its worker was lost. Tune may give a trial up at the first: a worker that has ended a pack and then dies is handed
+the next one all the same, and the error of that is dealt with twice, of which the second time finds a trial that is not running."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,20 @@ class Trials:
         seconds: the expected seconds of each pack; a searcher adds those that it gives out.
         at_once: how many run at once at most.
         searcher: suggests packs; without one all packs are known.
+        losses: of each trial; gets them.
+        ended: gets the numbers of packs that ended.
+        failed: gets the trial of each pack that Tune has given up, by its number.
     """
 
     parameters: dict[str, Any]
     seconds: list[float]
     at_once: int | None
     searcher: Searcher | None = None
+    losses: Losses = field(default_factory=Counter)
+    ended: set[int] = field(default_factory=set)
+    failed: dict[int, Any] = field(default_factory=dict)
 
-    def fit(self, run: Run) -> tune.ResultGrid:
+    def fit(self, run: Run) -> None:
         """Run them to their end."""
         plan = run.plan
         parameters = {
@@ -79,25 +90,43 @@ class Trials:
                 verbose=0,
                 progress_reporter=_Silent(),
                 stop=run.breaker,
-                callbacks=[_Report(run, self.seconds)],
+                callbacks=[_Report(run, self)],
                 failure_config=tune.FailureConfig(max_failures=MOST_WORKER_LOSSES),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         )
-        return tuner.fit()
+        tuner.fit()
 
 
-def fit_packs(run: Run, packs: list[list[Point]]) -> list[Lost]:
-    """Train packs; those whose workers were lost again and again."""
+def fit_packs(run: Run, packs: list[list[Point]]) -> tuple[list[Lost], list[list[Point]]]:
+    """Train packs.
+
+    Returns:
+        Those whose workers were lost again and again, and those that Tune has given up before.
+    """
     resources = run.plan.resources
     seconds = [len(pack) * expected_seconds(pack[0].config, run.speed) for pack in packs]
     run.progress.started(sum(map(len, packs)), sum(seconds))
     references = [ray.put([point.config for point in pack]) for pack in packs]
     parameters = {"packs": references, "datasets": placed_datasets(pack[0].config.data for pack in packs)}
     at_once = run.workers if resources.processes else resources.workers  # their processes come on top of what Tune counts
-    grid = Trials(parameters, seconds, at_once).fit(run)
-    results = [grid[number] for number in range(len(grid))]
-    return [(packs[result.config["pack"]], _in_a_sentence(result.error)) for result in results if result.error and result.config]
+    trials = Trials(parameters, seconds, at_once)
+    trials.fit(run)
+    lost = {number: trial for number, trial in trials.failed.items() if for_good(trials.losses[trial.trial_id])}
+    given_up = [pack for number, pack in enumerate(packs) if number not in trials.ended and number not in lost]
+    # Tune's own results do not tell which pack they are of: one that has not reported bears the configuration that its worker had before.
+    return [(packs[number], _in_a_sentence(trial.get_pickled_error() or trial.get_error())) for number, trial in lost.items()], given_up
+
+
+def for_good(losses: int) -> bool:
+    """Whether a pack that has lost so many workers is not started again."""
+    return losses > MOST_WORKER_LOSSES
+
+
+def let_go(points: int) -> str:
+    """What is said of points that are given to Tune again."""
+    who, whom = ("1 point was", "it") if points == 1 else (f"{points:,} points were", "them")
+    return f"{who} let go of without a record or a failure: training goes on with {whom}"
 
 
 def record_lost(lost: list[Lost], writer: FragmentWriter) -> None:
@@ -105,8 +134,10 @@ def record_lost(lost: list[Lost], writer: FragmentWriter) -> None:
     writer([Result(point.config, point.key, "failed", reason, {}, []) for pack, reason in lost for point in pack], None)
 
 
-def _in_a_sentence(error: Exception) -> str:
+def _in_a_sentence(error: Exception | str | None) -> str:
     """What a worker died of: the last line of an exception there, the first of what Ray says of a dead process."""
+    if not error:
+        return LOST
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     words = lines[-1] if "Traceback" in str(error) or "ray::" in lines[0] else lines[0]
     return f"{LOST}: {words}"
@@ -132,19 +163,24 @@ class _Silent(tune.ProgressReporter):
 class _Report(tune.Callback):
     """Passes every report on: the points that ended, and what is newly done of the pack's expected seconds."""
 
-    def __init__(self, run: Run, seconds: list[float]) -> None:
-        self._progress, self._breaker, self._seconds = run.progress, run.breaker, seconds
+    def __init__(self, run: Run, trials: Trials) -> None:
+        self._progress, self._breaker, self._trials = run.progress, run.breaker, trials
         self._shares: dict[float, float] = defaultdict(float)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         pack, share = trial.config["pack"], result["share"]
-        self._progress.advanced(Counter(result["points"]), self._seconds[pack] * (share - self._shares[pack]))
+        self._progress.advanced(Counter(result["points"]), self._trials.seconds[pack] * (share - self._shares[pack]))
         self._shares[pack] = share
+        if result["done"]:
+            self._trials.ended.add(pack)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._breaker.lost(trial.trial_id, for_good=True)
+        self._trials.losses[trial.trial_id] += 1
+        self._trials.failed[trial.config["pack"]] = trial
+        self._breaker.lost(trial.trial_id, for_good=for_good(self._trials.losses[trial.trial_id]))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._trials.losses[trial.trial_id] += 1
         self._breaker.lost(trial.trial_id, for_good=False)
         trial.set_config(trial.config | {"restarted": True})
 

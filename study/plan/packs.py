@@ -9,7 +9,6 @@ from math import ceil
 from trainables.engines.speed import CORE, Speed
 from trainables.models import family
 from trainables.point.config import TrialConfig
-from trainables.point.errors import RAISED
 from trainables.resolution import Point, capacity, work
 
 SECONDS_PER_PACK = 20.0
@@ -44,7 +43,9 @@ def expected_seconds(point: TrialConfig, speed: Speed = CORE) -> float:
 def _multiply_adds(point: TrialConfig) -> float:
     try:
         return work(point)
-    except RAISED:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         if family(point.model.name).digest is None:
             raise
         return 3.0 * capacity(point) * (point.data.train_size or 1) * point.budget.epochs  # your model looks at its input's values

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
+from analysis.errors import AnalysisError
 from analysis.records.declared import FILE, undeclared
 from analysis.records.store import open_store
+from study.records.writer import write_whole
 
 
 def write_undeclared(root: str, recorded: Collection[str], declared: Collection[str]) -> frozenset[str]:
@@ -16,8 +18,12 @@ def write_undeclared(root: str, recorded: Collection[str], declared: Collection[
         OSError: the storage cannot be written.
     """
     others = frozenset(recorded).difference(declared)
-    if others != undeclared(root):
+    known: frozenset[str] | None
+    try:
+        known = undeclared(root)
+    except AnalysisError:  # what cannot be read is written anew
+        known = None
+    if others != known:
         filesystem, path = open_store(root)
-        with filesystem.open_output_stream(f"{path}/{FILE}") as stream:
-            stream.write(json.dumps(sorted(others)).encode())
+        write_whole(filesystem, f"{path}/{FILE}", json.dumps(sorted(others)).encode())
     return others

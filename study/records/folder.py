@@ -22,7 +22,7 @@ from analysis.records.fragments import Recorded, recorded
 from analysis.records.store import open_store
 from study.records.claim.lease import PATIENCE_SECONDS, AlreadyLeasedError, leased
 from study.records.compaction import COMPACTING
-from study.records.writer import probe_store
+from study.records.writer import probe_store, write_whole
 from trainables.point.errors import ConfigError
 from trainables.redaction import redacted
 
@@ -139,8 +139,7 @@ def write_spec(root: str, text: str) -> None:
     """Put the YAML that declares a study beside its records, without the secrets in it: whoever may read results may not have them."""
     filesystem, path = open_store(root)
     try:
-        with filesystem.open_output_stream(f"{path}/spec.yaml") as stream:
-            stream.write(redacted(text).encode())
+        write_whole(filesystem, f"{path}/spec.yaml", redacted(text).encode())
     except OSError as error:
         raise _unwritable(root, error) from None
 

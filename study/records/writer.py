@@ -157,7 +157,7 @@ def in_parquet(table: pa.Table, row_group_size: int | None = None) -> pa.Buffer:
     return buffer.getvalue()
 
 
-def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, data: pa.Buffer) -> None:
+def write_whole(filesystem: pyarrow.fs.FileSystem, path: str, data: pa.Buffer | bytes) -> None:
     """Write a file that is there whole or not at all, and stays after a power cut.
 
     Raises:

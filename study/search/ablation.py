@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.records.store import open_store
+from study.records.writer import write_whole
 from study.search.search import Cell, Search, point_of
 from trainables.point.config import Regularizers, TrialConfig, flatten
 from trainables.resolution import Point
@@ -85,8 +86,7 @@ def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial | None:
 def write(root: str, found: Iterable[Ablation]) -> None:
     """Put the answers' keys beside the records."""
     filesystem, path = open_store(root)
-    with filesystem.open_output_stream(f"{path}/{FILE}") as stream:
-        stream.write(json.dumps([ablation.as_json() for ablation in found], indent=1).encode())
+    write_whole(filesystem, f"{path}/{FILE}", json.dumps([ablation.as_json() for ablation in found], indent=1).encode())
 
 
 def _variants(search: Search, cell: Cell, best: optuna.trial.FrozenTrial) -> dict[str, dict[str, Any]]:

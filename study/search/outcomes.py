@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from analysis.records.fragments import finished_files, fragments, read_fragments, statuses
+from analysis.records.fragments import earlier, finished_files, fragments, read_fragments, statuses
 from analysis.records.schema import FINAL
 from analysis.records.searches.objectives import NEEDED
 from analysis.records.soundness import UNREADABLE, read_whole
@@ -74,7 +74,7 @@ class Outcomes:
         known = self._rows.get(row["key"])
         if known is None or known["status"] not in FINAL:
             return row["status"] in FINAL or known is None
-        return row["status"] in FINAL and row["finished"] < known["finished"]
+        return row["status"] in FINAL and earlier(row["finished"], known["finished"])
 
     def curve(self, key: str) -> Mapping[int, Mapping[str, Any]]:
         """The train and validation error of a recorded point by epoch; curves are written before records, so it is there."""

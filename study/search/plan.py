@@ -22,7 +22,7 @@ from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, flatten, with_fields
-from trainables.point.errors import RAISED, ConfigError
+from trainables.point.errors import ConfigError
 from trainables.resolution import resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
@@ -196,7 +196,9 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
     def ask(trial: Asker, cell: Mapping[str, Any]) -> Assignment:
         try:
             fields = function(trial)
-        except RAISED as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ConfigError(f"search.function {spec.search.function} raises {type(error).__name__}: {error}") from None
         if not isinstance(fields, Mapping) or "seed" in fields or not fields.keys().isdisjoint(cell):
             taken = ", ".join(["seed", *cell])
@@ -215,7 +217,9 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(text, str(path), "exec"), module)
-    except RAISED as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise ConfigError(f"search.function: {path} raises {type(error).__name__}: {error}") from None
     if not callable(module.get(name)):
         raise ConfigError(f"search.function: {path} has no function {name}")

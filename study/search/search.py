@@ -145,6 +145,15 @@ class Search:
         self._ready.extend([point] for point in pack if point.key in self._open)
         return True
 
+    def queue_again(self) -> int:
+        """Queue, once more, all points that were given out and are not recorded, for nobody trains them any more; how many they are."""
+        groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
+        for key, suggestions in self._open.items():
+            point = next(point for point in suggestions[0].points if point.key == key)
+            groups[point.config.signature()].append(point)
+        self._ready.extend(groups.values())
+        return len(self._open)
+
     def _rows_of(self, key: str) -> Sequence[Mapping[str, Any]]:
         """Also without measures that are asked for now: what was asked once is not asked again for their sake."""
         return [*([self.outcomes[key]] if key in self.outcomes else []), *self._recorded(key)]

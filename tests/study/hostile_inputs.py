@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from analysis.records.fragments import fragments, read_fragments, statuses
+from analysis.records.soundness import forget
 from study.cli.shown.search import progress_of
+from study.records.writer import FragmentWriter, Provenance
 from study.search.plan import plan_search
 from study.search.quiet import quiet
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from study.spec.presets import PRESETS, preset_names
 from study.spec.reading import read_spec
+from tests.study.made_up_results import result
 from tests.study.made_up_searches import spec_of
 from trainables.point.config import field_types
 from trainables.point.errors import ConfigError
@@ -101,16 +104,27 @@ def read_damaged_journal(root: Path, whole: bytes, damage: list[tuple[float, int
     return True
 
 
-def read_damaged(root: str, whole: bytes, damage: list[tuple[float, int]], cut: float) -> int:
-    """Rows read from a study whose one record file was damaged; readers warn, and raise nothing."""
-    (path,) = fragments(root)
+def made_up_study(root: Path, *, older: bool) -> tuple[str, list[Path]]:
+    """A study of four points in one file of records, and one of curves: it, and the files.
+
+    Args:
+        older: the names of the files carry no checksums.
+    """
+    FragmentWriter(str(root), Provenance("damaged", None, "0"))([result(seed=seed) for seed in range(4)], "cpu")
+    files = [next((root / name).iterdir()) for name in ("records", "curves")]
+    return str(root), [file.rename(file.with_name("older.parquet")) if older else file for file in files]
+
+
+def read_damaged(root: str, path: Path, whole: bytes, damage: list[tuple[float, int]], cut: float) -> pa.Table:
+    """Rows read from a study of which one file, of records or of curves, was damaged; readers warn, and raise nothing."""
     broken = bytearray(whole[: int(len(whole) * cut)])
     for place, value in damage:
         if broken:
             broken[int(place * len(broken))] = value
-    Path(path).write_bytes(broken)
+    path.write_bytes(broken)
+    forget()  # what changes more often than the clock of its file system ticks looks unchanged
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table: Any = read_fragments(root, [path])
-        statuses(root)
-    return int(table.num_rows)
+        table = read_fragments(root, fragments(root))
+        assert statuses(root).keys() == set(table["key"].to_pylist())
+    return table

@@ -11,7 +11,7 @@ import sys
 import types
 
 from trainables.models import registry as models
-from trainables.point.errors import RAISED, ConfigError
+from trainables.point.errors import ConfigError
 
 
 def register(path: str, text: str) -> None:
@@ -28,5 +28,7 @@ def register(path: str, text: str) -> None:
     with models.source_digest(hashlib.sha256(text.encode()).hexdigest()[:32]):
         try:
             exec(compile(text, path, "exec"), module.__dict__)
-        except RAISED as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ConfigError(f"imports: {path} raises {type(error).__name__}: {error}") from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainables.point import families as declared
 from trainables.point.config import ImageShape, Model
-from trainables.point.errors import RAISED, ConfigError
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -239,7 +239,9 @@ def check_outputs(model: Model, image_shape: ImageShape, classes: int) -> None:
     try:
         with torch.device("meta"), torch.no_grad():
             found = _built(chosen, model, 0.0, image_shape, classes).eval()(torch.empty(2, *image_shape))
-    except RAISED:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, classes):
         given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from trainables.redaction import redacted
 
-RAISED = (Exception, SystemExit)
-"""What the user's own code may raise while a study is planned: a `sys.exit()` in it ends that code, not gaplab."""
 _LONGEST_SENTENCE = 1500
 
 

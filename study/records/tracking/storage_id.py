@@ -11,6 +11,7 @@ from uuid import uuid4
 import pyarrow.fs
 
 from analysis.records.store import open_store
+from study.records.writer import write_whole
 
 _FILE = ".storage-id"
 
@@ -48,8 +49,7 @@ def storage_id(root: str, *, make: bool = True) -> StorageId:
         return StorageId(place, place)
     made = uuid4().hex
     try:
-        with filesystem.open_output_stream(f"{path}/{_FILE}") as stream:
-            stream.write(made.encode())
+        write_whole(filesystem, f"{path}/{_FILE}", made.encode())
     except OSError:
         made = place
     return StorageId(made, place)

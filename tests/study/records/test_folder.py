@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 
 import study
+from analysis.errors import AnalysisError
+from analysis.records.declared import undeclared
 from analysis.records.store import open_store
 from study.launch import mirroring, training
 from study.launch.training import _forget_tune
-from study.records.folder import _failures_said, active_driver, claimed
+from study.records.declared import write_undeclared
+from study.records.folder import _failures_said, active_driver, claimed, write_spec
 from study.records.writer import FragmentWriter, Provenance
+from study.search.ablation import write as write_ablation
 from tests.study.conftest import Answer
 from tests.study.made_up_results import result
 from trainables.point.errors import ConfigError
@@ -146,3 +150,46 @@ def test_the_status_says_that_a_run_is_active(tmp_path: Path, gaplab: Callable[.
     assert "active" not in gaplab("status", "tiny.yaml").out
     with claimed(str(tmp_path / "results" / "tiny")):
         assert f"A run is active: process {os.getpid()} on " in gaplab("status", "tiny.yaml").out
+
+
+def test_small_files_beside_the_records_are_there_whole_or_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that is killed while it writes one leaves the one before."""
+    root = str(tmp_path / "s")
+    writes: dict[str, Callable[[str], object]] = {
+        "spec.yaml": lambda name: write_spec(root, f"study: {name}"),
+        "undeclared.json": lambda name: write_undeclared(root, {name}, {}),
+        "tuning.json": lambda name: write_ablation(root, [Named(name)]),
+    }
+
+    def killed(*_: Any) -> None:
+        raise OSError("killed")
+
+    for file, write in writes.items():
+        write("before")
+        assert "before" in (tmp_path / "s" / file).read_text()
+        with monkeypatch.context() as cut_short:
+            cut_short.setattr(Path, "replace", killed)
+            with pytest.raises((OSError, ConfigError), match="killed"):
+                write("after")
+        assert "before" in (tmp_path / "s" / file).read_text()
+
+
+class Named:
+    """What a comparison says of itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def as_json(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize("damage", ["", '["a', "7", "[1]", "\0"])
+def test_who_does_not_know_which_points_are_declared_does_not_mix_them(damage: str, tmp_path: Path) -> None:
+    root = str(tmp_path)
+    write_undeclared(root, {"old", "new"}, {"new"})
+    (tmp_path / "undeclared.json").write_text(damage)
+    with pytest.raises(AnalysisError, match=r"undeclared\.json is damaged: the next gaplab run"):
+        undeclared(root)
+    write_undeclared(root, {"old", "new"}, {"new"})
+    assert undeclared(root) == {"old"}

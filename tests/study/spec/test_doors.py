@@ -47,20 +47,37 @@ def test_a_sentence_that_quotes_much_is_cut() -> None:
     assert len(str(caught.value)) < 2000
 
 
-@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "raise SystemExit", "quit()"])
-def test_an_import_that_exits_is_said(body: str, tmp_path: Path) -> None:
+ENDS = {
+    "exit": ("import sys; sys.exit(0)", "SystemExit: 0"),
+    "raise": ("raise SystemExit", "SystemExit"),
+    "quit": ("quit()", "SystemExit"),
+    "base": ("class Own(BaseException): ...\nraise Own('no')", "Own: no"),
+    "cancelled": ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+}
+"""What an `except Exception` does not see."""
+
+
+@pytest.mark.parametrize(("body", "said"), ENDS.values(), ids=ENDS)
+def test_an_import_that_exits_is_said(body: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(body)
     (tmp_path / "spec.yaml").write_text("study: x\nimports: [own.py]\n")
-    with pytest.raises(ConfigError, match=r"own\.py raises SystemExit"):
+    with pytest.raises(ConfigError, match=rf"own\.py raises {said}"):
         plan_study(read_spec(tmp_path / "spec.yaml"), str(tmp_path))
 
 
-@pytest.mark.parametrize("body", ["raise SystemExit", "def own(trial):\n    raise SystemExit(0)"])
+def test_an_interrupt_in_an_import_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("raise KeyboardInterrupt")
+    (tmp_path / "spec.yaml").write_text("study: x\nimports: [own.py]\n")
+    with pytest.raises(KeyboardInterrupt):
+        plan_study(read_spec(tmp_path / "spec.yaml"), str(tmp_path))
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit", "def own(trial):\n    raise SystemExit(0)", "raise BaseException"])
 def test_a_search_function_that_exits_is_said(body: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(body)
     search = "search: {kind: optuna, trials: 2, function: 'own.py:own'}\n"
     (tmp_path / "spec.yaml").write_text(f"study: x\ntrial: {{data: {{name: synthetic, train_size: 60, validation_size: 30}}}}\n{search}")
-    with pytest.raises(ConfigError, match="raises SystemExit"):
+    with pytest.raises(ConfigError, match=r"raises (SystemExit|BaseException)"):
         plan_study(read_spec(tmp_path / "spec.yaml"), str(tmp_path))
 
 

@@ -8,11 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.records.fragments import fragments
-from study.records.writer import FragmentWriter, Provenance
 from study.search.storage import JOURNAL
-from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, read_damaged, read_damaged_journal
-from tests.study.made_up_results import result
+from tests.study.hostile_inputs import CHANGES, DAMAGE, SPECS, load_hostile_spec, made_up_study, read_damaged, read_damaged_journal
 from tests.study.made_up_searches import Trained, spec_of
 
 briefly = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -29,20 +26,23 @@ def test_a_hostile_spec_is_understood_or_refused_in_a_sentence(folder: Path, tex
     load_hostile_spec(folder, text, changes)
 
 
-@pytest.fixture(scope="module")
-def study_of_one_file(folder: Path) -> tuple[str, bytes]:
-    root = str(folder / "damaged")
-    FragmentWriter(root, Provenance("damaged", None, "0"))([result(seed=seed) for seed in range(4)], "cpu")
-    (path,) = fragments(root)
-    return root, Path(path).read_bytes()
+@pytest.fixture(scope="module", params=["sealed", "older"])
+def study_of_one_file(folder: Path, request: pytest.FixtureRequest) -> tuple[str, list[Path]]:
+    return made_up_study(folder / request.param, older=request.param == "older")
 
 
-@briefly
+@pytest.mark.parametrize("damaged", [0, 1], ids=["records", "curves"])
+@settings(briefly, max_examples=80)
 @given(damage=DAMAGE, cut=st.just(1.0) | st.floats(0, 1))
 def test_a_damaged_record_file_is_read_or_skipped(
-    study_of_one_file: tuple[str, bytes], damage: list[tuple[float, int]], cut: float
+    study_of_one_file: tuple[str, list[Path]], damaged: int, damage: list[tuple[float, int]], cut: float
 ) -> None:
-    assert read_damaged(*study_of_one_file, damage, cut) in range(5)
+    root, files = study_of_one_file
+    whole = files[damaged].read_bytes()
+    try:
+        assert read_damaged(root, files[damaged], whole, damage, cut).num_rows in range(5)
+    finally:
+        files[damaged].write_bytes(whole)
 
 
 @pytest.fixture(scope="module")
