@@ -21,7 +21,7 @@ from trainables.point.errors import ConfigError
 Bounds = tuple[float, float]
 
 _DIGIT_SETS = ("digits", "mnist", "svhn")
-_TABLES = ("synthetic", "breast_cancer", "wine")
+_TABLES = ("breast_cancer", "wine")
 """A mirrored digit is another sign or none: `flip` is not in ``all`` for these."""
 _DENSE = ("linear", "mlp", "random_features")
 
@@ -93,7 +93,7 @@ def _dropout(trial: TrialConfig) -> dict[str, Any] | str:
 
 
 def _has_no_images(trial: TrialConfig) -> bool:
-    return trial.data.name in _TABLES or trial.data.is_table_file
+    return trial.data.name in _TABLES or bool(trial.data.made_of) or trial.data.is_table_file
 
 
 def _crop(trial: TrialConfig) -> dict[str, Any] | str:

@@ -145,7 +145,7 @@ def _in_a_sentence(error: Exception | str | None) -> str:
 
 def placed_datasets(wanted: Iterable[Data]) -> dict[str, Any]:
     """Data sets in Ray's object store, by digest, or by name where they have none: one copy a node, which its workers map."""
-    in_memory = {data for data in wanted if data.name != "synthetic" and not data.streamed}
+    in_memory = {data for data in wanted if not (data.made_of or data.streamed)}
     used = {dataset.digest or data.name: dataset for data in in_memory for dataset in [load(data)]}
     return {name: ray.put(dataset.arrays()) for name, dataset in used.items()}
 

@@ -35,6 +35,8 @@ IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.sets.image_files`)."""
 TABLE_FILES = (".csv", ".parquet")
 """Endings of `data.name` for tables (see `trainables.data.sets.tables`)."""
+MADE_UP = {"synthetic": ("dimension", "classes", "separation"), "modular_addition": ("classes",), "parity": ("dimension",)}
+"""Sets that are made on the fly, and the fields of `data` that they are made of (see `trainables.data.sets.synthetic`)."""
 ImageShape = tuple[int, int, int]
 """Channels, height and width of one input."""
 WIDEST = 10_000_000
@@ -48,8 +50,8 @@ class Data(Group):
     name: str = knob(
         "digits",
         "`digits`, `breast_cancer`, `wine` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, "
-        "`synthetic`, `npz:PATH`, the path of a table that ends in `.csv` or `.parquet`, or image files: `imagefolder:PATH` with "
-        "PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
+        "`synthetic`, `modular_addition`, `parity`, `npz:PATH`, the path of a table that ends in `.csv` or `.parquet`, or image files: "
+        "`imagefolder:PATH` with PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
     )
     train_size: int | None = knob(
         None, "training samples used, n: a seeded, class-balanced subset; all that validation leaves by default", low=1
@@ -65,8 +67,8 @@ class Data(Group):
         "`paper`: centre crop to 28x28, then each image to mean 0 and deviation 1 (Zhang et al. 2017)",
     )
     seed: int | None = knob(None, "subset and split; follows `seed` by default", low=0)
-    dimension: int = knob(32, "`synthetic` only: input dimension", low=1)
-    classes: int = knob(10, "`synthetic` only: number of classes", low=2)
+    dimension: int = knob(32, "`synthetic`: input dimension; `parity`: bits of a sequence", low=1)
+    classes: int = knob(10, "`synthetic`: number of classes; `modular_addition`: the modulus", low=2)
     separation: float = knob(4.0, "`synthetic` only: distance of two class means, in standard deviations of a class", low=0)
     side: int = knob(224, "image files only: height and width, in pixels, that images are scaled and cropped to", low=1)
     replaced: int | None = knob(
@@ -94,6 +96,11 @@ class Data(Group):
     def streamed(self) -> bool:
         """Whether images stay in their files, so that batches are decoded while a network trains."""
         return self.name.startswith(IMAGE_FILES)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The fields that a set which is made on the fly is made of; empty for all others."""
+        return MADE_UP.get(self.name, ())
 
     @property
     def is_table_file(self) -> bool:
@@ -287,7 +294,7 @@ class TrialConfig:
         return (
             (data.digest or data.name, data.train_size, data.validation_size, data.preprocessing),
             self.corruption.kind == "random_signs",  # two outputs
-            (data.dimension, data.classes, data.separation) if data.name == "synthetic" else None,
+            tuple(getattr(data, name) for name in data.made_of) or None,
             sizes_only(self.model),
             self.model.digest is not None and self.regularizers.dropout > 0,  # an own builder may leave the layer out at rate 0
             (optimizer.name, optimizer.nesterov, optimizer.batch_size, optimizer.loss),

@@ -39,9 +39,8 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
     counts |= {"precision": point.precision, "seed": point.seed, "version": KEY_VERSION}
     if data.digest:
         counts["data"]["name"] = "npz"
-    if data.name != "synthetic":
-        for unused in ("dimension", "classes", "separation"):
-            del counts["data"][unused]
+    for unused in {"dimension", "classes", "separation"} - set(data.made_of):
+        del counts["data"][unused]
     if data.replaced is None:
         del counts["data"]["replaced"]
     for said_by_digest in ("label", "test_fraction", "test_seed"):

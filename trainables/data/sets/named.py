@@ -18,6 +18,7 @@ from trainables.compat import digits_table
 from trainables.data.sets.bundled import TABLES, bundled_table
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.npz import channels_first, read_npz
+from trainables.point.config import MADE_UP
 from trainables.point.errors import ConfigError
 
 _TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
@@ -42,7 +43,7 @@ def load_named(name: str, folder: Path) -> Dataset:
     if name in TABLES:
         return bundled_table(name)
     if name not in _TORCHVISION:
-        known = ", ".join(["digits", *TABLES, *_TORCHVISION, "synthetic"])
+        known = ", ".join(["digits", *TABLES, *_TORCHVISION, *MADE_UP])
         own = "npz:PATH, or the path of a .csv or .parquet file, for your own"
         raise ConfigError(f"data.name is {name!r}, which is no data set: use one of {known}, or {own}")
     if (folder / f"{name}.npz").is_file():

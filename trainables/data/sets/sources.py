@@ -8,7 +8,7 @@ from __future__ import annotations
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.image_files import open_files
 from trainables.data.sets.named import data_folder, load_named
-from trainables.data.sets.synthetic import synthetic
+from trainables.data.sets.synthetic import made_up
 from trainables.data.sets.tables import open_table
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
@@ -23,8 +23,8 @@ def load(data: Data) -> Dataset:
         ConfigError: no such data set or file, a download that failed, a file that is not what it should be, or (for a resolved
             point) no longer the file that it was.
     """
-    if data.name == "synthetic":
-        return synthetic(data.dimension, data.classes, data.separation)
+    if data.made_of:
+        return made_up(data)
     if data.streamed:
         return _unchanged(data, open_files(data))
     return _unchanged(data, _SHARED.get(data.digest or data.name) or _opened(data))
