@@ -3,6 +3,8 @@
 ``corruption: {kind: given, labels: "CIFAR-10_human.pt:worse_label"}`` names the published file and one of its lists. The file holds no
 images, so labels can be joined by their order alone. That it is the order of the data set is checked by the file's `clean_label`: the true
 labels, which must be those of the data set at every place. Sorting or shuffling either of them would show there.
+
+An .npz file may hold the images too, as `x_train`: then labels are joined by the content of images, and `clean_label` is checked after it.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.dataset import Dataset, digests
+from trainables.data.sets.npz import channels_first
 from trainables.point.errors import ConfigError
 
 CLEAN = "clean_label"
+_IMAGES = "x_train"
 _FIELD = "corruption.labels"
 
 
@@ -39,12 +43,16 @@ def given_labels(source: str, dataset: Dataset) -> tuple[Tensor, str]:
     path = Path(file).expanduser()
     lists = _lists(path)
     for wanted, use in ((name, f"which {_FIELD} names"), (CLEAN, "the true labels, by which its order is checked")):
-        if wanted not in lists:
-            raise ConfigError(f"{path} lacks {wanted!r}, {use}: it has {', '.join(sorted(lists)) or 'no list of labels'}")
-    clean, given, true = lists[CLEAN], lists[name], dataset.train_labels.numpy()
-    for label, found in ((CLEAN, clean), (name, given)):
-        if found.shape != true.shape:
-            raise ConfigError(f"{path}: {label} has {len(found):,} labels, but the data set {len(true):,} training samples")
+        if wanted not in lists or wanted == _IMAGES:
+            known = ", ".join(sorted(lists.keys() - {_IMAGES})) or "no list of labels"
+            raise ConfigError(f"{path} lacks {wanted!r}, {use}: it has {known}")
+    true = dataset.train_labels.numpy()
+    order = _order(path, lists[_IMAGES], dataset) if _IMAGES in lists else None
+    for label in (CLEAN, name):
+        count = len(true) if order is None else len(lists[_IMAGES])
+        if len(lists[label]) != count:
+            raise ConfigError(f"{path}: {label} has {len(lists[label]):,} labels, and not {count:,}, one for each training sample")
+    clean, given = (lists[label] if order is None else lists[label][order] for label in (CLEAN, name))
     different = np.flatnonzero(clean != true)
     if len(different):
         raise ConfigError(
@@ -58,8 +66,8 @@ def given_labels(source: str, dataset: Dataset) -> tuple[Tensor, str]:
 
 
 @cache
-def _lists(path: Path) -> dict[str, NDArray[np.int64]]:
-    """The lists of whole numbers in a file, by name."""
+def _lists(path: Path) -> dict[str, NDArray[Any]]:
+    """The lists of whole numbers in a file, by name, and its images if it has some."""
     if not path.is_file():
         raise ConfigError(f"{_FIELD} names {path}, and there is no such file")
     try:
@@ -72,7 +80,28 @@ def _lists(path: Path) -> dict[str, NDArray[np.int64]]:
     if not isinstance(held, dict):
         raise ConfigError(f"{path} holds no lists of labels by name")
     arrays = {str(name): np.asarray(value) for name, value in held.items() if isinstance(value, np.ndarray | Tensor | list)}
-    return {name: array.astype(np.int64) for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "iu"}
+    found = {name: array.astype(np.int64) for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "iu"}
+    return found | {name: array for name, array in arrays.items() if name == _IMAGES}
+
+
+def _order(path: Path, images: NDArray[Any], dataset: Dataset) -> NDArray[np.int64]:
+    """The place in the file of each training sample's image, by its content; equal images in their order."""
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or dataset.train_images.dtype != torch.uint8:
+        raise ConfigError(
+            f"{path}: {_IMAGES} is {images.dtype} {images.shape}: labels are joined by the content of uint8 images, N x H x W x C"
+        )
+    places: dict[bytes, list[int]] = {}
+    for place, digest in enumerate(digests(channels_first(images))):
+        places.setdefault(digest, []).append(place)
+    for several in places.values():
+        several.reverse()
+    order = np.array([found.pop() if (found := places.get(digest)) else -1 for digest in digests(dataset.train_images)])
+    if missing := np.flatnonzero(order < 0).tolist():
+        raise ConfigError(
+            f"{path}: {_IMAGES} lacks the images of {len(missing):,} of {len(order):,} training samples, first of sample {missing[0]}: "
+            "it is of another data set"
+        )
+    return order
 
 
 def _npz(path: Path) -> Any:

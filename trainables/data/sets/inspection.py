@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from torch import Tensor
 
-from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.dataset import Dataset, digests
 from trainables.data.sets.image_files import ImageFiles
 
 FEW_TESTED = 100
@@ -125,11 +124,11 @@ def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
     """Of test samples among the training samples, and of training samples among themselves, by their content."""
     first: dict[bytes, int] = {}
     repeated = contradicting = 0
-    for place, digest in enumerate(_digests(dataset.train_images)):
+    for place, digest in enumerate(digests(dataset.train_images)):
         earlier = first.setdefault(digest, place)
         repeated += earlier != place
         contradicting += bool(dataset.train_labels[earlier] != dataset.train_labels[place])
-    leaked = sum(digest in first for digest in _digests(dataset.test_images))
+    leaked = sum(digest in first for digest in digests(dataset.test_images))
     warnings = []
     if leaked == len(dataset.test_labels):
         warnings.append("every test sample is a training sample too: the test error says nothing about new samples")
@@ -139,11 +138,6 @@ def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
     if contradicting:
         warnings.append(f"{contradicting:,} training samples have the content of another one and a different label: no network fits both")
     return f"{leaked:,} test samples in the training set; {repeated:,} training samples of which there is an earlier one", warnings
-
-
-def _digests(images: Tensor) -> list[bytes]:
-    rows = images.reshape(len(images), -1).contiguous().numpy()
-    return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
 
 
 def _value_warnings(dataset: Dataset) -> list[str]:
