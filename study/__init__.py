@@ -20,7 +20,8 @@ from study.packages import hidden_here
 __all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
 _HOMES = {
     **dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading"),
-    **dict.fromkeys(("run", "Summary"), "launch.run"),
+    "run": "launch.run",
+    "Summary": "launch.summary",
     "sync": "launch.mirroring",
     "Progress": "launch.progress",
 }

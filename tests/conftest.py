@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,3 +17,15 @@ def denormals() -> None:
     """Training flushes denormals to zero for its process; Hypothesis's floats need them."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, where there is a server."""
+    pytest.importorskip("psycopg")
+    from tests.mlflow_servers import postgres_server, programs
+
+    if programs() is None:
+        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+    with postgres_server() as uri:
+        yield uri

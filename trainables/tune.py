@@ -12,8 +12,8 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +82,31 @@ class DataParallelism:
         return max(0, int(self.cpus) - 1)
 
 
+@dataclass(frozen=True)
+class PackSettings:
+    """What all packs of a run have in common.
+
+    Attributes:
+        sink: records results.
+        sources: text of the user's files with custom models, by path.
+        measures: complexity measures of every trained network, by name.
+        shelf: keeps points that are not done; None for nowhere.
+        point_seconds: a point that takes longer has failed.
+        keeps: of which points the network is kept; None for none.
+        distribution: over processes, and how many of them decode images.
+        admission: asked where the worker is; what it answers is why nothing may be trained there. It is reported as ``refused``.
+    """
+
+    sink: Sink
+    sources: Mapping[str, str] = field(default_factory=dict)
+    measures: Sequence[str] = ()
+    shelf: Shelf | None = None
+    point_seconds: float | None = None
+    keeps: Callable[[TrialConfig], bool] | None = None
+    distribution: DataParallelism | None = None
+    admission: Callable[[], str | None] | None = None
+
+
 class PackTrainable(tune.Trainable):
     """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
 
@@ -90,15 +115,8 @@ class PackTrainable(tune.Trainable):
     Its parameters come through `tune.with_parameters`:
         packs: object references, each to a list of resolved points.
         datasets: digest of a data set, or its name -> reference to its `Dataset.arrays()`, placed once a node and read without a copy.
-        sources: text of the user's files with custom models, by path.
-        measures: complexity measures of every trained network, by name.
-        sink: records results.
-        shelf: keeps points that are not done; None for nowhere.
-        point_seconds: a point that takes longer has failed.
-        keeps: of which points the network is kept; None for none.
+        settings: what all packs of a run have in common.
         pruner: an actor whose `judge` says which members leave early (see `trainables.training.loop.Training`); None for no one.
-        distribution: over processes, and how many of them decode images.
-        admission: asked where the worker is; what it answers is why nothing may be trained there. It is reported as ``refused``.
     """
 
     def setup(  # type: ignore[override]  # Tune passes what with_parameters holds by name
@@ -106,26 +124,18 @@ class PackTrainable(tune.Trainable):
         config: dict[str, Any],
         packs: list[ray.ObjectRef[Any]],
         datasets: dict[str, ray.ObjectRef[Any]],
-        sources: dict[str, str],
-        measures: Sequence[str],
-        sink: Sink,
-        shelf: Shelf | None = None,
-        point_seconds: float | None = None,
-        keeps: Callable[[TrialConfig], bool] | None = None,
+        settings: PackSettings,
         pruner: ray.actor.ActorHandle[Any] | None = None,
-        distribution: DataParallelism | None = None,
-        admission: Callable[[], str | None] | None = None,
     ) -> None:
-        self._refused = admission() if admission else None
+        self._refused = settings.admission() if settings.admission else None
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
         self._device = _device()
         self._hardware = torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"  # now: a poisoned device may not answer
-        for path, text in sources.items():
+        for path, text in settings.sources.items():
             custom.register(path, text)
         for name, reference in datasets.items():
             share(name, Dataset.from_arrays(*ray.get(reference)))
-        self._packs, self._measures, self._sink, self._shelf, self._point_seconds = packs, measures, sink, shelf, point_seconds
-        self._sources, self._distribution, self._pruner, self._keeps = sources, distribution, pruner, keeps
+        self._packs, self._settings, self._pruner = packs, settings, pruner
         self._slice = FIRST_SLICE_SECONDS
         self._begin(config)
 
@@ -138,17 +148,17 @@ class PackTrainable(tune.Trainable):
         points = loads(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
         self._training = self._training_of(points)
         if config.get("restarted"):
-            self._training.leave_out(self._sink.recorded({point.key() for point in points}, self._measures))
-        self._keeper = _keeper(self._shelf, self._device, self._measures)
+            self._training.leave_out(self._settings.sink.recorded({point.key() for point in points}, self._settings.measures))
+        self._keeper = _keeper(self._settings.shelf, self._device, self._settings.measures)
         if self._keeper and isinstance(self._training, Training):
             self._keeper.resume(self._training, self._device)
 
     def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
-        by = self._distribution
-        settings: dict[str, Any] = {"measures": self._measures, "point_seconds": self._point_seconds, "keeps": self._keeps}
+        by, shared = self._settings.distribution, self._settings
+        settings: dict[str, Any] = {"measures": shared.measures, "point_seconds": shared.point_seconds, "keeps": shared.keeps}
         settings["loaders"] = by.loaders if by else 0
         if by and by.processes:
-            return _TogetherTraining(points, by, settings | {"sources": self._sources, "pruner": self._pruner, "shelf": self._shelf})
+            return _TogetherTraining(points, by, settings | {"sources": shared.sources, "pruner": self._pruner, "shelf": shared.shelf})
         return Training(points, self._device, pruner=_asking(self._pruner), **settings)
 
     def step(self) -> dict[str, Any]:
@@ -161,10 +171,10 @@ class PackTrainable(tune.Trainable):
                 results += self._training.epoch()
                 self._keep()
         except PoisonedError:  # Tune ends this process, and goes on in another: what has ended stays
-            self._sink(results, self._hardware)
+            self._settings.sink(results, self._hardware)
             raise
         self._slice = SLICE_SECONDS
-        self._sink(results, self._hardware)
+        self._settings.sink(results, self._hardware)
         self._forget([result.key for result in results])
         return {
             "points": dict(Counter(result.status for result in results)),
@@ -188,8 +198,8 @@ class PackTrainable(tune.Trainable):
         """Take from the shelf what is recorded now."""
         if isinstance(self._training, Training) and self._keeper:
             self._keeper.forget(keys)
-        elif self._shelf and keys:
-            self._shelf.remove(keys)
+        elif self._settings.shelf and keys:
+            self._settings.shelf.remove(keys)
 
 
 def _keeper(shelf: Shelf | None, device: torch.device, measures: Sequence[str], processes: int = 1) -> Keeper | None:

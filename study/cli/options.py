@@ -1,4 +1,8 @@
-"""The arguments and options that several commands share."""
+"""The arguments and options that several commands share.
+
+A command of typer's has each of its options as a parameter of its function, so that commands may have more of them than the seven that any
+other function takes. They hand them on at once: to `study.cli.terminal.progress.run_drawn`, to a reader, to what shows a result.
+"""
 
 from __future__ import annotations
 

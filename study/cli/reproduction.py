@@ -13,7 +13,7 @@ from study.cli.terminal.printing import say
 
 if TYPE_CHECKING:
     from study.cli.shown.reproduction import Compared
-    from study.launch.run import Summary
+    from study.launch.summary import Summary
     from study.spec.reading import Spec
 
 
@@ -39,8 +39,7 @@ def reproduce(
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
     from analysis.records.store import study_root
     from study.cli.shown.reproduction import compared, report, reproducible
-    from study.cli.terminal.progress import drawn
-    from study.launch import run as launch
+    from study.cli.terminal.progress import run_drawn
     from study.spec.reading import read_spec
     from trainables.point.errors import ConfigError
 
@@ -74,16 +73,7 @@ def reproduce(
                 return []
             return show_results(summary) if summary.halted else compare(spec)
 
-        with drawn() as progress:
-            summary = launch.run(
-                spec,
-                storage=storage,
-                tracking_uri=tracking_uri,
-                address=address,
-                progress=progress,
-                concluded=concluded,
-                allow_mixed=allow_mixed,
-            )
+        summary = run_drawn(spec, concluded, storage=storage, tracking_uri=tracking_uri, address=address, allow_mixed=allow_mixed)
         if summary.interrupted or summary.halted:
             conclude(summary)
         if summary.copying_interrupted:

@@ -16,7 +16,7 @@ from study.cli.terminal.printing import say
 from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
-    from study.launch.run import Summary
+    from study.launch.summary import Summary
 
 Value = Annotated[str, typer.Option(help="The column that changes with size: an error, a loss, the gap.")]
 Sizes = Annotated[
@@ -50,8 +50,7 @@ def scale(
     """Run or resume a study over sizes, then fit scaling laws and forecast ten times the size."""
     import analysis
     from analysis.records.declared import declared_rows, undeclared
-    from study.cli.terminal.progress import drawn
-    from study.launch import run as launch
+    from study.cli.terminal.progress import run_drawn
     from study.plan.plan import plan_study
     from study.spec.reading import read_spec
 
@@ -67,16 +66,7 @@ def scale(
         records, _ = declared_rows(analysis.load(summary.root), undeclared(summary.root))
         return concluded(records, charts_folder(summary.plan), understood.study, chosen)
 
-    with drawn() as progress:
-        summary = launch.run(
-            understood,
-            storage=storage,
-            tracking_uri=tracking_uri,
-            address=address,
-            progress=progress,
-            concluded=shown,
-            allow_mixed=allow_mixed,
-        )
+    summary = run_drawn(understood, shown, storage=storage, tracking_uri=tracking_uri, address=address, allow_mixed=allow_mixed)
     conclude(summary)
 
 

@@ -15,7 +15,7 @@ from study.cli.shown.failures import say_failures
 from study.cli.terminal.printing import fail, say
 
 if TYPE_CHECKING:
-    from study.launch.run import Summary
+    from study.launch.summary import Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -42,22 +42,12 @@ def run(
     if dry_run:
         describe(understood, storage)
         return
-    from study.cli.terminal.progress import drawn
-    from study.launch import run as launch
+    from study.cli.terminal.progress import run_drawn
 
     def concluded(summary: Summary) -> list[Path]:
         return [] if summary.interrupted else show_results(summary, all_recorded)
 
-    with drawn() as progress:
-        summary = launch.run(
-            understood,
-            storage=storage,
-            tracking_uri=tracking_uri,
-            address=address,
-            progress=progress,
-            concluded=concluded,
-            allow_mixed=allow_mixed,
-        )
+    summary = run_drawn(understood, concluded, storage=storage, tracking_uri=tracking_uri, address=address, allow_mixed=allow_mixed)
     conclude(summary)
 
 

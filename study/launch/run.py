@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from analysis.records.schema import FINAL
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
 from study.launch.cluster import EarlyStart
 from study.launch.mirroring import copied_to_the_end, mirror_of
-from study.launch.notebook import in_notebook, notebook_progress, summary_html
-from study.launch.progress import Progress
+from study.launch.progress import Progress, in_notebook, notebook_progress
+from study.launch.summary import Summary
 from study.launch.training import Trained, train
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
@@ -32,64 +29,8 @@ from trainables.data.sets.sources import load
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from matplotlib.figure import Figure
-
 LONG_PLAN = 2_000
 """Points after which Ray is started beside the planning of a new study: most errors of a spec have shown by then."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What came of a run.
-
-    Attributes:
-        plan: what was run, and where its results lie.
-        declared: points of the study.
-        ran: points that there were to train.
-        counts: how many of the declared points have which status.
-        interrupted: whether the user stopped it.
-        mirror: what copies the records to MLflow; its `error` says why it lags, if it does.
-        copying_interrupted: whether the user stopped it while it copied what was left: the records are complete.
-        halted: why it was stopped before its end, if nobody asked for that (see `study.launch.breaker`).
-    """
-
-    plan: Plan
-    declared: int
-    ran: int
-    counts: Counter[str] = field(default_factory=Counter)
-    interrupted: bool = False
-    mirror: Mirror | None = None
-    halted: str | None = None
-    copying_interrupted: bool = False
-
-    @property
-    def root(self) -> str:
-        """``STORAGE/STUDY``."""
-        return self.plan.root
-
-    @property
-    def missing(self) -> int:
-        """How many declared points have no final record."""
-        return self.declared - sum(self.counts[status] for status in FINAL)
-
-    @cached_property
-    def records(self) -> pa.Table:
-        """The records of the declared points, one row a point (see `analysis.load`)."""
-        import analysis
-        from analysis.records.declared import declared_rows, undeclared
-
-        return declared_rows(analysis.load(self.root), undeclared(self.root))[0]
-
-    def figure(self) -> Figure:
-        """Draw the generalization gap against capacity (see `analysis.gap_vs_capacity`)."""
-        import analysis
-
-        return analysis.gap_vs_capacity(self.records, title=self.plan.study)
-
-    def _repr_html_(self) -> str:
-        return summary_html(self)
 
 
 def run(

@@ -22,7 +22,7 @@ from trainables.data.sets.sources import load
 from trainables.point.config import Data
 from trainables.resolution import Point
 from trainables.training.members import Result
-from trainables.tune import DataParallelism, PackTrainable
+from trainables.tune import DataParallelism, PackSettings, PackTrainable
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
@@ -61,21 +61,22 @@ class Trials:
     def fit(self, run: Run) -> None:
         """Run them to their end."""
         plan = run.plan
-        parameters = {
-            "sources": plan.sources,
-            "measures": plan.measures,
-            "sink": run.writer,
-            "shelf": Unfinished(plan.root),
-            "admission": run.admission,
-            "point_seconds": plan.resources.point_seconds,
-            "keeps": plan.keeps,
-            "distribution": DataParallelism(plan.resources.processes, plan.resources.cpus, plan.resources.gpus, f"{plan.root}/tune"),
-        }
-        trainable = tune.with_parameters(PackTrainable, **parameters, **self.parameters)
-        resources = tune.PlacementGroupFactory(bundles(plan.resources)[:1])  # Ray Train reserves the processes'
+        resources = plan.resources
+        settings = PackSettings(
+            sink=run.writer,
+            sources=plan.sources,
+            measures=plan.measures,
+            shelf=Unfinished(plan.root),
+            point_seconds=resources.point_seconds,
+            keeps=plan.keeps,
+            distribution=DataParallelism(resources.processes, resources.cpus, resources.gpus, f"{plan.root}/tune"),
+            admission=run.admission,
+        )
+        trainable = tune.with_parameters(PackTrainable, settings=settings, **self.parameters)
+        reserved = tune.PlacementGroupFactory(bundles(resources)[:1])  # Ray Train reserves the processes'
         filesystem, path = open_store(plan.root)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
+            tune.with_resources(trainable, reserved),
             param_space={} if self.searcher else {"pack": tune.grid_search(list(range(len(self.seconds))))},
             tune_config=tune.TuneConfig(
                 reuse_actors=True,

@@ -48,6 +48,8 @@ class RankedRuns:
         pairs: those that differ in one hyperparameter.
         any_pairs: shape (2, m), unordered pairs of runs whose gaps differ, whatever else does.
         weights: how often each draw of the bootstrap took each run, shape (RESAMPLES, n).
+        test_size: test images that the gaps were measured on.
+        minimum_effective_size: of the pairs of an environment that counts.
     """
 
     gap: Floats
@@ -56,15 +58,18 @@ class RankedRuns:
     pairs: Pairs
     any_pairs: Integers
     weights: Floats
+    test_size: int
+    minimum_effective_size: float
 
 
-def scores(name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_effective_size: float) -> dict[str, str | float | int]:
+def scores(name: str, value: Floats, runs: RankedRuns) -> dict[str, str | float | int]:
+    """A row of `analysis.statistics.questions.ranking.rank_measures`."""
     usable = np.isfinite(value)
     pairs = runs.pairs.within(usable)
     psi = [_mean(_psi_by_axis(pairs, value, runs, weights)) for weights in _weightings(runs)]
-    _, sizes = environment_errors(pairs, value, runs, test_size, np.ones(len(runs.gap)))
-    counted = sizes >= minimum_effective_size
-    errors = [environment_errors(pairs, value, runs, test_size, weights)[0][counted] for weights in _weightings(runs)]
+    _, sizes = environment_errors(pairs, value, runs, np.ones(len(runs.gap)))
+    counted = sizes >= runs.minimum_effective_size
+    errors = [environment_errors(pairs, value, runs, weights)[0][counted] for weights in _weightings(runs)]
     errors = [each[np.isfinite(each)] for each in errors]
     return {
         "measure": name,
@@ -83,18 +88,16 @@ def scores(name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_e
     }
 
 
-def axis_scores(
-    name: str, value: Floats, runs: RankedRuns, test_size: int, minimum_effective_size: float
-) -> list[dict[str, str | float | int]]:
+def axis_scores(name: str, value: Floats, runs: RankedRuns) -> list[dict[str, str | float | int]]:
     """What `scores` averages, each hyperparameter by itself: psi with its interval, and the sign errors of its environments."""
     pairs = runs.pairs.within(np.isfinite(value))
     psi = np.array([_psi_by_axis(pairs, value, runs, weights) for weights in _weightings(runs)])
-    errors, sizes = environment_errors(pairs, value, runs, test_size, np.ones(len(runs.gap)))
+    errors, sizes = environment_errors(pairs, value, runs, np.ones(len(runs.gap)))
     axis_of = np.full(len(errors), -1, dtype=np.int64)
     axis_of[pairs.environment] = pairs.axis
     rows: list[dict[str, str | float | int]] = []
     for axis, hyperparameter in enumerate(runs.axes):
-        found = errors[(axis_of == axis) & (sizes >= minimum_effective_size)]
+        found = errors[(axis_of == axis) & (sizes >= runs.minimum_effective_size)]
         rows.append(
             {
                 "measure": name,
@@ -153,10 +156,10 @@ def _psi_by_axis(pairs: Pairs, value: Floats, runs: RankedRuns, weights: Floats)
         return np.bincount(axis_of[drawn], taus[drawn], len(runs.axes)) / count
 
 
-def environment_errors(pairs: Pairs, value: Floats, runs: RankedRuns, test_size: int, weights: Floats) -> tuple[Floats, Floats]:
+def environment_errors(pairs: Pairs, value: Floats, runs: RankedRuns, weights: Floats) -> tuple[Floats, Floats]:
     """Sign-error and effective size of each environment; an error is NaN where no weight was drawn."""
     difference = runs.gap[pairs.first] - runs.gap[pairs.second]
-    weight = hoeffding_weight(difference, test_size) * weights[pairs.first] * weights[pairs.second]
+    weight = hoeffding_weight(difference, runs.test_size) * weights[pairs.first] * weights[pairs.second]
     wrong = (1 - np.sign(value[pairs.first] - value[pairs.second]) * np.sign(difference)) / 2
     count = int(runs.pairs.environment.max(initial=-1)) + 1
     total, squares = (np.bincount(pairs.environment, each, count) for each in (weight, weight**2))

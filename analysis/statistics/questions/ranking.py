@@ -19,6 +19,7 @@ Runs are compared at equal fit: only completed runs that reached their train tar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -43,26 +44,32 @@ _MOST_PAIRS = 30_000
 """The most pairs of runs that the information is estimated from; more are thinned out at random."""
 
 
-def rank_measures(
-    table: pa.Table,
-    *,
-    test_size: int | None = None,
-    hyperparameters: Sequence[str] | None = None,
-    minimum_effective_size: float = 12.0,
-    seed: int = 0,
-) -> pa.Table:
+class Ranking(TypedDict, total=False):
+    """The options of a ranking, by name.
+
+    Attributes:
+        test_size: test images that the gaps were measured on: a pair whose gaps may differ by chance weighs less in the sign error.
+            By default those of the smallest data set in the records, which is loaded to count them.
+        hyperparameters: columns that were varied on purpose; by default `varied` ones.
+        minimum_effective_size: environments with fewer effective pairs do not count. Two settings with k seeds each have k^2 pairs
+            at most: the 12 of Dziugaite et al. 2020, the default, needs 4 seeds.
+        seed: seeds the random measure and the bootstrap; 0 by default.
+    """
+
+    test_size: int | None
+    hyperparameters: Sequence[str] | None
+    minimum_effective_size: float
+    seed: int
+
+
+def rank_measures(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
     """The scores of every measure, one row each, largest psi first.
 
     Two rows bound the others: ``oracle`` (the gap itself) is the ceiling, ``random`` (Gaussian noise) the floor.
 
     Args:
         table: records with ``measure.*`` columns.
-        test_size: test images that the gaps were measured on: a pair whose gaps may differ by chance weighs less in the sign error.
-            By default those of the smallest data set in the records, which is loaded to count them.
-        hyperparameters: columns that were varied on purpose; by default `varied` ones.
-        minimum_effective_size: environments with fewer effective pairs do not count. Two settings with k seeds each have k^2 pairs
-            at most: the 12 of Dziugaite et al. 2020 needs 4 seeds.
-        seed: seeds the random measure and the bootstrap.
+        how: options, as in `Ranking`.
 
     Returns:
         ``measure`` (without prefix); ``points``, the runs for which it is finite; ``tau`` and ``psi`` in [-1, 1], 0 for no relation;
@@ -73,21 +80,13 @@ def rank_measures(
         NothingToShow: no completed run that fit, no measure, or no data set whose test images could be counted.
         AnalysisError: a column does not exist.
     """
-    runs, values = _runs(table, hyperparameters, seed)
-    test_size = _test_images(table) if test_size is None else test_size
-    rows = [scores(name, values[name], runs, test_size, minimum_effective_size) for name in values]
+    runs, values = _runs(table, **how)
+    rows = [scores(name, values[name], runs) for name in values]
     rows.sort(key=lambda row: -np.inf if np.isnan(row["psi"]) else row["psi"], reverse=True)
     return pa.Table.from_pylist(rows)
 
 
-def rank_by_hyperparameter(
-    table: pa.Table,
-    *,
-    test_size: int | None = None,
-    hyperparameters: Sequence[str] | None = None,
-    minimum_effective_size: float = 12.0,
-    seed: int = 0,
-) -> pa.Table:
+def rank_by_hyperparameter(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
     """Psi and the sign errors of every measure on each hyperparameter by itself: one row each.
 
     The psi of `rank_measures` is the mean over hyperparameters. A measure may owe it to one of them, such as label corruption, which moves
@@ -97,20 +96,12 @@ def rank_by_hyperparameter(
         ``measure``, ``hyperparameter``; ``psi`` with ``.low`` and ``.high``; ``sign_error_mean`` and ``sign_error_max`` over its
         ``environments`` that count. NaN where nothing can be compared. Arguments and errors as in `rank_measures`.
     """
-    runs, values = _runs(table, hyperparameters, seed)
-    test_size = _test_images(table) if test_size is None else test_size
-    rows = [row for name in values for row in axis_scores(name, values[name], runs, test_size, minimum_effective_size)]
+    runs, values = _runs(table, **how)
+    rows = [row for name in values for row in axis_scores(name, values[name], runs)]
     return pa.Table.from_pylist(rows)
 
 
-def sign_errors(
-    table: pa.Table,
-    *,
-    test_size: int | None = None,
-    hyperparameters: Sequence[str] | None = None,
-    minimum_effective_size: float = 12.0,
-    seed: int = 0,
-) -> pa.Table:
+def sign_errors(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
     """The weighted sign-error of every measure in each environment: one row each, for the distribution behind `rank_measures`.
 
     An environment is a pair of settings that differ in one hyperparameter. Over its pairs of runs, one of each setting (all seeds by all
@@ -120,17 +111,16 @@ def sign_errors(
     Returns:
         ``measure``, ``hyperparameter``, ``sign_error`` and ``effective_size``. Arguments and errors as in `rank_measures`.
     """
-    runs, values = _runs(table, hyperparameters, seed)
-    test_size = _test_images(table) if test_size is None else test_size
+    runs, values = _runs(table, **how)
     rows = []
     for name, value in values.items():
         pairs = runs.pairs.within(np.isfinite(value))
-        errors, sizes = environment_errors(pairs, value, runs, test_size, np.ones(len(runs.gap)))
+        errors, sizes = environment_errors(pairs, value, runs, np.ones(len(runs.gap)))
         axis_of = np.zeros(len(errors), dtype=np.int64)
         axis_of[pairs.environment] = pairs.axis
         rows += [
             {"measure": name, "hyperparameter": runs.axes[axis_of[at]], "sign_error": errors[at], "effective_size": sizes[at]}
-            for at in np.flatnonzero(sizes >= minimum_effective_size)
+            for at in np.flatnonzero(sizes >= runs.minimum_effective_size)
         ]
     columns = [("measure", pa.string()), ("hyperparameter", pa.string()), ("sign_error", pa.float64()), ("effective_size", pa.float64())]
     return pa.Table.from_pylist(rows, pa.schema(columns))
@@ -153,8 +143,16 @@ def varied(table: pa.Table) -> list[str]:
     return list(found)
 
 
-def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> tuple[RankedRuns, dict[str, Floats]]:
+def _runs(
+    table: pa.Table,
+    *,
+    test_size: int | None = None,
+    hyperparameters: Sequence[str] | None = None,
+    minimum_effective_size: float = 12.0,
+    seed: int = 0,
+) -> tuple[RankedRuns, dict[str, Floats]]:
     """The runs that count, and the values of every measure on them, random and oracle included."""
+    everything = table
     names = [name for name in table.column_names if name.startswith(MEASURE)]
     if not names:
         computed = "a study computes those that its spec names under `measures`, a mapping has lines such as measure.path_norm"
@@ -177,7 +175,8 @@ def _runs(table: pa.Table, hyperparameters: Sequence[str] | None, seed: int) -> 
     any_pairs = any_pairs[:, gap[any_pairs[0]] != gap[any_pairs[1]]]
     if any_pairs.shape[1] > _MOST_PAIRS:
         any_pairs = any_pairs[:, random.choice(any_pairs.shape[1], _MOST_PAIRS, replace=False)]
-    return RankedRuns(gap, axes, settings, _single_differences(settings), any_pairs, weights), values
+    images = _test_images(everything) if test_size is None else test_size
+    return RankedRuns(gap, axes, settings, _single_differences(settings), any_pairs, weights, images, minimum_effective_size), values
 
 
 def _test_images(table: pa.Table) -> int:

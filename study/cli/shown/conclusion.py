@@ -15,7 +15,7 @@ from study.cli.terminal.printing import fail, say
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from study.launch.run import Summary
+    from study.launch.summary import Summary
     from study.plan.plan import Plan
     from study.records.mirror import Mirror
 

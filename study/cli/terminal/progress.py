@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import progress as rich_progress
 from rich.console import Console
 
 from study.launch.progress import Progress
+
+if TYPE_CHECKING:
+    from study.launch.summary import Summary
+    from study.spec.reading import Spec
 
 _LINE_SECONDS = 15.0
 """Between two lines when the output is not a terminal."""
@@ -83,3 +89,27 @@ def drawn() -> Iterator[Progress]:
                 console.print(f"copied {done:,} of {total:,} records to MLflow")
 
         yield Progress(planned, started, advanced, trained, mirrored, console.print)
+
+
+def run_drawn(
+    spec: Spec,
+    concluded: Callable[[Summary], Sequence[Path]],
+    *,
+    storage: str,
+    tracking_uri: str | None,
+    address: str | None,
+    allow_mixed: bool,
+) -> Summary:
+    """Run what is missing of a study while its progress is drawn: what `run`, `scale` and `reproduce` have in common."""
+    from study.launch.run import run
+
+    with drawn() as progress:
+        return run(
+            spec,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            progress=progress,
+            allow_mixed=allow_mixed,
+            concluded=concluded,
+        )

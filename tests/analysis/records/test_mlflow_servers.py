@@ -12,7 +12,7 @@ import pytest
 
 import analysis
 from tests.analysis.made_up_study import gap_study, mirror, record
-from tests.mlflow_servers import mlflow_server, postgres_server, programs
+from tests.mlflow_servers import mlflow_server
 
 pytestmark = pytest.mark.xdist_group("analysis")  # the MLflow database that test_load fills
 ROWS = [
@@ -32,15 +32,6 @@ def rows_of(experiment: str) -> list[dict[str, Any]]:
 def server(mlflow_uri: str) -> Iterator[str]:
     mirror(rows_of("served"), mlflow_uri, "served")
     with mlflow_server(mlflow_uri) as uri:
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    pytest.importorskip("psycopg")
-    if programs() is None:
-        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
-    with postgres_server() as uri:
         yield uri
 
 

@@ -26,7 +26,7 @@ from tests.study.drivers import started
 from tests.study.made_up_results import resolved
 from trainables.point.errors import ConfigError
 from trainables.point.text import dumps
-from trainables.tune import PackTrainable
+from trainables.tune import PackSettings, PackTrainable
 
 WRITTEN: dict[str, Any] = {
     "study": "wanders",
@@ -169,7 +169,7 @@ def test_a_worker_that_may_not_train_says_why_and_the_study_stops(monkeypatch: p
     monkeypatch.setattr(survey, "versions", lambda: here | {"numpy": "1.0"})
     made = PackTrainable.__new__(PackTrainable)
     made.setup(
-        {"points": dumps([resolved()])}, [], {}, {}, (), sink=never, admission=cloudpickle.loads(cloudpickle.dumps(survey.admission()))
+        {"points": dumps([resolved()])}, [], {}, PackSettings(never, admission=cloudpickle.loads(cloudpickle.dumps(survey.admission())))
     )
     report, breaker = made.step(), Breaker(lambda: None)
     breaker("trial", report)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.launch.notebook import _Bar, in_notebook
+from study.launch.progress import _Bar, in_notebook
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

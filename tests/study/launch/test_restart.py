@@ -27,7 +27,7 @@ from trainables.training import unfinished
 from trainables.training.loop import Training
 from trainables.training.members import Result
 from trainables.training.unfinished import Keeper, bits
-from trainables.tune import PackTrainable, _one_of_several
+from trainables.tune import PackSettings, PackTrainable, _one_of_several
 
 POINTS = [resolved(seed=seed) for seed in range(5)]
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def worker(root: Path, points: list[TrialConfig] = POINTS, **config: Any) -> Pac
     """As Tune makes one, in this process."""
     made = PackTrainable.__new__(PackTrainable)
     sink = FragmentWriter(str(root), Provenance("made-up", None, "0"))
-    made.setup({"points": dumps(points)} | config, [], {}, {}, (), sink=sink, shelf=Unfinished(str(root)))
+    made.setup({"points": dumps(points)} | config, [], {}, PackSettings(sink, shelf=Unfinished(str(root))))
     return made
 
 

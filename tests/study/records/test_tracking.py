@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from study.records.tracking import (
 )
 from study.records.tracking.finished_runs import thinned
 from tests.analysis.made_up_study import curve, record, records
-from tests.mlflow_servers import mlflow_server, postgres_server, programs
+from tests.mlflow_servers import mlflow_server
 from trainables.point.config import TrialConfig, flatten
 
 NAN, INF = float("nan"), float("inf")
@@ -54,15 +53,6 @@ def described(rows: list[dict[str, Any]], study: StudyRuns | None = None, points
 def sqlite(tmp_path: Path, fresh_database: Path) -> str:
     (tmp_path / "mlflow.db").write_bytes(fresh_database.read_bytes())
     return f"sqlite:///{tmp_path}/mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    pytest.importorskip("psycopg")
-    if programs() is None:
-        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
-    with postgres_server() as uri:
-        yield uri
 
 
 def bulk_writer(uri: str, experiment: str) -> BulkWriter:

@@ -22,7 +22,7 @@ from trainables.data.sets.sources import load
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 from trainables.training.loop import Result, Training
-from trainables.tune import DataParallelism, PackTrainable
+from trainables.tune import DataParallelism, PackSettings, PackTrainable
 
 SIDE = 8
 SOURCES = ("tensors", "imagefolder", "webdataset")
@@ -75,13 +75,13 @@ class Kept:
         return set()
 
 
-def as_a_trial(point_fields: dict[str, Any], **settings: Any) -> Result:
+def as_a_trial(point_fields: dict[str, Any], pruner: Any = None, **settings: Any) -> Result:
     """The result of a point as Tune's worker trains it, in this process."""
     from trainables.point.text import dumps
 
     sink = Kept()
     made = PackTrainable.__new__(PackTrainable)
-    made.setup({"points": dumps([point(point_fields)])}, [], {}, {}, (), sink=sink, **settings)
+    made.setup({"points": dumps([point(point_fields)])}, [], {}, PackSettings(sink, **settings), pruner)
     while not made.step()["done"]:
         pass
     (result,) = sink.results
