@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from analysis.statistics.moments import at_moment
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
-    from analysis.statistics.verdict import record_order_verdict
 
 __all__ = [
     "AnalysisError",
@@ -86,7 +85,6 @@ __all__ = [
     "parallel_coordinates",
     "rademacher",
     "rademacher_table",
-    "record_order_verdict",
     "ridgeless_risk",
     "scaling_chart",
     "scaling_laws",

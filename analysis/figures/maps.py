@@ -130,7 +130,7 @@ def _map(label: str, runs: pa.Table, capacity: str, value: str) -> Map:
     runs = runs.set_column(runs.column_names.index("interpolated"), "interpolated", pc.fill_null(runs["interpolated"], False))
     cells = seed_means(runs, ["corruption.level", capacity, "interpolated"], [value])
     means, seeds = np.full((2, len(levels), len(columns)), np.nan), np.zeros((2, len(levels), len(columns)))
-    row_of, column_of = ({one: place for place, one in enumerate(some)} for some in (levels, columns))
+    row_of, column_of = ({one: index for index, one in enumerate(some)} for some in (levels, columns))
     for cell in cells.to_pylist():
         where = int(cell["interpolated"]), row_of[cell["corruption.level"]], column_of[cell[capacity]]
         means[where], seeds[where] = cell[value], cell["seeds"]

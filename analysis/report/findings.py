@@ -78,9 +78,9 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
     lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
     found, left_open = _thresholds(shown, by, capacity, lines)
-    for told in (_at_the_largest(lines, by, runs, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
-        found += told[0]
-        left_open += told[1]
+    for part in (_at_the_largest(lines, by, runs, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
+        found += part[0]
+        left_open += part[1]
     left_open += _mixed(lines, capacity)
     if len(lines) < of:
         left_open.append(f"{len(lines)} of {of:,} lines are told of here.")
@@ -89,7 +89,7 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     return Findings(found, left_open)
 
 
-def told(table: pa.Table) -> list[tuple[str, str]]:
+def as_facts(table: pa.Table) -> list[tuple[str, str]]:
     """The findings as facts of the report, (name, text); none without a completed record."""
     try:
         findings_of = findings(table)
@@ -101,13 +101,13 @@ def told(table: pa.Table) -> list[tuple[str, str]]:
 
 def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity: str, value: str) -> _Line | None:
     some = runs.filter(agreeing(by, values)) if by else runs
-    sizes, place = np.unique(some[capacity].cast(pa.float64()).to_numpy(), return_inverse=True)
+    sizes, index = np.unique(some[capacity].cast(pa.float64()).to_numpy(), return_inverse=True)
     seeds, seed = np.unique(seed_codes(some), return_inverse=True)
     if not np.isfinite(sizes).all() or not len(sizes):
         return None
     numbers, fit = np.full((len(seeds), len(sizes)), np.nan), np.zeros((len(seeds), len(sizes)), bool)
-    numbers[seed, place] = some[value].cast(pa.float64()).to_numpy()
-    fit[seed, place] = some["interpolated"].fill_null(False).to_numpy()
+    numbers[seed, index] = some[value].cast(pa.float64()).to_numpy()
+    fit[seed, index] = some["interpolated"].fill_null(False).to_numpy()
     level = values[list(by).index("corruption.level")] if list(by) == ["corruption.level"] else None
     label = label_of(by, values)
     name = label if level is None else f"{title_of(by, runs)} {level:.3g}" if level else "true labels"
@@ -116,7 +116,7 @@ def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity:
 
 def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
     """The thresholds that lie within the grid, and why others do not."""
-    told, left_open = [], []
+    said, left_open = [], []
     known = {line.label: line for line in lines}
     for row in line_thresholds(runs, by, capacity).to_pylist():
         label = label_of(by, [row[name] for name in by])
@@ -133,9 +133,9 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
             side = "below" if row["threshold.low"] is None else "above"
             left_open.append(f"{_at(name)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
         else:
-            told.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
+            said.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
     head = f"Networks reach their train target from these {_name(capacity)} on (95 % intervals){_by(by, runs)}"
-    return ([f"{head}: {'; '.join(told)}."] if told else []), left_open
+    return ([f"{head}: {'; '.join(said)}."] if said else []), left_open
 
 
 def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
@@ -159,20 +159,20 @@ def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
 
 def _at_the_largest(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, capacity: str, value: str) -> tuple[list[str], list[str]]:
     """The value of each line at its largest size, among seeds that fit."""
-    told, left_open, seeds = [], [], set()
+    said, left_open, seeds = [], [], set()
     for line in lines:
         values = line.values[:, -1][line.fit[:, -1]]
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            told.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
+            said.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
             seeds.add(len(values))
         elif line.fit.any():
             left_open.append(f"{_at(line.name)}one seed, or none, fits at the largest {_name(capacity)}: it says nothing of others.")
     found = []
-    if told:
+    if said:
         count = " to ".join(f"{one}" for one in sorted({min(seeds), max(seeds)}))
         where = _size(capacity, lines[0].sizes[-1]) if len({line.sizes[-1] for line in lines}) == 1 else f"the largest {_name(capacity)}"
-        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is{_by(by, runs)}: {'; '.join(told)}.")
+        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is{_by(by, runs)}: {'; '.join(said)}.")
     return found, left_open
 
 
@@ -191,10 +191,10 @@ def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table) -> tuple[l
 
 def _change(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:
     """Whether the value of each line changes with capacity at equal fit."""
-    told = [(line, pair) for line in lines if (pair := line.pairs())]
-    level = 1 - (1 - LEVEL) / max(len(told), 1)
+    compared = [(line, pair) for line in lines if (pair := line.pairs())]
+    level = 1 - (1 - LEVEL) / max(len(compared), 1)
     found, left_open = [], []
-    for line, (small, large, differences) in told:
+    for line, (small, large, differences) in compared:
         change = mean_estimate(differences, level=level, within=(-np.inf, np.inf), method="student")
         where = f"{_at(line.name)}from {_size(capacity, small)} to {large:.3g} the {_plain(value)}"
         over = f"over {len(differences)} seeds that fit at both"

@@ -19,7 +19,7 @@ from analysis.records.reader import Mapped, load, load_curves
 from analysis.records.store import open_store
 from analysis.report import tables
 from analysis.report.figures import interactive_figures
-from analysis.report.findings import told
+from analysis.report.findings import as_facts
 from analysis.report.measures import measure_figures
 from analysis.report.search import SearchedCell, searched_cells
 from analysis.report.traces import InteractiveFigure
@@ -92,7 +92,7 @@ def _render(
     )
     return environment.get_template("report.html.j2").render(
         title=table["study"][0].as_py() or redacted(source),
-        facts=[*tables.facts(table), *told(table)],
+        facts=[*tables.facts(table), *as_facts(table)],
         figures=shown,
         figure_data=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
         missing=[one for one in drawn if isinstance(one, str)],

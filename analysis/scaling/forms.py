@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 FormName = Literal["constant", "power", "decreasing", "saturating", "rising", "peaked"]
 
 EFFICIENT = 1.345
@@ -100,10 +99,10 @@ def evaluate(form: Form, theta: Floats, z: Floats) -> Floats:
     Returns:
         Shape (fits, cells).
     """
-    return _value_and_slopes(form, theta, z, slopes=False)[0]
+    return _value_and_derivatives(form, theta, z, derivatives=False)[0]
 
 
-def _value_and_slopes(form: Form, theta: Floats, z: Floats, *, slopes: bool = True) -> tuple[Floats, Floats]:
+def _value_and_derivatives(form: Form, theta: Floats, z: Floats, *, derivatives: bool = True) -> tuple[Floats, Floats]:
     fits, cells = len(theta), z.shape[-1]
     offset = theta[:, :1] if form.offset else np.zeros((fits, 1))
     columns = [np.ones((fits, cells))] if form.offset else []
@@ -113,12 +112,12 @@ def _value_and_slopes(form: Form, theta: Floats, z: Floats, *, slopes: bool = Tr
         a, c, w = (theta[:, index, None] for index in (1, 2, 3))
         away = (z[..., 0, :] - c) / w
         bump = np.exp(a - away**2 / 2)
-        return offset + bump, np.stack([*columns, bump, bump * away / w, bump * away**2 / w], axis=1) if slopes else bump
+        return offset + bump, np.stack([*columns, bump, bump * away / w, bump * away**2 / w], axis=1) if derivatives else bump
     first = int(form.offset)
     exponents = form.direction * theta[:, first + 1 :: 2, None] * z
     terms = form.sign * np.exp(np.minimum(theta[:, first::2, None] + exponents, 300))
     value = offset + terms.sum(axis=1)
-    if not slopes:
+    if not derivatives:
         return value, value
     moved = form.direction * z * terms
     for index in range(terms.shape[1]):
@@ -188,12 +187,12 @@ def minimise(
     active = np.arange(len(theta))
     damping = np.full(len(theta), 1e-2)
     y = np.broadcast_to(y, (len(theta), y.shape[1]))
-    value, slopes = _value_and_slopes(form, theta, z)
+    value, derivatives = _value_and_derivatives(form, theta, z)
     residuals = scale.residuals(value, y)
     costs = huber(residuals, width)
     for _ in range(steps):
         now = theta[active]
-        jacobian = slopes * scale.derivative(value)[:, None]
+        jacobian = derivatives * scale.derivative(value)[:, None]
         weights = np.minimum(1, width / np.maximum(np.abs(residuals), 1e-300))
         weighted = jacobian * weights[:, None]
         gradient = np.einsum("bpn,bn->bp", weighted, residuals)
@@ -203,20 +202,20 @@ def minimise(
         diagonal += damping[active, None] * diagonal + np.where(held, 1.0, 1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300)
         step = np.linalg.solve(curvature, -np.where(held, 0.0, gradient)[..., None])[..., 0]
         moved = np.clip(now + step, *bounds.T)
-        new_value, new_slopes = _value_and_slopes(form, moved, z)
+        new_value, new_derivatives = _value_and_derivatives(form, moved, z)
         new_residuals = scale.residuals(new_value, y[active])
         new_costs = huber(new_residuals, width)
         better = new_costs < costs[active]
         gain = costs[active] - new_costs
         done = (np.abs(gain) <= 1e-9 * costs[active]) | (new_costs < 1e-24) | (~better & (damping[active] > 1e8))
         theta[active[better]], costs[active[better]] = moved[better], new_costs[better]
-        value, slopes, residuals = (
+        value, derivatives, residuals = (
             np.where(better[(...,) + (None,) * (old.ndim - 1)], new, old)
-            for new, old in ((new_value, value), (new_slopes, slopes), (new_residuals, residuals))
+            for new, old in ((new_value, value), (new_derivatives, derivatives), (new_residuals, residuals))
         )
         damping[active] = np.clip(np.where(better, damping[active] / 5, damping[active] * 5), 1e-12, 1e12)
         if done.any():
-            active, value, slopes, residuals = active[~done], value[~done], slopes[~done], residuals[~done]
+            active, value, derivatives, residuals = active[~done], value[~done], derivatives[~done], residuals[~done]
             if not len(active):
                 break
     return theta, costs

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures, sign_errors
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
-    from analysis.statistics.verdict import number_verdict, order_verdict, record_order_verdict
+    from analysis.statistics.verdict import number_verdict, order_verdict
 
 __all__ = [
     "ablation_table",
@@ -43,7 +43,6 @@ __all__ = [
     "rademacher_table",
     "rank_by_hyperparameter",
     "rank_measures",
-    "record_order_verdict",
     "share_estimate",
     "sign_errors",
     "stability_table",

@@ -2,16 +2,15 @@
 
 A mean over the runs that fit is biased to the fast ones, and a mean with the last epoch put in for the others depends on the budget.
 Kaplan and Meier's curve (1958) uses both kinds as they are; the restricted mean is its area up to a stated horizon. Runs are few, so
-intervals and tests are those for small samples: the beta product of Fay, Brittain and Proschan (2013), which is Clopper and Pearson's
-interval where all runs have one budget, and tests by permutation.
+intervals are those for small samples: the beta product of Fay, Brittain and Proschan (2013), which is Clopper and Pearson's interval
+where all runs have one budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import comb, inf, isfinite, nan
+from math import inf, isfinite, nan
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +22,6 @@ from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, share_e
 from analysis.statistics.selection import checked, codes, refuse_pooled, sorted_by
 
 Floats = NDArray[np.float64]
-_PERMUTATIONS = 10_000
-"""All assignments are tried up to this number, else this many at random."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +43,6 @@ class SurvivalCurve:
     high: Floats
     runs: int
     horizon: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two groups of censored times.
-
-    Attributes:
-        difference: restricted mean of the second minus that of the first, with its interval.
-        horizon: the time that both means are restricted to.
-        p: of the permutation test that times are distributed equally (unpaired: log-rank; paired: signs of who was first).
-        smallest_p: the smallest that so few runs could have given.
-    """
-
-    difference: Estimate
-    horizon: float
-    p: float
-    smallest_p: float
 
 
 def survival_curve(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> SurvivalCurve:
@@ -139,80 +119,6 @@ def fit_share(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> E
     return share_estimate(int(fitted.sum()), len(fitted), level=level)
 
 
-def compare_groups(
-    times: tuple[ArrayLike, ArrayLike],
-    fitted: tuple[ArrayLike, ArrayLike],
-    *,
-    horizon: float | None = None,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Comparison:
-    """Two independent groups: the log-rank test by permutation, and the difference of restricted means (Welch's interval).
-
-    The asymptotic p-value of the log-rank test is wrong for a few runs a group; the permutation test is exact where both groups are
-    censored alike (one budget).
-
-    Args:
-        times: of the first and the second group, as for `survival_curve`.
-        fitted: of both.
-        horizon: of the means; by default the shorter of the two longest times watched.
-        level: confidence, in (0, 1).
-        seed: of random permutations, where there are too many to try all.
-    """
-    from scipy.special import stdtrit
-
-    groups = [_checked(*one) for one in zip(times, fitted, strict=True)]
-    horizon = min(float(time.max()) for time, _ in groups) if horizon is None else float(horizon)
-    (first, variance1), (second, variance2) = (_area(*group, horizon) for group in groups)
-    sizes = [len(time) for time, _ in groups]
-    low = high = nan
-    if min(sizes) > 1:
-        parts = variance1 * sizes[0] / (sizes[0] - 1), variance2 * sizes[1] / (sizes[1] - 1)
-        spread = sum(parts)
-        freedom = spread**2 / sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True)) if spread else 1.0
-        half = float(stdtrit(freedom, (1 + level) / 2)) * spread**0.5
-        low, high = max(second - first - half, -horizon), min(second - first + half, horizon)
-    joined, ended = (np.concatenate(parts) for parts in zip(*groups, strict=True))
-    scores = log_rank_scores(joined, ended)
-    p = _permuted(scores, sizes[1], seed)
-    return Comparison(Estimate(second - first, low, high), horizon, p, min(1.0, 2 / comb(sum(sizes), sizes[1])))
-
-
-def compare_pairs(
-    times: tuple[ArrayLike, ArrayLike], fitted: tuple[ArrayLike, ArrayLike], *, horizon: float | None = None, level: float = LEVEL
-) -> Comparison:
-    """Two settings run with the same seeds: which was first within each pair, and the paired difference of restricted times.
-
-    A pair in which neither fit, both fit at once, or one fit after the other had stopped being watched has no first and counts for the
-    difference alone. The test is the exact sign test of the others.
-
-    Args:
-        times: of the first and the second setting, in the same order of seeds, shape (pairs,) each.
-        fitted: of both.
-        horizon: by default, and at most, the shortest time that a run that did not fit was watched: up to it every min(time, horizon) is
-            known.
-        level: confidence, in (0, 1).
-    """
-    from scipy.special import stdtrit
-    from scipy.stats import binomtest
-
-    (first, ended1), (second, ended2) = (_checked(*one) for one in zip(times, fitted, strict=True))
-    if len(first) != len(second):
-        raise ValueError(f"pairs need equally many times, not {len(first)} and {len(second)}")
-    unfit = np.concatenate([first[~ended1], second[~ended2]])
-    known = float(unfit.min()) if len(unfit) else float(max(first.max(), second.max()))
-    horizon = known if horizon is None else min(float(horizon), known)
-    differences = np.minimum(second, horizon) - np.minimum(first, horizon)
-    mean, pairs, low, high = float(differences.mean()), len(differences), nan, nan
-    if pairs > 1:
-        half = float(stdtrit(pairs - 1, (1 + level) / 2)) * differences.std(ddof=1) / pairs**0.5
-        low, high = max(mean - half, -horizon), min(mean + half, horizon)
-    sooner1, sooner2 = int((ended1 & (first < second)).sum()), int((ended2 & (second < first)).sum())
-    decided = sooner1 + sooner2
-    p = float(binomtest(sooner1, decided).pvalue) if decided else 1.0
-    return Comparison(Estimate(mean, low, high), horizon, p, min(1.0, 2 * 0.5**pairs))
-
-
 def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa.Table:
     """Epochs to fit of each group of records: how many fit, the median and the restricted mean, with their intervals.
 
@@ -270,16 +176,6 @@ def _times_row(times: Floats, fitted: NDArray[np.bool_], horizon: float, level: 
     return row
 
 
-def log_rank_scores(times: ArrayLike, fitted: ArrayLike) -> Floats:
-    """Each run's fit (0 or 1) minus the fits that were to be expected of it (Nelson and Aalen).
-
-    Their sum over a group is the log-rank test's O - E.
-    """
-    times, fitted = _checked(times, fitted)
-    steps, fits, at_risk = _steps(times, fitted)
-    return np.asarray(fitted - np.where(times[:, None] >= steps, fits / at_risk, 0).sum(axis=1), np.float64)
-
-
 def _checked(times: ArrayLike, fitted: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
     times, fitted = np.asarray(times, np.float64), np.asarray(fitted, bool)
     if not len(times) or times.shape != fitted.shape:
@@ -327,13 +223,3 @@ def _beta_product(fits: Floats, at_risk: Floats, left: Floats, level: float) -> 
     # the next of those left may fit at any moment: one more factor, Beta(left, 1)
     lower = end(first * left / (left + 1), second * left / (left + 2), tail)
     return np.where(left > 0, lower, 0.0), upper
-
-
-def _permuted(scores: Floats, size: int, seed: int) -> float:
-    """The share of assignments of ``size`` runs to the second group, the last ones, whose sum of scores is as far from 0."""
-    observed = abs(scores[len(scores) - size :].sum()) - 1e-9
-    if comb(len(scores), size) <= _PERMUTATIONS:
-        sums = np.array([scores[list(chosen)].sum() for chosen in combinations(range(len(scores)), size)])
-        return float((np.abs(sums) >= observed).mean())
-    shuffled = np.random.default_rng(seed).permuted(np.broadcast_to(scores, (_PERMUTATIONS, len(scores))), axis=1)
-    return float((1 + (np.abs(shuffled[:, :size].sum(axis=1)) >= observed).sum()) / (1 + _PERMUTATIONS))

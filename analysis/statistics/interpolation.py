@@ -184,9 +184,9 @@ def line_thresholds(runs: pa.Table, lines: Sequence[str], capacity: str, *, leve
 
 def _once(sizes: Floats, seed: NDArray[np.int64], fitted: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
     """Each capacity and seed once: a point that was recorded again fit if it always did."""
-    different, place = np.unique(np.stack([sizes, seed.astype(np.float64)]), axis=1, return_inverse=True)
+    different, index = np.unique(np.stack([sizes, seed.astype(np.float64)]), axis=1, return_inverse=True)
     always = np.ones(different.shape[1], bool)
-    always[place.ravel()[~fitted]] = False
+    always[index.ravel()[~fitted]] = False
     return different[0], different[1].astype(np.int64), always
 
 

@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.errors import AnalysisError, unknown_column
 from analysis.statistics.intervals import DEFAULT, ERRORS, LEVEL, Estimate, Method, mean_estimate
-from analysis.statistics.selection import completed, varying_fields
 
 Floats = NDArray[np.float64]
 Outcome = Literal["holds", "does not hold", "undecided"]
-
-_SEEDS = ("seed", "data.seed", "corruption.seed")
 
 
 @dataclass(frozen=True)
@@ -171,58 +166,6 @@ def number_verdict(
         outcome = "does not hold"
     said = f"measured {measured} over {len(numbers)} seeds{among}, published {published:.4g} ± {tolerance:.2g}"
     return Verdict(outcome, f"{outcome}: {said}", len(numbers), (), measured)
-
-
-def record_order_verdict(
-    table: pa.Table,
-    setting: str,
-    order: Sequence[object],
-    *,
-    value: str = "test_error",
-    equal_fit: bool = True,
-    margin: float = 0.0,
-    level: float = LEVEL,
-    resolution: float = 0.0,
-) -> Verdict:
-    """`order_verdict` for records that differ in one setting and their seeds.
-
-    Args:
-        table: records; only completed ones count.
-        setting: a column.
-        order: its values, from the one that is claimed to give the lowest value to the highest.
-        value: a numeric column.
-        equal_fit: count only pairs in which both runs reached their train target.
-        margin: as for `order_verdict`; so are ``level`` and ``resolution``.
-        level: of the whole claim.
-        resolution: step between possible values.
-
-    Raises:
-        NothingToShow: no completed record.
-        AnalysisError: a column does not exist, a value of the setting has no run, other fields vary, or two runs have one setting and
-        seed.
-    """
-    runs = completed(table)
-    for name in (setting, value):
-        if name not in runs.column_names:
-            raise unknown_column(name, runs.column_names)
-    others = [name for name in varying_fields(runs) if name != setting]
-    if others:
-        raise AnalysisError(f"{', '.join(others)} vary as well: ask for one setting of theirs at a time")
-    identity = [name for name in _SEEDS if name in runs.column_names and name != setting]
-    seeds = list(zip(*(runs[name].to_pylist() for name in identity), strict=True))
-    found: dict[tuple[object, tuple[object, ...]], tuple[float, bool]] = {}
-    columns = (runs[setting].to_pylist(), seeds, runs[value].cast(pa.float64()).to_pylist(), runs["interpolated"].to_pylist())
-    for chosen, seed, number, fit in zip(*columns, strict=True):
-        if (chosen, seed) in found:
-            raise AnalysisError(f"two completed runs have {setting} {chosen} and the same seeds: which one counts?")
-        found[chosen, seed] = (float("nan") if number is None else number, bool(fit))
-    for one in order:
-        if all(chosen != one for chosen, _ in found):
-            raise AnalysisError(f"no completed run has {setting} {one}")
-    every = sorted(set(seeds), key=str)
-    values = {str(one): [found.get((one, seed), (float("nan"), False))[0] for seed in every] for one in order}
-    fitted = {str(one): [found.get((one, seed), (float("nan"), False))[1] for seed in every] for one in order}
-    return order_verdict(values, fitted=fitted if equal_fit else None, margin=margin, level=level, resolution=resolution)
 
 
 def _t_test(differences: Floats, resolution: float) -> float:

@@ -67,7 +67,7 @@ def plot(
     mapping: Mapping = None,
     sql: Sql = False,
 ) -> None:
-    """Draw one of the field's pictures."""
+    """Draw one of the field's figures."""
     import analysis
 
     lines: dict[str, Any] = {"by": by} if by else {}

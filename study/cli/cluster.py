@@ -177,5 +177,5 @@ def _client(address: str) -> Iterator[JobSubmissionClient]:
     except (ConnectionError, requests.ConnectionError, requests.Timeout):
         raise ConfigError(f"--address: no Ray cluster takes jobs at {address}: is its dashboard running, and can it be reached?") from None
     except RuntimeError as error:
-        told = [line for line in str(error).splitlines() if line.strip()]
-        raise ConfigError(f"{address}: {told[0] if told else type(error).__name__}") from None
+        said = [line for line in str(error).splitlines() if line.strip()]
+        raise ConfigError(f"{address}: {said[0] if said else type(error).__name__}") from None

@@ -54,7 +54,7 @@ class Breaker(tune.Stopper):
         self._refused: str | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Told of every report; no trial is stopped by itself."""
+        """Look at a report, as Tune has every one looked at; no trial is stopped by itself."""
         counts, reasons = Counter(result["points"]), Counter(result["reasons"])
         self._refused = self._refused or result.get("refused")
         self._failed[trial_id] += counts["failed"]

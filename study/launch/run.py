@@ -46,7 +46,7 @@ def run(
     """Run what is missing of a study; Ctrl-C (KeyboardInterrupt) stops it cleanly.
 
     The caller's process is left as it was found: signal handlers, environment, logging levels, warning filters. A notebook shows progress
-    by itself, and the summary as a picture.
+    by itself, and the summary as a figure.
 
     Args:
         storage: local folder or URI; everything of the study lies under ``storage/STUDY``.

@@ -2,5 +2,5 @@
 
 `writer` writes a fragment whole, with its `provenance`; `compaction` merges many fragments into few files; `verify` looks at checksums
 and puts aside what is damaged (`gaplab verify`); `declared` notes which points the spec names. `folder` and `claim` keep a second driver
-out. `mirror` follows the records into MLflow, through the writers in `tracking`.
+out. `mirror` follows the records into MLflow: `copying` says what it lacks, the writers in `tracking` put it there.
 """

@@ -35,20 +35,20 @@ class EarlierRows:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._places: dict[str, list[str]] = {}
+        self._paths: dict[str, list[str]] = {}
 
     def saw(self, path: str, keys: Iterable[str]) -> None:
         """Remember that a file has rows of these points. Merged files are looked through in any case."""
         if not in_merged(path):
             for key in keys:
-                places = self._places.setdefault(key, [])
-                if path not in places:
-                    places.append(path)
+                paths = self._paths.setdefault(key, [])
+                if path not in paths:
+                    paths.append(path)
 
     def of(self, keys: Collection[str], besides: Collection[str]) -> Iterator[tuple[str, pa.Table]]:
         """The rows of these points in other files than ``besides``, file by file; one that was merged since is left to its merged file."""
         filesystem, path = open_store(self._root)
-        seen = {place for key in keys for place in self._places.get(key, ())}
+        seen = {path for key in keys for path in self._paths.get(key, ())}
         merged = [info.path for info in finished_files(filesystem, f"{path}/records") if in_merged(info.path)]
         wanted = pa.array(sorted(keys), pa.string())
         for file in sorted((seen | set(merged)) - set(besides)):

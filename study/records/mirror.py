@@ -14,33 +14,28 @@ import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet
 
-from analysis.records.fragments import MERGED, finished_files, fragments, read_fragments
-from analysis.records.rows import joined
-from analysis.records.schema import FINAL
+from analysis.records.fragments import finished_files, fragments, read_fragments
 from analysis.records.store import open_store
 from study.guest import environment
-from study.records.earlier_rows import EarlierRows, in_merged, oldest_first
+from study.records.copying import Connection, Copying
+from study.records.earlier_rows import in_merged, oldest_first
 from study.records.front.networks import log_networks
 from study.records.front.views import link
 from study.records.front.writing import Front, write_front
-from study.records.tracking import Standing, StudyRuns, Writer, common_and_varying, finished_runs, make_database, open_writer
+from study.records.tracking import StudyRuns, common_and_varying, make_database, open_writer
 from study.records.tracking.experiment import OtherStorageError, find_experiment, find_parent, shared_by_points
-from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text, milliseconds
+from study.records.tracking.finished_runs import DRAWN, SHARED_TAGS, as_text
 from study.records.tracking.storage_id import storage_id
 from trainables.point.config import field_types
 from trainables.redaction import redacted
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 POLL_SECONDS = 1.0
 _ENVIRONMENT = {
@@ -51,45 +46,6 @@ _ENVIRONMENT = {
 _LONGEST_WAIT = 30.0
 _FILES_AT_ONCE = 100
 """Fragments that are read together; a merged file is read alone."""
-_OUTCOME = ["key", "status", "finished"]
-_FILE = "file"
-"""A column added to rows: the file that they come from."""
-
-
-@dataclass
-class _Connection:
-    """What is known of the server while it answers."""
-
-    client: MlflowClient
-    experiment: str
-    writer: Writer
-    runs: StudyRuns
-    standing: dict[str, Standing]
-    drawn: int | None
-
-    @property
-    def runs_that_stand(self) -> int:
-        """How many points have a run."""
-        return sum(not run.deleted for run in self.standing.values())
-
-    def lacks(self, row: Mapping[str, Any]) -> bool:
-        """Whether the outcome of a point is not the one that stands: as for any reader, the latest final one does."""
-        run = self.standing.get(row["key"])
-        if run is None or run.deleted or run.parent != self.runs.parent:
-            return True
-        return (row["status"] in FINAL, milliseconds(row["finished"])) > (run.final, run.end)
-
-    def write(self, records: pa.Table, curves: pa.Table | None) -> None:
-        """Write the runs of these records, each key once, in the place of those that stand."""
-        runs = list(finished_runs(records, curves, self.runs, self.drawn))
-        replaced = {
-            run.key: self.standing[run.key].run_id for run in runs if run.key in self.standing and not self.standing[run.key].deleted
-        }
-        for run, identifier in zip(runs, self.writer.write(runs, replaced), strict=True):
-            stood = self.standing.get(run.key)
-            if stood and stood.run_id == identifier and stood.parent != self.runs.parent:  # it was written so, and moved since
-                self.client.set_tag(identifier, "mlflow.parentRunId", self.runs.parent)
-            self.standing[run.key] = Standing(identifier, run.status, run.end, deleted=False, parent=self.runs.parent)
 
 
 class Mirror:
@@ -123,8 +79,8 @@ class Mirror:
         self._study, self._root = study, root
         self._varied, self._declared, self._drawn = varied, declared, drawn
         self._done: set[str] = set()
-        self._earlier = EarlierRows(root)
-        self._connection: _Connection | None = None
+        self._copying = Copying(root)
+        self._connection: Connection | None = None
         self._refused = False
         self._stood: int | None = None
         self._known = 0
@@ -187,7 +143,7 @@ class Mirror:
             self.page = link(connection.experiment, server=self.tracking_uri if self.tracking_uri.startswith("http") else "")
 
     def _follow(self) -> None:
-        """Until told to stop; a failing server is asked again later and later, and nobody waits for it."""
+        """Follow the study until `stop`; a failing server is asked again later and later, and nobody waits for it."""
         wait = POLL_SECONDS
         while not self._stop.wait(wait) and not self._refused:
             with self._failures_noted():
@@ -229,7 +185,7 @@ class Mirror:
             small = [path for path in new if not in_merged(path)]
             parts = [small[start : start + _FILES_AT_ONCE] for start in range(0, len(small), _FILES_AT_ONCE)]
             for paths in [*([path] for path in merged), *parts]:
-                yield from self._copy(self._connected(), paths)
+                yield from self._copying.copied(self._connected(), paths)
                 self._done.update(paths)
 
     def _files(self) -> list[str]:
@@ -237,7 +193,7 @@ class Mirror:
         filesystem, path = open_store(self._root)
         return oldest_first(finished_files(filesystem, f"{path}/records"))
 
-    def _connected(self) -> _Connection:
+    def _connected(self) -> Connection:
         """The server, with the experiment, the study's run and the runs of earlier mirrors found, and what nobody should meet deleted."""
         if self._connection:
             return self._connection
@@ -260,7 +216,7 @@ class Mirror:
         except BaseException:
             writer.close()
             raise
-        self._connection = _Connection(client, experiment, writer, StudyRuns(parent, names, common), standing, self._drawn)
+        self._connection = Connection(client, experiment, writer, StudyRuns(parent, names, common), standing, self._drawn)
         self._stood = self._connection.runs_that_stand
         if self._stood < self._known:  # somebody has deleted runs, or the database began anew: what was copied is not all there
             self._done.clear()
@@ -292,7 +248,7 @@ class Mirror:
             return f"{path}/mlflow-artifacts"
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
 
-    def _moved_to(self, connection: _Connection) -> Path | None:
+    def _moved_to(self, connection: Connection) -> Path | None:
         """Where the study's artifacts lie now, if the results were moved since the database noted where; None if they were not."""
         here, uri = self._artifacts(), connection.client.get_run(connection.runs.parent).info.artifact_uri
         if here is None or ("://" in uri and not uri.startswith("file://")):
@@ -303,71 +259,6 @@ class Mirror:
         place = Path(here, *noted.parts[-2:])  # RUN/artifacts
         warnings.warn(f"the results were moved, and MLflow's database names their old place: charts are put in {place}", stacklevel=4)
         return place
-
-    def _copy(self, connection: _Connection, paths: Sequence[str]) -> Iterator[int]:
-        """Those points of some record files into MLflow that it lacks, or knows worse; yields how many records were looked at."""
-        tables = {}
-        for path in paths:
-            with suppress(FileNotFoundError):  # merged since they were listed: then the next listing has the merged file
-                tables[path] = self._wanted(connection, path)
-        records: list[pa.Table] = []
-        curves: list[pa.Table] = []
-        for path, table in self._outcomes(connection, tables):
-            for start in range(0, table.num_rows, connection.writer.batch):
-                some = table.slice(start, connection.writer.batch)
-                records.append(some)
-                curves += self._curves_beside(path, some["key"])
-                if sum(part.num_rows for part in records) >= connection.writer.batch:
-                    yield _written(connection, records, curves)
-                    records, curves = [], []
-        if records:
-            yield _written(connection, records, curves)
-
-    def _wanted(self, connection: _Connection, path: str) -> pa.Table:
-        """The rows of those points of a file that MLflow lacks. Of a merged file, most of which it has, first the outcomes are read.
-
-        Raises:
-            FileNotFoundError: the file has gone.
-        """
-        table = read_fragments(self._root, [path], _OUTCOME if in_merged(path) else None)
-        lacking = {row["key"] for row in table.select(_OUTCOME).to_pylist() if connection.lacks(row)}
-        if in_merged(path) and lacking:
-            table = read_fragments(self._root, [path])
-        self._earlier.saw(path, table["key"].to_pylist())
-        return table.filter(pc.is_in(table["key"], pa.array(lacking, pa.string())))
-
-    def _outcomes(self, connection: _Connection, tables: Mapping[str, pa.Table]) -> Iterator[tuple[str, pa.Table]]:
-        """The outcomes that MLflow lacks, of the points of some files, one row a key, by the file that has their curves.
-
-        A point that has come again has the measures of all its rows, as for any reader.
-        """
-        again = {key for table in tables.values() for key in table["key"].to_pylist() if key in connection.standing}
-        rows = [*tables.items(), *(self._earlier.of(again, tables.keys()) if again else ())]
-        parts = [table.append_column(_FILE, pa.repeat(path, table.num_rows)) for path, table in rows if table.num_rows]
-        if parts:
-            one = joined(pa.concat_tables(parts, promote_options="default"))
-            one = one.filter(pa.array([connection.lacks(row) for row in one.select(_OUTCOME).to_pylist()], pa.bool_()))
-            for path in pc.unique(one[_FILE]).to_pylist():
-                yield path, one.filter(pc.equal(one[_FILE], path)).drop_columns(_FILE)
-
-    def _curves_beside(self, path: str, keys: pa.ChunkedArray) -> list[pa.Table]:
-        """The curves of some records of a file. Of a merged file, which lies in the order of keys, little else is read."""
-        filesystem, _ = open_store(self._root)
-        folder, _, name = path.rpartition("/records/")
-        ends = pc.min_max(keys)
-        between = (pc.field("key") >= ends["min"]) & (pc.field("key") <= ends["max"])
-        for place in (name, MERGED):  # its curves may be merged already, or there may be none: all its points failed
-            with suppress(FileNotFoundError):
-                table = pyarrow.parquet.read_table(f"{folder}/curves/{place}", filesystem=filesystem, partitioning=None, filters=between)
-                return [table.filter(pc.is_in(table["key"], keys.combine_chunks()))]
-        return []
-
-
-def _written(connection: _Connection, records: Sequence[pa.Table], curves: Sequence[pa.Table]) -> int:
-    """Write a batch; returns how many points it has."""
-    rows = pa.concat_tables(records, promote_options="default")
-    connection.write(rows, pa.concat_tables(curves, promote_options="default") if curves else None)
-    return int(rows.num_rows)
 
 
 def _varying_fields(root: str, files: Sequence[str]) -> set[str]:

@@ -168,7 +168,7 @@ def _grid(spec: Spec) -> tuple[tuple[CellPlan, ...], tuple[int, ...]]:
         raise ConfigError("space.add has no meaning for search.kind optuna, which chooses the points")
     seeds = space.axes.get("seed", Values((spec.trial.seed,)))
     if not isinstance(seeds, Values):
-        raise ConfigError("space.seed is searched, but a seed is no choice: give replicates, whose mean is told")
+        raise ConfigError("space.seed is searched, but a seed is no choice: give replicates, whose mean is reported")
     listed = {name: axis for name, axis in space.axes.items() if isinstance(axis, Values) and name != "seed"}
     crossed = {*listed, *(name for group in space.zipped for name in group)}
     if depending := [name for name, condition in space.conditions.items() if name in crossed and not set(condition) <= crossed]:

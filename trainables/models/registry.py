@@ -235,7 +235,7 @@ def check_outputs(model: Model, image_shape: ImageShape, classes: int) -> None:
     chosen = _fitting(model, image_shape)
     if chosen.digest is None:
         return  # bundled families are tested
-    name = f"model.name is {model.name!r}, your own model"
+    name = f"model.name is {model.name!r}, a custom model"
     try:
         with torch.device("meta"), torch.no_grad():
             found = _built(chosen, model, 0.0, image_shape, classes).eval()(torch.empty(2, *image_shape))

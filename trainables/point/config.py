@@ -73,7 +73,7 @@ class Data(Group):
     side: int = knob(224, "image files only: height and width, in pixels, that images are scaled and cropped to", low=1)
     replaced: int | None = knob(
         None,
-        "place, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
+        "index, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
         low=0,
     )
     label: str | None = knob(

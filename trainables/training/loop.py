@@ -50,7 +50,7 @@ class Training:
         slots: how many train side by side; what measures fastest by default. Results do not depend on it.
         measures: names of complexity measures to compute on each trained network (see `trainables.measures`); with
             `forgetting_events` results also say what the network does on each sample (see `trainables.training.samples`).
-        pruner: told the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
+        pruner: gets the key, epoch, train and validation error of every evaluated member that would go on; the keys that it
             answers leave, as pruned. That is all that a member's end can depend on its neighbours.
         keeps: whether the result of a point that completes has its network; none has by default.
         point_seconds: a point that takes longer has failed, even in the middle of an epoch (see `trainables.training.limits.within`).

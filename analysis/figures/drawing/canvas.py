@@ -127,7 +127,7 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
 
 
 def _ends(row: Mapping[str, Any]) -> list[float]:
-    """Both ends of a threshold's interval; far out of the picture where the grid leaves it open."""
+    """Both ends of a threshold's interval; far outside the figure where the grid leaves it open."""
     return [edge if row[end] is None else row[end] for end, edge in zip(("threshold.low", "threshold.high"), _FAR, strict=True)]
 
 

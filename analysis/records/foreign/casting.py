@@ -30,11 +30,11 @@ def as_column(values: Sequence[Any], column: pa.Field, ids: Sequence[str]) -> pa
     """
     read = _reader(column.type)
     found = []
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         try:
             found.append(read(value))
         except (ValueError, OverflowError, OSError):
-            raise AnalysisError(f"run {ids[place]} has {value!r} where {column.name} must be {_in_words(column.type)}") from None
+            raise AnalysisError(f"run {ids[index]} has {value!r} where {column.name} must be {_in_words(column.type)}") from None
     return pa.array(found, column.type)
 
 

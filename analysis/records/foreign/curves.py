@@ -20,7 +20,7 @@ _STEPS = 2**32
 STEP = "step"
 _COLUMNS = tuple(name for name in CURVES.names if name not in ("key", "epoch"))
 Points = dict[str, tuple[NDArray[np.int64], Numbers]]
-"""By column: place of the run and step as one number, ascending, and the value."""
+"""By column: index of the run and step as one number, ascending, and the value."""
 
 
 def foreign_curves(runs: ForeignRuns, mapping: ForeignMapping, keys: Iterable[str] | None = None) -> pa.Table:
@@ -39,7 +39,7 @@ def foreign_curves(runs: ForeignRuns, mapping: ForeignMapping, keys: Iterable[st
     """
     done = chosen_runs(runs, mapping)
     wanted = set(done.ids if keys is None else keys)
-    done = done.among([place for place, run_id in enumerate(done.ids) if run_id in wanted])
+    done = done.among([index for index, run_id in enumerate(done.ids) if run_id in wanted])
     points: Points = {}
     if done.history is not None:
         for name in _COLUMNS:
@@ -62,9 +62,9 @@ def _points(name: str, expression: Expression, runs: ForeignRuns) -> tuple[NDArr
     logged = {}
     for read in expression.names:
         if read != STEP:
-            places, steps, values = runs.history((runs.full(read) or "").removeprefix("metrics."), runs.ids)
+            indices, steps, values = runs.history((runs.full(read) or "").removeprefix("metrics."), runs.ids)
             right = (steps >= 0) & (steps < _STEPS)
-            codes = places[right] * _STEPS + steps[right]
+            codes = indices[right] * _STEPS + steps[right]
             once, first = np.unique(codes[::-1], return_index=True)  # of a step that was logged twice the later stands
             logged[read] = (once, values[right][::-1][first])
     shared = None
@@ -75,16 +75,16 @@ def _points(name: str, expression: Expression, runs: ForeignRuns) -> tuple[NDArr
     columns = {read: values[np.searchsorted(codes, shared)] for read, (codes, values) in logged.items()}
     values = expression.value((columns | {STEP: (shared % _STEPS).astype(float)}).__getitem__, len(shared))
     if is_fraction(name):
-        values = fraction_of(name, values, expression, [runs.ids[place] for place in shared // _STEPS], runs)
+        values = fraction_of(name, values, expression, [runs.ids[index] for index in shared // _STEPS], runs)
     return shared, values
 
 
 def _table(points: Points, epoch: str | None, runs: ForeignRuns) -> pa.Table:
     codes = np.unique(np.concatenate([np.array([], np.int64), *(one for one, _ in points.values())]))
-    places, epochs = codes // _STEPS, codes % _STEPS
+    indices, epochs = codes // _STEPS, codes % _STEPS
     if epoch is not None:
         epochs = np.ceil(parse(epoch, {STEP}).value({STEP: epochs.astype(float)}.__getitem__, len(codes)) - 1e-9).astype(np.int64)
-    columns = {"key": pa.array(runs.ids, pa.string()).take(pa.array(places)), "epoch": pa.array(epochs.astype(np.int32))}
+    columns = {"key": pa.array(runs.ids, pa.string()).take(pa.array(indices)), "epoch": pa.array(epochs.astype(np.int32))}
     for name, (where, values) in points.items():
         numbers, absent = np.zeros(len(codes)), np.ones(len(codes), bool)
         rows = np.searchsorted(codes, where)
@@ -92,5 +92,5 @@ def _table(points: Points, epoch: str | None, runs: ForeignRuns) -> pa.Table:
         columns[name] = pa.array(numbers, mask=absent)
     table = pa.table({column.name: columns.get(column.name, pa.nulls(len(codes), column.type)) for column in CURVES}, CURVES)
     last = np.ones(len(codes), bool)
-    last[:-1] = (places[1:] != places[:-1]) | (epochs[1:] != epochs[:-1])
+    last[:-1] = (indices[1:] != indices[:-1]) | (epochs[1:] != epochs[:-1])
     return table.filter(pa.array(last))

@@ -47,9 +47,9 @@ def export_runs(path: Path) -> ForeignRuns:
     if step is not None and (ids is None or special["state"] is not None or len({row.get(ids) for row in rows}) == len(rows)):
         step = None  # a row a run, which says its last step
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         found = "" if ids is None or row.get(ids) is None else str(row[ids])
-        grouped.setdefault(found if step is not None else _own_id(found, place, grouped), []).append(row)
+        grouped.setdefault(found if step is not None else _own_id(found, index, grouped), []).append(row)
     if step is not None:
         for several in grouped.values():
             several.sort(key=lambda row, step=step: _whole(row.get(step)))  # type: ignore[misc]
@@ -108,9 +108,9 @@ def _laid_out(named: Mapping[str, Any], before: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _own_id(found: str, place: int, taken: Mapping[str, Any]) -> str:
+def _own_id(found: str, index: int, taken: Mapping[str, Any]) -> str:
     """A run's id; names in W&B may repeat."""
-    return found if found and found not in taken else f"{found or 'row'} {place + 1}"
+    return found if found and found not in taken else f"{found or 'row'} {index + 1}"
 
 
 def _whole(value: Any) -> int:
@@ -169,12 +169,12 @@ def _is_measured(name: str, step: str | None, grouped: Mapping[str, list[dict[st
 def _history(grouped: Mapping[str, list[dict[str, Any]]], step: str) -> Callable[[str, Sequence[str]], History]:
     def history(name: str, ids: Sequence[str]) -> History:
         points = [
-            (place, _whole(row.get(step)), float(row[name]))
-            for place, run_id in enumerate(ids)
+            (index, _whole(row.get(step)), float(row[name]))
+            for index, run_id in enumerate(ids)
             for row in grouped[run_id]
             if isinstance(row.get(name), int | float)
         ]
-        places, steps, values = zip(*points, strict=True) if points else ((), (), ())
-        return np.array(places, np.int64), np.array(steps, np.int64), np.array(values, float)
+        indices, steps, values = zip(*points, strict=True) if points else ((), (), ())
+        return np.array(indices, np.int64), np.array(steps, np.int64), np.array(values, float)
 
     return history

@@ -73,11 +73,11 @@ def _add(runs: ForeignRuns, run_id: str, status: str, ended: int | None, parent:
 def _client_history(client: MlflowClient) -> Callable[[str, Sequence[str]], History]:
     def history(name: str, ids: Sequence[str]) -> History:
         points = []
-        for place, run_id in enumerate(ids):
+        for index, run_id in enumerate(ids):
             logged = sorted(client.get_metric_history(run_id, name), key=lambda point: point.timestamp)
-            points += [(place, point.step, point.value) for point in logged]
-        places, steps, values = zip(*points, strict=True) if points else ((), (), ())
-        return np.array(places, np.int64), np.array(steps, np.int64), converted("", np.array(values, float))
+            points += [(index, point.step, point.value) for point in logged]
+        indices, steps, values = zip(*points, strict=True) if points else ((), (), ())
+        return np.array(indices, np.int64), np.array(steps, np.int64), converted("", np.array(values, float))
 
     return history
 
@@ -88,15 +88,15 @@ def _from_database(runs: ForeignRuns, experiment: str, database: str) -> None:
         found = mlflow_sql._runs(connection, experiment, here)
         ended = _ends(connection, here)
     parents: list[Any] = found.tags.get(_PARENT) or [None] * len(found.ids)
-    for place, run_id in enumerate(found.ids):
-        _add(runs, run_id, found.status[place], ended.get(run_id), parents[place])
+    for index, run_id in enumerate(found.ids):
+        _add(runs, run_id, found.status[index], ended.get(run_id), parents[index])
     for kind, columns in (("metrics", found.metrics), ("params", found.params), ("tags", found.tags)):
         runs.columns |= {f"{kind}.{name}": list(column) for name, column in columns.items()}
     runs.quick = True
 
     def history(name: str, ids: Sequence[str]) -> History:
         with mlflow_sql._open(database) as connection:
-            codes, values = mlflow_sql._history(connection, name, {run_id: place for place, run_id in enumerate(ids)}, here)
+            codes, values = mlflow_sql._history(connection, name, {run_id: index for index, run_id in enumerate(ids)}, here)
         return codes // _STEPS, codes % _STEPS, values
 
     runs.history = history

@@ -68,8 +68,8 @@ def chosen_runs(runs: ForeignRuns, mapping: ForeignMapping) -> ForeignRuns:
         NothingToShow: there is none.
     """
     parents = set(runs.parents) if mapping.children_only else set()
-    wanted = [place for place, run_id in enumerate(runs.ids) if run_id not in parents]
-    finished = [place for place in wanted if runs.status[place] != UNFINISHED]
+    wanted = [index for index, run_id in enumerate(runs.ids) if run_id not in parents]
+    finished = [index for index in wanted if runs.status[index] != UNFINISHED]
     if len(finished) < len(wanted):
         many = len(wanted) - len(finished)
         warnings.warn(f"{many:,} unfinished {'runs' if many > 1 else 'run'} of {runs.source} left out", stacklevel=3)
@@ -215,10 +215,10 @@ def _with_seeds(table: pa.Table, mapping: ForeignMapping, runs: ForeignRuns) -> 
     cell = [*known, *(["parameters"] if "parameters" in mapping.columns else []), *mapping.keep]
     cells = list(zip(*(table[name].to_pylist() for name in cell), strict=True)) if cell else [()] * table.num_rows
     seeds = table["seed"].to_pylist()
-    told = "seed" in mapping.columns and None not in seeds
-    if told and len(set(zip(cells, seeds, strict=True))) == len(seeds):
+    named = "seed" in mapping.columns and None not in seeds
+    if named and len(set(zip(cells, seeds, strict=True))) == len(seeds):
         return table.append_column(ASSIGNED, pa.array([False] * len(seeds)))
-    if told:
+    if named:
         warnings.warn(f"runs of {runs.source} share a cell and a seed: they count as replicates in the order of their start", stacklevel=3)
     _warn_of_differences(cells, mapping, runs)
     counts: dict[tuple[Any, ...], int] = {}
@@ -226,8 +226,8 @@ def _with_seeds(table: pa.Table, mapping: ForeignMapping, runs: ForeignRuns) -> 
     for one in cells:  # the oldest run comes first
         numbers.append(counts.get(one, 0))
         counts[one] = numbers[-1] + 1
-    place = table.column_names.index("seed")
-    table = table.set_column(place, RECORDS.field("seed"), pa.array(numbers, RECORDS.field("seed").type))
+    index = table.column_names.index("seed")
+    table = table.set_column(index, RECORDS.field("seed"), pa.array(numbers, RECORDS.field("seed").type))
     return table.append_column(ASSIGNED, pa.array([True] * len(numbers)))
 
 
@@ -237,11 +237,11 @@ def _warn_of_differences(cells: Sequence[tuple[Any, ...]], mapping: ForeignMappi
     for text in mapping.columns.values():
         read |= {runs.full(name) for name in parse(text, runs.known()).names}
     first: dict[tuple[Any, ...], int] = {}
-    firsts = [first.setdefault(one, place) for place, one in enumerate(cells)]
+    firsts = [first.setdefault(one, index) for index, one in enumerate(cells)]
     differing = []
     for name in runs.names("params"):
         column = runs.column(name)
-        if runs.full(name) not in read and any(column[place] != column[other] for place, other in enumerate(firsts)):
+        if runs.full(name) not in read and any(column[index] != column[other] for index, other in enumerate(firsts)):
             differing.append(name)
     if differing:
         many = ", ".join(differing[:6]) + (", ..." if len(differing) > 6 else "")

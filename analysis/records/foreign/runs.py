@@ -17,7 +17,7 @@ KINDS = ("metrics", "params", "tags")
 """Where a plain name is looked for, in this order; ``params.NAME`` says it outright."""
 UNFINISHED = "unfinished"
 History = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""All that was logged of a metric: the place of its run among the runs, the step and the value; of a step the latest last."""
+"""All that was logged of a metric: the index of its run, the step and the value; of a step the latest last."""
 
 
 @dataclass
@@ -86,20 +86,20 @@ class ForeignRuns:
             AnalysisError: no run has the column, or one has a text there.
         """
         values = []
-        for place, value in enumerate(self.column(name)):
+        for index, value in enumerate(self.column(name)):
             try:
                 values.append(np.nan if (read := number(value)) is None else read)
             except ValueError:
                 raise AnalysisError(
-                    f"run {self.ids[place]} has {value!r} as {name!r}, which is no number: nothing can be computed"
+                    f"run {self.ids[index]} has {value!r} as {name!r}, which is no number: nothing can be computed"
                 ) from None
         return np.array(values, float)
 
-    def among(self, places: Sequence[int]) -> ForeignRuns:
+    def among(self, indices: Sequence[int]) -> ForeignRuns:
         """Some of the runs."""
 
         def part(column: list[Any]) -> list[Any]:
-            return [column[place] for place in places]
+            return [column[index] for index in indices]
 
         columns = {name: part(column) for name, column in self.columns.items()}
         lists = (part(self.ids), part(self.status), part(self.ended), part(self.parents))

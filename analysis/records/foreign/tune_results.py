@@ -50,13 +50,13 @@ def tune_runs(folder: Path) -> ForeignRuns:
 
     def history(name: str, ids: Sequence[str]) -> History:
         points = [
-            (place, int(report.get(STEP, line + 1)), float(report[name]))
-            for place, run_id in enumerate(ids)
+            (index, int(report.get(STEP, line + 1)), float(report[name]))
+            for index, run_id in enumerate(ids)
             for line, report in enumerate(by_id[run_id])
             if isinstance(report.get(name), int | float)
         ]
-        places, steps, values = zip(*points, strict=True) if points else ((), (), ())
-        return np.array(places, np.int64), np.array(steps, np.int64), np.array(values, float)
+        indices, steps, values = zip(*points, strict=True) if points else ((), (), ())
+        return np.array(indices, np.int64), np.array(steps, np.int64), np.array(values, float)
 
     runs.history, runs.quick = history, True
     return runs
@@ -65,15 +65,15 @@ def tune_runs(folder: Path) -> ForeignRuns:
 def _reports(path: Path) -> Iterator[dict[str, Any]]:
     """The reports of a trial, flat. A last line that a kill cut off is left out."""
     lines = path.read_text(errors="replace").splitlines()
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         try:
             report = json.loads(line)
         except ValueError:
-            if place == len(lines) - 1:
+            if index == len(lines) - 1:
                 return
-            raise AnalysisError(f"{path}, line {place + 1}, is no report of Tune's: it is no JSON") from None
+            raise AnalysisError(f"{path}, line {index + 1}, is no report of Tune's: it is no JSON") from None
         if not isinstance(report, dict):
-            raise AnalysisError(f"{path}, line {place + 1}, is no report of Tune's")
+            raise AnalysisError(f"{path}, line {index + 1}, is no report of Tune's")
         yield dict(_flat(report))
 
 

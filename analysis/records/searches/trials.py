@@ -69,8 +69,8 @@ def _agrees(values: Sequence[float], found: Sequence[Sequence[Mapping[str, Any]]
         return False
     try:
         for value, name in zip(values, objectives, strict=True):
-            told = [[measured(row, name) for row in rows if row["status"] != "pruned"] for rows in found]
-            least, most = (sum(end(one) for one in told) / len(told) for end in (min, max))
+            reported = [[measured(row, name) for row in rows if row["status"] != "pruned"] for rows in found]
+            least, most = (sum(end(one) for one in reported) / len(reported) for end in (min, max))
             if not least <= value <= most:
                 return False
     except (KeyError, TypeError, ValueError):  # no such objective, or none was recorded

@@ -101,8 +101,8 @@ def ablation_table(runs: pa.Table, *, value: str = "test_error") -> pa.Table:
         against = compare(mine, "variant", value=value, against=TUNED, equal_fit=False)
         wanted = {"b": "variant", "difference": "difference", "difference.low": "difference.low", "difference.high": "difference.high"}
         differences = against.select([*wanted, "p.holm"]).rename_columns([*wanted.values(), "p.holm"])
-        told = means.join(differences, "variant", join_type="left outer").join(fits, "variant")
-        tables.append(told.join(order, "variant").sort_by(_ORDER))
+        joined = means.join(differences, "variant", join_type="left outer").join(fits, "variant")
+        tables.append(joined.join(order, "variant").sort_by(_ORDER))
     ends = ["difference", "difference.low", "difference.high", "p.holm"]
     return pa.concat_tables(tables).select(["cell", "variant", "seeds", "fit", value, f"{value}.low", f"{value}.high", *ends])
 

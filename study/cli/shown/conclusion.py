@@ -93,8 +93,8 @@ def _said(records: pa.Table) -> list[str]:
     """What the study found, and what it could not tell, a line each."""
     import analysis
 
-    told = analysis.findings(records)
-    return [*(f"found    {one}" for one in told.found), *(f"open     {one}" for one in told.left_open)]
+    findings = analysis.findings(records)
+    return [*(f"found    {one}" for one in findings.found), *(f"open     {one}" for one in findings.left_open)]
 
 
 def _tell_of_mlflow(mirror: Mirror, plan: Plan) -> None:

@@ -42,7 +42,7 @@ def drawn(
     source: str = "",
     **gap: Any,
 ) -> Figure:
-    """The picture of that kind.
+    """The figure of that kind.
 
     Args:
         curves: loads the learning curves, for those that need them.

@@ -149,7 +149,7 @@ def _range(axis: Distribution) -> str:
 
 
 def _cells(search: SearchPlan, studies: list[optuna.Study | None]) -> Table:
-    table = Table("cell", "parameters", "p/n", "told", "open", "failed")
+    table = Table("cell", "parameters", "p/n", "reported", "open", "failed")
     for cell, states in zip(search.cells, _states(studies), strict=True):
         point = resolve(cell.trial)
         parameters = capacity(point)

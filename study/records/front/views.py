@@ -38,8 +38,8 @@ def views(curves: Mapping[str, Sequence[str]], moment: int) -> dict[str, str]:
         moment: when they are made, in milliseconds since 1970.
     """
     study = [
-        _card("LINE", f"gaplab-{place}", "gaplab-study") | _series(title, list(names)[:_LARGEST_SERIES])
-        for place, (title, names) in enumerate(curves.items())
+        _card("LINE", f"gaplab-{index}", "gaplab-study") | _series(title, list(names)[:_LARGEST_SERIES])
+        for index, (title, names) in enumerate(curves.items())
     ]
     scatter = _card("SCATTER", "gaplab-scatter", "gaplab-points") | {
         "displayName": "Gap against parameters per sample",

@@ -76,10 +76,10 @@ def write_front(client: MlflowClient, experiment_id: str, parent: str, front: Fr
 
 def _described(experiment_id: str, parent: str, front: Front) -> str:
     """The description with the chart in it; MLflow's pages read a run's artifact from this address."""
-    pictures = [path for path in front.charts if path.suffix == ".png"]
+    images = [path for path in front.charts if path.suffix == ".png"]
     parts = [front.overview.description, f"[All points, averaged over seeds]({link(experiment_id, POINTS).lstrip('/')})"]
-    if pictures:
-        parts.insert(1, f"![{pictures[0].stem}](get-artifact?path=charts/{pictures[0].name}&run_uuid={parent})")
+    if images:
+        parts.insert(1, f"![{images[0].stem}](get-artifact?path=charts/{images[0].name}&run_uuid={parent})")
     room = _LONGEST_NOTE - sum(len(part) for part in parts[1:])
     parts[0] = parts[0] if len(parts[0]) <= room else parts[0][: parts[0].rfind("\n", 0, room)]
     return "\n\n".join(part.strip() for part in parts)

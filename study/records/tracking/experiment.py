@@ -120,10 +120,10 @@ def shared_by_points(
     """
     parent = find_parent(client, experiment_id, storage)
     if parent is None:
-        told = dict(common())
-        return make_parent(client, experiment_id, name, storage, told), told
+        said = dict(common())
+        return make_parent(client, experiment_id, name, storage, said), said
     if parent.data.params or not empty:
         return str(parent.info.run_id), stated(parent)
-    told = {column: text for column, text in common().items() if column in field_types()}
-    state_fields(client, parent.info.run_id, told)
-    return str(parent.info.run_id), stated(parent) | told
+    said = {column: text for column, text in common().items() if column in field_types()}
+    state_fields(client, parent.info.run_id, said)
+    return str(parent.info.run_id), stated(parent) | said

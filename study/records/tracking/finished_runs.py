@@ -209,8 +209,8 @@ def _curves_by_key(curves: pa.Table | None) -> dict[str, dict[str, Series]]:
             there = first & pc.is_valid(column).to_numpy()
             starts = np.searchsorted(codes[there], np.arange(len(texts) + 1)).tolist()
             steps, values = epochs[there].tolist(), column.to_numpy()[there].tolist()
-            for place, text in enumerate(texts):
-                begin, end = starts[place], starts[place + 1]
+            for index, text in enumerate(texts):
+                begin, end = starts[index], starts[index + 1]
                 if begin < end:
                     found[text][name] = (steps[begin:end], values[begin:end])
     return found

@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.statistics.censored import (
-    compare_groups,
-    compare_pairs,
     fit_share,
     fit_times,
-    log_rank_scores,
     median_time,
     restricted_mean,
     survival_curve,
@@ -106,64 +103,11 @@ def test_nobody_fit_leaves_open_what_a_share_of_none_does():
         restricted_mean([8, 8], [True, False], horizon=9)
 
 
-def test_the_log_rank_statistic_is_scipys():
-    rng = np.random.default_rng(0)
-    first, second = rng.exponential(10, 40), rng.exponential(22, 40)
-    watched, fitted = (np.minimum(first, 20), np.minimum(second, 20)), (first <= 20, second <= 20)
-    reference = stats.logrank(*(stats.CensoredData.right_censored(time, ~ended) for time, ended in zip(watched, fitted, strict=True)))
-    assert log_rank_scores(np.concatenate(watched), np.concatenate(fitted)).sum() == pytest.approx(0, abs=1e-9)
-    found = compare_groups(watched, fitted)
-    assert found.p == pytest.approx(reference.pvalue, rel=0.5)  # 10,000 permutations against the limit for many runs
-    assert found.p < 0.05
-    assert found.difference.low > 0
-
-
-def test_three_against_three_cannot_show_five_percent_and_the_test_holds_its_level():
-    found = compare_groups(([1, 2, 3], [7, 8, 9]), ([True] * 3, [True] * 3))
-    assert (found.p, found.smallest_p) == (0.1, 0.1)
-    rng = np.random.default_rng(1)
-    rejected = 0
-    for _ in range(500):
-        times = rng.exponential(10, (2, 5))
-        rejected += compare_groups(tuple(np.minimum(times, 15)), tuple(times <= 15)).p <= 0.05
-    assert rejected / 500 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 500)
-
-
-def test_welchs_interval_is_scipys_where_all_fit():
-    rng = np.random.default_rng(2)
-    first, second = rng.normal(20, 2, 8), rng.normal(25, 4, 5)
-    found = compare_groups((first, second), (np.ones(8, bool), np.ones(5, bool)), horizon=100)
-    expected = stats.ttest_ind(second, first, equal_var=False).confidence_interval()
-    assert (found.difference.low, found.difference.high) == pytest.approx((expected.low, expected.high))
-
-
-def test_pairs_use_the_seeds_that_they_share():
-    rng = np.random.default_rng(3)
-    base = rng.exponential(30, 10) + 5
-    first, second = base, base + rng.uniform(1, 2, 10)
-    paired = compare_pairs((first, second), (np.ones(10, bool), np.ones(10, bool)))
-    assert paired.p == pytest.approx(2 * 0.5**10)
-    expected = stats.ttest_rel(second, first).confidence_interval()
-    assert (paired.difference.low, paired.difference.high) == pytest.approx((expected.low, expected.high))
-    assert compare_groups((first, second), (np.ones(10, bool), np.ones(10, bool))).p > 0.5
-
-
-def test_a_pair_that_nobody_saw_the_end_of_has_no_first():
-    found = compare_pairs(([5, 9, 9, 4], [7, 9, 6, 9]), ([True, False, False, True], [True, False, True, False]))
-    assert found.horizon == 9
-    assert found.difference.value == pytest.approx((2 + 0 - 3 + 5) / 4)
-    assert found.p == 1.0  # two to one
-    watched_longer = compare_pairs(([4], [9]), ([False], [True]))
-    assert (watched_longer.horizon, watched_longer.difference.value, watched_longer.p) == (4, 0, 1)
-
-
 def test_times_are_checked():
     with pytest.raises(ValueError, match="positive and finite"):
         survival_curve([0, 3], [True, True])
     with pytest.raises(ValueError, match="one run at least"):
         survival_curve([], [])
-    with pytest.raises(ValueError, match="not 2 and 1"):
-        compare_pairs(([1, 2], [1]), ([True, True], [True]))
 
 
 def test_the_table_counts_who_did_not_fit_and_who_diverged():

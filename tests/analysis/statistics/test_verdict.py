@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import analysis
 from analysis.statistics.comparison import holm
-from analysis.statistics.verdict import number_verdict, order_verdict, record_order_verdict
-from tests.analysis.made_up_study import record, records
+from analysis.statistics.verdict import number_verdict, order_verdict
 
 REPEATS = 1500
 
@@ -102,24 +100,6 @@ def test_wrong_verdicts_on_a_number_are_rare(seeds):
         wrong["outside"] += number_verdict(0.1201 + noise, 0.1, tolerance=0.02).outcome == "holds"
         wrong["inside"] += number_verdict(0.1199 + noise, 0.1, tolerance=0.02).outcome == "does not hold"
     assert max(wrong.values()) / REPEATS < 0.05 + 4 * math.sqrt(0.05 * 0.95 / REPEATS)
-
-
-def test_records_are_paired_by_seed_and_nothing_else_may_vary():
-    rng = np.random.default_rng(2)
-    rows = [
-        record(**{"corruption.level": level}, seed=seed, test_error=0.1 + level / 2 + 0.01 * rng.standard_normal())
-        for level in (0.0, 0.5, 1.0)
-        for seed in range(4)
-    ]
-    table = records(rows)
-    assert record_order_verdict(table, "corruption.level", [0.0, 0.5, 1.0]).outcome == "holds"
-    assert record_order_verdict(table, "corruption.level", [1.0, 0.5]).outcome == "does not hold"
-    with pytest.raises(analysis.AnalysisError, match="which one counts"):
-        record_order_verdict(records([*rows, rows[0]]), "corruption.level", [0.0, 0.5])
-    with pytest.raises(analysis.AnalysisError, match=r"no completed run has corruption\.level 0\.7"):
-        record_order_verdict(table, "corruption.level", [0.0, 0.7])
-    with pytest.raises(analysis.AnalysisError, match=r"model\.width vary as well"):
-        record_order_verdict(records([*rows, record(**{"model.width": 99})]), "corruption.level", [0.0, 0.5])
 
 
 def test_claims_are_checked():

@@ -124,10 +124,10 @@ def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
     """Of test samples among the training samples, and of training samples among themselves, by their content."""
     first: dict[bytes, int] = {}
     repeated = contradicting = 0
-    for place, digest in enumerate(digests(dataset.train_images)):
-        earlier = first.setdefault(digest, place)
-        repeated += earlier != place
-        contradicting += bool(dataset.train_labels[earlier] != dataset.train_labels[place])
+    for index, digest in enumerate(digests(dataset.train_images)):
+        earlier = first.setdefault(digest, index)
+        repeated += earlier != index
+        contradicting += bool(dataset.train_labels[earlier] != dataset.train_labels[index])
     leaked = sum(digest in first for digest in digests(dataset.test_images))
     warnings = []
     if leaked == len(dataset.test_labels):

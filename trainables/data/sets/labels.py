@@ -34,7 +34,7 @@ def read_labels(path: Path, stored: dict[str, np.ndarray]) -> tuple[dict[str, np
             first = labels[strange][0]
             known = f"the classes {classes[0]} to {classes[-1]}" if kinds == {False} else f"the {len(classes)} classes of y_train"
             raise ConfigError(f"{path}: {name} holds the label {first}, outside {known}")
-    return {name: places.astype(np.int64) for name, places in found.items()}, tuple(str(label) for label in classes)
+    return {name: indices.astype(np.int64) for name, indices in found.items()}, tuple(str(label) for label in classes)
 
 
 def _as_list(path: Path, name: str, labels: np.ndarray) -> np.ndarray:
