@@ -23,7 +23,7 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from analysis.records.schema import FINAL, MEASURE, RECORDS
-from analysis.records.soundness import UNREADABLE, Pair, Verdict, read_sound, read_whole, reason, without
+from analysis.records.soundness import UNREADABLE, Pair, Soundness, read_sound, read_whole, reason, without
 from analysis.records.store import open_store
 
 MERGED = "merged"
@@ -101,7 +101,7 @@ def recorded_rows(root: str, some: Sequence[Pair], columns: list[str] | None = N
     """
     filesystem, path = open_store(root)
 
-    def read(pair: Pair) -> tuple[pa.Table, Verdict] | None:
+    def read(pair: Pair) -> tuple[pa.Table, Soundness] | None:
         try:
             return read_sound(filesystem, pair, columns)
         except FileNotFoundError:
@@ -110,7 +110,7 @@ def recorded_rows(root: str, some: Sequence[Pair], columns: list[str] | None = N
             warnings.warn(f"{pair.path} is no complete Parquet file and was skipped: {reason(error)}", stacklevel=2)
             return None
 
-    waiting: list[tuple[Pair, pa.Table, Verdict]] = []
+    waiting: list[tuple[Pair, pa.Table, Soundness]] = []
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(some), _AT_ONCE):
             batch = some[start : start + _AT_ONCE]

@@ -57,7 +57,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Soundness:
     """What is wrong with a pair, if anything is.
 
     Attributes:
@@ -69,10 +69,10 @@ class Verdict:
     lacking: frozenset[str] = field(default_factory=frozenset)
 
 
-_remembered: dict[tuple[str, str], tuple[tuple[int | None, ...], Verdict]] = {}
+_remembered: dict[tuple[str, str], tuple[tuple[int | None, ...], Soundness]] = {}
 
 
-def verdict_on(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> Verdict:
+def soundness_of(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> Soundness:
     """Whether a pair can be read whole; remembered.
 
     Raises:
@@ -81,22 +81,22 @@ def verdict_on(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> Verdict:
     return _judged(filesystem, pair)[0]
 
 
-def read_sound(filesystem: pyarrow.fs.FileSystem, pair: Pair, columns: Sequence[str] | None = None) -> tuple[pa.Table, Verdict]:
-    """The records of a pair, of those columns that the file has, and the verdict on it; its damage is None.
+def read_sound(filesystem: pyarrow.fs.FileSystem, pair: Pair, columns: Sequence[str] | None = None) -> tuple[pa.Table, Soundness]:
+    """The records of a pair, of those columns that the file has, and its soundness, without damage.
 
     Raises:
         FileNotFoundError: its records are gone.
         pa.ArrowInvalid: it is damaged; the message says how.
     """
-    verdict, data = _judged(filesystem, pair)
-    if verdict.damage is not None:
-        raise pa.ArrowInvalid(verdict.damage)
+    soundness, data = _judged(filesystem, pair)
+    if soundness.damage is not None:
+        raise pa.ArrowInvalid(soundness.damage)
     if data is None and pair.records.size <= SMALL:
         data = _bytes(filesystem, pair.path)
     if data is None:
-        return with_right_types(read_whole(filesystem, pair.path, columns)), verdict
+        return with_right_types(read_whole(filesystem, pair.path, columns)), soundness
     with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-        return with_right_types(file.read(columns=columns, use_threads=False)), verdict
+        return with_right_types(file.read(columns=columns, use_threads=False)), soundness
 
 
 def read_whole(filesystem: pyarrow.fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -209,46 +209,46 @@ def names_agree(file: pq.ParquetFile) -> bool:
     return bool(pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))).names == file.metadata.schema.names)
 
 
-def _judged(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Verdict, pa.Buffer | None]:
-    """The verdict, and the bytes of the records if they are few and were read for it."""
+def _judged(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Buffer | None]:
+    """The soundness, and the bytes of the records if they are few and were read for it."""
     name = (filesystem.type_name, pair.path)
-    state, verdict = _remembered.get(name, (None, None))
-    if verdict is not None and state == pair.state:
-        return verdict, None
+    state, soundness = _remembered.get(name, (None, None))
+    if soundness is not None and state == pair.state:
+        return soundness, None
     data = None
     try:
-        verdict, data = _looked_at(filesystem, pair)
+        soundness, data = _looked_at(filesystem, pair)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
-        verdict = Verdict(reason(error))
+        soundness = Soundness(reason(error))
     if len(_remembered) >= _MOST_REMEMBERED:
         _remembered.clear()
-    _remembered[name] = (pair.state, verdict)
-    return verdict, data
+    _remembered[name] = (pair.state, soundness)
+    return soundness, data
 
 
-def _looked_at(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Verdict, pa.Buffer | None]:
+def _looked_at(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Buffer | None]:
     data = _bytes(filesystem, pair.path) if pair.records.size <= SMALL else None
     sealed = seals(pair.path)
     if sealed is None:
         return _decoded(filesystem, pair, data), data
     if (zlib.crc32(data) if data is not None else checksum(filesystem, pair.path)) != sealed[0]:
-        return Verdict("its bytes are not those that its name has the checksum of"), None
+        return Soundness("its bytes are not those that its name has the checksum of"), None
     if sealed[1] is not None:
         try:
             curves = None if pair.curves is None else checksum(filesystem, pair.curves.path)
         except FileNotFoundError:  # merged a moment ago
             curves = None
         if curves is None:
-            return Verdict(lacking=_final_keys(read_whole(filesystem, pair.path, ["key", "status"]))), data
+            return Soundness(lacking=_final_keys(read_whole(filesystem, pair.path, ["key", "status"]))), data
         if curves != sealed[1]:
-            return Verdict("the bytes of its curves are not those that its name has the checksum of"), None
-    return Verdict(), data
+            return Soundness("the bytes of its curves are not those that its name has the checksum of"), None
+    return Soundness(), data
 
 
-def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | None) -> Verdict:
-    """The verdict on files whose names carry no checksums: every page is decoded."""
+def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | None) -> Soundness:
+    """The soundness of files whose names carry no checksums: every page is decoded."""
     source, system = (pa.BufferReader(data), None) if data is not None else (pair.path, filesystem)
     with pq.ParquetFile(source, filesystem=system, page_checksum_verification=True) as file:
         if not names_agree(file):
@@ -266,8 +266,8 @@ def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | No
         except FileNotFoundError:
             pass  # merged a moment ago
         except UNREADABLE as error:
-            return Verdict(f"its curves cannot be read: {reason(error)}")
-    return Verdict(lacking=lacking_curves(records, keys, epochs))
+            return Soundness(f"its curves cannot be read: {reason(error)}")
+    return Soundness(lacking=lacking_curves(records, keys, epochs))
 
 
 def _keys_and_epochs(filesystem: pyarrow.fs.FileSystem, path: str, size: int | None = None) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

@@ -28,7 +28,7 @@ from analysis.records.soundness import (
     names_agree,
     read_whole,
     reason,
-    verdict_on,
+    soundness_of,
     without,
 )
 from analysis.records.store import open_store
@@ -134,12 +134,12 @@ def _found(filesystem: pyarrow.fs.FileSystem, path: str, everything: bool) -> It
     lacking: list[tuple[Pair, frozenset[str]]] = []
     for pair in some:
         with suppress(FileNotFoundError):
-            verdict = verdict_on(filesystem, pair)
+            soundness = soundness_of(filesystem, pair)
             name = pair.path.removeprefix(f"{path}/records/")
-            if verdict.damage is not None:
-                yield Damage(name, verdict.damage, _readable_keys(filesystem, path, pair)), pair
-            elif verdict.lacking:
-                lacking.append((pair, verdict.lacking))
+            if soundness.damage is not None:
+                yield Damage(name, soundness.damage, _readable_keys(filesystem, path, pair)), pair
+            elif soundness.lacking:
+                lacking.append((pair, soundness.lacking))
             elif everything and (wrong := _damage_of_samples(filesystem, f"{path}/samples/{name}")):
                 yield Damage(name, f"its samples cannot be read: {wrong}", _readable_keys(filesystem, path, pair)), pair
     if lacking:
@@ -178,7 +178,7 @@ def _salvage(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair) -> tuple[
 
     The few points of a damaged fragment run again: what it seems to hold is not worth a doubt.
     """
-    if not is_merged(pair.path) and verdict_on(filesystem, pair).damage is not None:
+    if not is_merged(pair.path) and soundness_of(filesystem, pair).damage is not None:
         return 0, None
     try:
         records, all_records = _sound_groups(filesystem, pair.path)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.fragments import finished_files, pairs, recorded_rows
 from analysis.records.schema import MEASURE
-from analysis.records.soundness import SMALL, UNREADABLE, Pair, Verdict, read_whole, reason, verdict_on
+from analysis.records.soundness import SMALL, UNREADABLE, Pair, Soundness, read_whole, reason, soundness_of
 from analysis.records.store import open_store
 
 _LOOKED_THROUGH = 100
@@ -94,7 +94,7 @@ def varying(source: str, names: Iterable[str]) -> list[str]:
     filesystem, root = open_store(source)
     if len(_files(filesystem, root, "records", source)) > _LOOKED_THROUGH:
         return list(names)
-    files = [pair.path for pair in pairs(filesystem, root) if verdict_on(filesystem, pair).damage is None]
+    files = [pair.path for pair in pairs(filesystem, root) if soundness_of(filesystem, pair).damage is None]
     seen: dict[str, set[Any]] = {name: set() for name in names}
     for path in _footers(filesystem, files, keys=False):
         metadata = pq.read_metadata(path, filesystem=filesystem)
@@ -137,10 +137,10 @@ def _recorded(
     return _together((table for _, table in recorded_rows(source, few)), schema, keys), large
 
 
-def _judged(filesystem: pyarrow.fs.FileSystem, some: Sequence[Pair]) -> list[tuple[Pair, Verdict | None]]:
+def _judged(filesystem: pyarrow.fs.FileSystem, some: Sequence[Pair]) -> list[tuple[Pair, Soundness | None]]:
     """The large pairs with the verdicts on them; small ones are judged when they are read."""
     with ThreadPoolExecutor(4) as pool:
-        verdicts = pool.map(lambda pair: None if pair.records.size <= _SMALL else verdict_on(filesystem, pair), some)
+        verdicts = pool.map(lambda pair: None if pair.records.size <= _SMALL else soundness_of(filesystem, pair), some)
         return list(zip(some, verdicts, strict=True))
 
 
