@@ -1,6 +1,6 @@
-"""Private parts of Ray and Optuna that a study uses, each with a public way that takes its place.
+"""Private parts of Ray, Optuna and MLflow that a study uses, each with a public way that takes its place.
 
-Another version that lacks them, or has them with another face, is noticed at their first use (to import Ray or Optuna takes
+Another version that lacks them, or has them with another face, is noticed at their first use (to import one of them takes
 seconds), and the study takes the slower way.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from study.packages import NAMES
 
 if TYPE_CHECKING:
     import optuna
+    from sqlalchemy import Table
 
 PRELOADED = ",".join([*NAMES, "trainables.tune", "trainables.engines.compiled"])
 """For the environment variable RAY_preload_python_modules: what the worker processes that Ray has ready load before they get work."""
@@ -77,3 +78,23 @@ def reopened(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Tri
     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     study.enqueue_trial(trial.params)
     return study.ask()
+
+
+def mlflow_tables(columns: Mapping[str, Collection[str]]) -> tuple[dict[str, Table], str]:
+    """MLflow's own tables of runs and experiments and the revision of their schema; or none, and in words why: then its client writes.
+
+    Args:
+        columns: by table, those that are known.
+    """
+    try:
+        from mlflow.store.db.utils import _get_latest_schema_revision
+        from mlflow.store.tracking.dbmodels import models
+
+        classes = (models.SqlRun, models.SqlParam, models.SqlTag, models.SqlMetric, models.SqlLatestMetric)
+        tables = {model.__table__.name: model.__table__ for model in classes}
+        head = _get_latest_schema_revision()
+    except (ImportError, AttributeError):
+        return {}, "the installed MLflow keeps its tables elsewhere"
+    if {name: set(table.columns.keys()) for name, table in tables.items()} != {name: set(names) for name, names in columns.items()}:
+        return {}, "the installed MLflow has other columns"
+    return tables | {"experiments": models.SqlExperiment.__table__}, head

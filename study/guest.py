@@ -46,7 +46,7 @@ def environment_kept() -> Iterator[None]:
 
 
 def _restore_environment(before: Mapping[str, str | None]) -> None:
-    """None stands for a variable that was not set."""
+    """Set the variables as they were before; None stands for one that was not set."""
     for name, value in before.items():
         if value is None:
             os.environ.pop(name, None)

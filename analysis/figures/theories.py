@@ -132,7 +132,7 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 
 
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
-    """For each setting, its name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
+    """Each setting's name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
     from trainables.data.sets.sources import load
     from trainables.point.errors import ConfigError
 

@@ -66,7 +66,7 @@ def joined(table: pa.Table) -> pa.Table:
     rows = np.arange(table.num_rows)
 
     def latest(chosen: np.ndarray) -> np.ndarray:
-        """Of each key, the index of the last row chosen; -1 if there is none."""
+        """The index of the last row chosen of each key; -1 if there is none."""
         return np.asarray(np.maximum.reduceat(np.where(chosen, rows, -1), starts))
 
     one = table.take(pa.array(latest(agreeing)))

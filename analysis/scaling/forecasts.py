@@ -72,7 +72,7 @@ def flops_per_product(law: StudyLaw) -> float:
 
 
 def _of_the_largest(laws: Sequence[StudyLaw]) -> list[StudyLaw]:
-    """Of each line, the law on whose side its largest setting lies."""
+    """The law of each line on whose side its largest setting lies."""
     best: dict[tuple[Any, ...], tuple[float, StudyLaw]] = {}
     for law in laws:
         sizes = np.stack([law.runs[size].cast(pa.float64()).to_numpy() for size in law.sizes])

@@ -67,7 +67,7 @@ FORMS: dict[str, Form] = {
 
 @dataclass(frozen=True)
 class Scale:
-    """On which scale residuals are taken.
+    """The scale on which residuals are taken.
 
     Attributes:
         log: logarithms of predicted over observed; else differences over ``deviations``.
@@ -78,13 +78,13 @@ class Scale:
     deviations: Floats
 
     def residuals(self, value: Floats, observed: Floats) -> Floats:
-        """Of predicted values, shape (fits, cells)."""
+        """The residuals of predicted values, shape (fits, cells)."""
         if self.log:
             return np.asarray(np.log(np.maximum(value, _TINY)) - np.log(observed))
         return np.asarray((value - observed) / self.deviations)
 
     def derivative(self, value: Floats) -> Floats:
-        """Of the residuals by the value."""
+        """The derivative of the residuals by the value."""
         return np.where(value > _TINY, 1 / np.maximum(value, _TINY), 0.0) if self.log else np.broadcast_to(1 / self.deviations, value.shape)
 
 

@@ -264,7 +264,7 @@ def fit_cells(
 
 
 def optimal_exponent(law: Law) -> Estimate:
-    """With which power of compute the first size should grow: beta/(alpha + beta) (Hoffmann et al. 2022, equation 4).
+    """The power of compute with which the first size should grow: beta/(alpha + beta) (Hoffmann et al. 2022, equation 4).
 
     Raises:
         AnalysisError: the law is of another form, or of one size.

@@ -234,7 +234,7 @@ def _places(runs: pa.Table, sizes: Sequence[str]) -> tuple[NDArray[np.float64], 
 
 
 def _shares(runs: pa.Table, sizes: Sequence[str]) -> NDArray[np.float64]:
-    """Of each run, the share of its setting's runs that fit."""
+    """The share of runs that fit in the setting of each run."""
     fitted = runs["interpolated"].fill_null(False).to_numpy()
     _, _, cell = _places(runs, sizes)
     return np.asarray((np.bincount(cell, fitted) / np.bincount(cell))[cell])

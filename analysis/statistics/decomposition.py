@@ -236,7 +236,7 @@ def _contrasts(name: str, settings: NDArray[np.generic]) -> Floats:
 def _projections(
     terms: Mapping[tuple[str, ...], Floats], count: int
 ) -> tuple[dict[tuple[str, ...], Floats], dict[tuple[str, ...], int], Floats]:
-    """For each term an orthonormal basis of what it adds to all terms that do not contain it; and a basis of everything, with the mean."""
+    """An orthonormal basis for each term of what it adds to all terms that do not contain it; and a basis of everything, with the mean."""
     one = np.full((count, 1), count**-0.5)
     projections, freedoms = {}, {}
     for name, block in terms.items():

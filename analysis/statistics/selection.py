@@ -195,7 +195,7 @@ def _in_every_kind(runs: pa.Table) -> pa.Table:
 
 
 def _splitting(runs: pa.Table, axis: str, fields: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Of the fields that vary, those that are not swept along with the axis."""
+    """Those of the fields that vary which are not swept along with the axis."""
     if axis.startswith(MEASURE):
         return []
     if axis not in runs.column_names:

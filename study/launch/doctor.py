@@ -127,7 +127,7 @@ def _ray() -> Finding:
 
 
 def _looks_at_nodes(address: str, storage: str) -> list[Look]:
-    """Of every node of a cluster: versions as here, GPUs, storage that it can write."""
+    """What a look at every node of a cluster finds: whether versions are as here, GPUs, whether it can write the storage."""
     from study.launch.node_checks import Node, differing, survey
 
     nodes: list[Node] = []

@@ -1,4 +1,4 @@
-"""From records to MLflow: the mirror of a plan, what it copies at the end of a run, and `sync`, the same for a study run before."""
+"""The way of records to MLflow: the mirror of a plan, what it copies at the end of a run, and `sync`, which does so later."""
 
 from __future__ import annotations
 

@@ -287,6 +287,6 @@ def check_nodes(storage: str, sources: Mapping[str, str], allow_mixed: bool) -> 
 
 
 def _submitted_elsewhere() -> list[str]:
-    """In words, that a job was submitted by another gaplab than this one; nothing if it was not."""
+    """A sentence if a job was submitted by another gaplab than this one; empty if it was not."""
     here, there = versions()["gaplab"], os.environ.get(SUBMITTED_WITH)
     return [f"who submitted the job has gaplab {there}, not {here}"] if there not in (None, here) else []

@@ -15,7 +15,7 @@ _MOST_NAMED = 8
 
 
 def explained(points: Sequence[Point], recorded: Mapping[str, str], root: str, varied: Iterable[str]) -> list[str]:
-    """In sentences: which values have no record at all, and how recorded points differ from the declared ones.
+    """Say in sentences which values have no record at all, and how recorded points differ from the declared ones.
 
     Args:
         recorded: key -> status, of everything recorded under `root`.
@@ -55,7 +55,7 @@ def _undeclared(root: str, keys: set[str]) -> list[dict[str, Any]]:
 
 
 def _other_values(declared: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[str]:
-    """By what recorded points differ from all declared ones."""
+    """The fields in which recorded points differ from all declared ones, in sentences."""
     if not others:
         return []
     lines = [f"{len(others):,} recorded points are not declared by this spec; they stay."]

@@ -85,7 +85,7 @@ class Plan:
         return groups
 
     def trained_again(self, points: Iterable[Point]) -> list[str]:
-        """In sentences: how many of the points are trained again, and for which measures."""
+        """Say in sentences how many of the points are trained again, and for which measures."""
         counts = Counter(", ".join(sorted(self.unmeasured[point.key])) for point in points if point.key in self.unmeasured)
         return [f"{count:,} points are trained again for {names}" for names, count in sorted(counts.items())]
 

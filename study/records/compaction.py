@@ -167,7 +167,7 @@ def _read(filesystem: pyarrow.fs.FileSystem, path: str, pair: Pair, merged: _Row
 
 
 def _batches(read: Iterator[_Part]) -> Iterator[list[_Part]]:
-    """As many fragments as make one merged file."""
+    """Batches of as many fragments as make one merged file."""
     unfinished: dict[tuple[str, ...], list[_Part]] = {}
     for part in read:
         columns = tuple(part.records.column_names)

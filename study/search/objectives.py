@@ -34,7 +34,7 @@ class Constraint:
     bound: float
 
     def violation(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """By how much the mean over the seeds breaks the bound; at most 0 if it keeps to it."""
+        """The amount by which the mean over the seeds breaks the bound; at most 0 if it keeps to it."""
         return self.sign * (mean(rows, self.name) - self.bound)
 
 

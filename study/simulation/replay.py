@@ -197,7 +197,7 @@ class _Member:
 
     @property
     def epochs(self) -> int:
-        """At which it ends; one that has none (a closed form) ends at its first."""
+        """The epoch at which it ends; one that has none (a closed form) ends at its first."""
         return max(1, self.row["epochs"] or 0)
 
 

@@ -1,4 +1,4 @@
-"""Of which points the trained network is kept: the section ``keep`` of a spec."""
+"""The points of which the trained network is kept: the section ``keep`` of a spec."""
 
 from __future__ import annotations
 

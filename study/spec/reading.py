@@ -1,4 +1,4 @@
-"""From a file, or a mapping, to a `Spec` whose every field and axis is checked."""
+"""A spec read from a file, or a mapping: a `Spec` whose every field and axis is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for private parts of Ray and Optuna that another version lacks."""
+"""What stands in for private parts of Ray, Optuna and MLflow that another version lacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from ray.tune.execution import class_cache
 
 from study import compat
+from study.records.tracking.rows import COLUMNS
 from study.search.plan import plan_search
 from study.search.search import Search
 from tests.study.made_up_searches import STATES, Trained, spec_of, trials_of
@@ -18,6 +19,9 @@ from tests.study.made_up_searches import STATES, Trained, spec_of, trials_of
 def test_this_version_has_what_is_looked_for() -> None:
     assert compat.preloads_modules()
     assert compat._tunes_variables() is class_cache
+    tables, revision = compat.mlflow_tables(COLUMNS)
+    assert {*COLUMNS, "experiments"} == tables.keys()
+    assert revision
 
 
 def test_tune_asks_for_no_variables_for_a_while() -> None:
@@ -32,6 +36,12 @@ def test_a_ray_that_names_them_elsewhere_is_left_alone(there: ModuleType | None,
     monkeypatch.setitem(sys.modules, "ray.tune.execution.class_cache", there)
     with compat.tune_takes_ready_processes():
         assert class_cache.DEFAULT_ENV_VARS
+
+
+def test_an_mlflow_with_other_tables_is_left_to_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compat.mlflow_tables(dict(COLUMNS) | {"runs": ["run_uuid"]}) == ({}, "the installed MLflow has other columns")
+    monkeypatch.setitem(sys.modules, "mlflow.store.db.utils", None)
+    assert compat.mlflow_tables(COLUMNS) == ({}, "the installed MLflow keeps its tables elsewhere")
 
 
 def test_a_ray_that_preloads_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def _ends(row: Mapping[str, Any]) -> list[float]:
 
 
 def _rows(places: Sequence[float], ends: Sequence[Sequence[float]]) -> list[int]:
-    """In which row, from the top, each mark stands clear of those before it."""
+    """The row, from the top, in which each mark stands clear of those before it."""
     taken: list[list[tuple[float, float]]] = []
     rows = []
     for place, (low, high) in zip(places, ends, strict=True):

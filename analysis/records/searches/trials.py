@@ -35,7 +35,7 @@ RowsOf = Callable[[str], Sequence[Mapping[str, Any]]]
 
 
 def recorded_under(root: str) -> RowsOf:
-    """Of the points under ``STORAGE/STUDY``, with whatever measures."""
+    """The rows of the points that are recorded under ``STORAGE/STUDY``, with whatever measures."""
     filesystem, path = open_store(root)
     while True:
         rows: dict[str, list[Mapping[str, Any]]] = {}

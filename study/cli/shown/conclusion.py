@@ -65,6 +65,7 @@ def conclude(summary: Summary) -> None:
 
 
 def end_copying(summary: Summary) -> None:
+    """Say how to go on with a copy to MLflow that the user has ended, and end with the exit code of an interrupt."""
     plan = summary.plan
     say(f"\nInterrupted: the records are complete; gaplab sync {plan.source or plan.study} copies the rest to MLflow.")
     raise typer.Exit(interrupts.CODE)

@@ -6,6 +6,7 @@ from study.cli.terminal.printing import say
 
 
 def say_failures(root: str, keys: set[str] | None) -> None:
+    """Print the most frequent reasons, each with how many of the points failed for it; of all recorded points for None."""
     import analysis
 
     table = analysis.load(root, columns=["key", "status", "reason"])

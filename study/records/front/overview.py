@@ -84,7 +84,7 @@ def _over_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict
 
 
 def _at_largest_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
-    """By line, its cells of most parameters: of seeds that reached their train target, and of those that did not."""
+    """The cells of most parameters, by line: of seeds that reached their train target, and of those that did not."""
     last: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         several = last.setdefault(_line(row, by), [])

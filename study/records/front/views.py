@@ -79,7 +79,7 @@ def _card(kind: str, identifier: str, section: str) -> dict[str, Any]:
 
 
 def _series(title: str, metrics: Sequence[str]) -> dict[str, Any]:
-    """Of metrics whose step is a capacity."""
+    """What a card says of metrics whose step is a capacity."""
     return {
         "displayName": title,
         "metricKey": metrics[0],

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study import compat
 from study.records.tracking.finished_runs import FinishedRun
 from study.records.tracking.rows import COLUMNS, columns_of, insert, insert_metrics, series_of
 from study.records.tracking.standing import Standing, best_and_surplus
@@ -52,7 +53,7 @@ class BulkWriter:
             return "it is no SQLite file or PostgreSQL database"
         if kind == "sqlite" and not Path(url.database).exists():
             return "it is not made yet"
-        tables, head = _known_tables()
+        tables, head = compat.mlflow_tables(COLUMNS)
         if not tables:
             return head
         engine = _engine(url)
@@ -158,22 +159,6 @@ class BulkWriter:
         for start in range(0, len(ids), _IDS_AT_ONCE):
             these = runs.c.run_uuid.in_(ids[start : start + _IDS_AT_ONCE]) & (runs.c.lifecycle_stage != wanted)
             connection.execute(runs.update().where(these).values(lifecycle_stage=wanted, deleted_time=now if deleted else None))
-
-
-def _known_tables() -> tuple[dict[str, Table], str]:
-    """MLflow's tables and the revision of their schema; or none, and in words why."""
-    try:
-        from mlflow.store.db.utils import _get_latest_schema_revision
-        from mlflow.store.tracking.dbmodels import models
-
-        classes = (models.SqlRun, models.SqlParam, models.SqlTag, models.SqlMetric, models.SqlLatestMetric)
-        tables = {model.__table__.name: model.__table__ for model in classes}
-        head = _get_latest_schema_revision()
-    except (ImportError, AttributeError):
-        return {}, "the installed MLflow keeps its tables elsewhere"
-    if {name: set(table.columns.keys()) for name, table in tables.items()} != {name: set(names) for name, names in COLUMNS.items()}:
-        return {}, "the installed MLflow has other columns"
-    return tables | {"experiments": models.SqlExperiment.__table__}, head
 
 
 def _engine(url: Any) -> Engine:

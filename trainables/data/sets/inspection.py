@@ -121,7 +121,7 @@ def _label_warnings(dataset: Dataset) -> list[str]:
 
 
 def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
-    """Of test samples among the training samples, and of training samples among themselves, by their content."""
+    """Duplicates of test samples among the training samples, and of training samples among themselves, by their content."""
     first: dict[bytes, int] = {}
     repeated = contradicting = 0
     for index, digest in enumerate(digests(dataset.train_images)):

@@ -36,6 +36,11 @@ def _expanded(folder: str) -> Path:
 
 @cache
 def load_named(name: str, folder: Path) -> Dataset:
+    """A data set that is named, or a file of arrays, read once a process.
+
+    Args:
+        folder: where downloaded sets lie, and ``NAME.npz``.
+    """
     if name.startswith("npz:"):
         return read_npz(Path(name.removeprefix("npz:")).expanduser())
     if name == "digits":

@@ -78,7 +78,7 @@ def pacbayes_mag_orig(subject: Subject) -> float:
 
 @measure("pacbayes_mag_init", **_MAGNITUDE)
 def pacbayes_mag_init(subject: Subject) -> float:
-    """As `pacbayes_mag_orig`, with |w - w0|^2 for |w|^2. Source: Jiang et al. 2020, eq. 56."""
+    """The bound of `pacbayes_mag_orig`, with |w - w0|^2 for |w|^2. Source: Jiang et al. 2020, eq. 56."""
     return _magnitude_aware_bound(subject, subject.once(squared_distance))
 
 

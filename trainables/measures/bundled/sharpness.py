@@ -73,7 +73,7 @@ def sharpness_orig(subject: Subject) -> float:
 
 @measure("sharpness_init", **_WORST)
 def sharpness_init(subject: Subject) -> float:
-    """As `sharpness_orig`, with the distance from initialization |w - w0|^2 for |w|^2."""
+    """The measure `sharpness_orig`, with the distance from initialization |w - w0|^2 for |w|^2."""
     return _bound(subject, subject.once(squared_distance))
 
 
