@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from trainables.engines import choice
 from trainables.models import custom as custom
 from trainables.models import registry as models
 
@@ -47,3 +48,11 @@ def register() -> Iterator[Callable[[str, str], None]]:
     yield custom.register
     for name in set(models.families()) - set(before):
         del models._FAMILIES[name]
+
+
+@pytest.fixture
+def forget_engines() -> Iterator[None]:
+    """The choice of an engine is made anew, before the test and after it."""
+    choice._dense_engine.cache_clear()
+    yield
+    choice._dense_engine.cache_clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +59,6 @@ def test_digits_are_the_same_by_scikit_learns_own_function(tmp_path: Path, monke
     monkeypatch.syspath_prepend(tmp_path)  # a scikit-learn that keeps its files elsewhere
     monkeypatch.setattr(compat, "_digits_of_the_package", lambda: by_function)
     assert compat.digits_table() is by_function
-
-
-@pytest.fixture
-def forget_engines() -> Iterator[None]:
-    choice._dense_engine.cache_clear()
-    yield
-    choice._dense_engine.cache_clear()
 
 
 @pytest.mark.usefixtures("forget_engines")

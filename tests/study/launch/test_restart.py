@@ -66,7 +66,7 @@ def test_a_restarted_pack_trains_only_what_is_not_recorded(tmp_path: Path) -> No
     results = begun._training.epoch()
     while not results:
         results = begun._training.epoch()
-    begun._sink(results[:2], "cpu")  # two are recorded, and the worker is lost
+    begun._settings.sink(results[:2], "cpu")  # two are recorded, and the worker is lost
     recorded = analysis.load(str(tmp_path))["key"].to_pylist()
     again = worker(tmp_path, restarted=True)
     assert isinstance(again._training, Training)

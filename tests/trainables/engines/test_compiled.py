@@ -32,7 +32,7 @@ from tests.trainables.engines.test_engines import (
     streams,
 )
 from trainables.data.inputs import Inputs, StackedInputs
-from trainables.engines import Engine, choice, kernels
+from trainables.engines import Engine, kernels
 from trainables.engines.compiled import CompiledDense
 from trainables.engines.losses import ROWS
 from trainables.engines.stacked import StackedDense
@@ -239,13 +239,6 @@ def test_what_steps_at_once_cannot_do_is_left_undone(change: dict[str, Any], dro
 
 
 # Where it cannot be had
-
-
-@pytest.fixture
-def forget_engines() -> Iterator[None]:
-    choice._dense_engine.cache_clear()
-    yield
-    choice._dense_engine.cache_clear()
 
 
 @pytest.mark.usefixtures("forget_engines")
