@@ -285,7 +285,7 @@ class TrialConfig:
 
     def key(self) -> str:
         """32 hexadecimal digits: `trainables.point.key.key_of` this resolved point."""
-        return key_of(self)
+        return key_of(vars(self))
 
     def signature(self) -> tuple[object, ...]:
         """What resolved points must share to train in one pack: everything that gives their tensors a shape, or their

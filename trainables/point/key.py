@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainables.point.errors import ConfigError
 from trainables.point.families import unread_fields
 from trainables.point.knobs import Group
 
-if TYPE_CHECKING:
-    from trainables.point.config import TrialConfig
-
 KEY_VERSION = 1
 """Part of every key. Raised when a change to the code changes what a point computes."""
 
 
-def key_of(point: TrialConfig) -> str:
-    """32 hexadecimal digits: the hash of all that can change this resolved point's result.
+def key_of(fields: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits: the hash of all that can change a resolved point's result.
 
     Fields without effect are left out (the level and seed of no corruption, Adam's momentum, a synthetic set's
     shape for real data), so two spellings of one run share a key.
 
+    Args:
+        fields: of a `trainables.point.config.TrialConfig`: its groups, precision and seed, by name.
+
     Raises:
         ConfigError: the point is not resolved (see `trainables.resolution.resolve`).
     """
-    return hashlib.sha256(json.dumps(_what_counts(point), sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(_what_counts(fields), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _what_counts(point: TrialConfig) -> dict[str, Any]:
+def _what_counts(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved point that its result depends on, in canonical form."""
-    data, model, corruption = point.data, point.model, point.corruption
+    data, corruption, model = fields["data"], fields["corruption"], fields["model"]
+    regularizers, optimizer, budget = fields["regularizers"], fields["optimizer"], fields["budget"]
     if data.seed is None or corruption.seed is None or data.train_size is None or model.width is None or corruption.level is None:
         raise ConfigError("this point is not resolved: trainables.resolution.resolve(point) fills in what it leaves to defaults")
-    counts: dict[str, Any] = {name: dict(_plain(group)) for name, group in vars(point).items() if isinstance(group, Group)}
-    counts |= {"precision": point.precision, "seed": point.seed, "version": KEY_VERSION}
+    counts: dict[str, Any] = {name: dict(_plain(group)) for name, group in fields.items() if isinstance(group, Group)}
+    counts |= {"precision": fields["precision"], "seed": fields["seed"], "version": KEY_VERSION}
     if data.digest:
         counts["data"]["name"] = "npz"
     for unused in {"dimension", "classes", "separation"} - set(data.made_of):
@@ -70,25 +72,24 @@ def _what_counts(point: TrialConfig) -> dict[str, Any]:
             del counts["corruption"]["transition"]
         if corruption.validation is None or not data.validation_size or corruption.of_pixels:
             del counts["corruption"]["validation"]
-    if point.regularizers.crop == 0 or point.regularizers.crop_from is None:
+    if regularizers.crop == 0 or regularizers.crop_from is None:
         del counts["regularizers"]["crop_from"]
-    if point.regularizers.weight_decay == 0:
+    if regularizers.weight_decay == 0:
         del counts["regularizers"]["decay_biases"]
-    optimizer = counts["optimizer"]
-    if point.is_solved:
-        counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": point.budget.stop_at_train_error or 0}
+    if optimizer.name == "closed_form":
+        counts["optimizer"], counts["budget"] = {"name": "closed_form"}, {"target": budget.stop_at_train_error or 0}
         return counts
-    if point.optimizer.warmup is None:
-        del optimizer["warmup"]
-    if point.optimizer.name != "sgd":
-        del optimizer["momentum"]
-    if point.optimizer.name != "sgd" or point.optimizer.momentum == 0:
-        del optimizer["nesterov"]
-    if point.optimizer.schedule not in ("exponential", "step"):
-        del optimizer["decay"]
-    if point.optimizer.schedule != "step":
-        del optimizer["decay_every"]
-    if point.budget.stop_at_train_loss is not None:
+    if optimizer.warmup is None:
+        del counts["optimizer"]["warmup"]
+    if optimizer.name != "sgd":
+        del counts["optimizer"]["momentum"]
+    if optimizer.name != "sgd" or optimizer.momentum == 0:
+        del counts["optimizer"]["nesterov"]
+    if optimizer.schedule not in ("exponential", "step"):
+        del counts["optimizer"]["decay"]
+    if optimizer.schedule != "step":
+        del counts["optimizer"]["decay_every"]
+    if budget.stop_at_train_loss is not None:
         del counts["budget"]["stop_at_train_error"]
     return counts
 
