@@ -12,9 +12,10 @@ from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.drawing.canvas import DASHES, explain, log_axis
 from analysis.figures.drawing.lines import MOST_LINES, Line, label_of, title_of
 from analysis.figures.drawing.style import MARKERS, colours, drawing
+from analysis.scaling.cells import Cells, cells_of
 from analysis.scaling.forecasts import flops_per_product
 from analysis.scaling.isoflop import IsoFlop, isoflop
-from analysis.scaling.laws import Cells, cells_of, compute_optimal, optimal_exponent
+from analysis.scaling.laws import compute_optimal, optimal_exponent
 from analysis.scaling.studies import StudyLaw
 from analysis.words import words
 

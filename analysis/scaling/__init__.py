@@ -1,8 +1,8 @@
 """Scaling laws: how error falls, rises or saturates with parameters, samples or compute, and what larger sizes would give.
 
-`forms` are the curves that are tried, `laws` fits one of them with its intervals, and `choice` picks the form by the held-out largest
-decade, or says that there is none. `studies` has the law of every line of a study, on each side of the interpolation threshold;
-`forecasts` what these say of larger sizes; `isoflop` which size serves a compute budget best, read off the runs.
+`cells` are the means that laws are fitted to, `forms` the curves that are tried. `laws` fits one of them with its intervals, and `choice`
+picks the form by the held-out largest decade, or says that there is none. `studies` has the law of every line of a study, on each side of
+the interpolation threshold; `forecasts` what these say of larger sizes; `isoflop` which size serves a compute budget best.
 
     import analysis
 

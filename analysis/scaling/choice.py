@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError
+from analysis.scaling.cells import Cells, cells_of
 from analysis.scaling.forms import FORMS, FormName
-from analysis.scaling.laws import RESAMPLES, Cells, Law, cells_of, fit_cells
+from analysis.scaling.laws import RESAMPLES, Law, fit_cells
 from analysis.statistics.intervals import LEVEL, Estimate
 
 Floats = NDArray[np.float64]

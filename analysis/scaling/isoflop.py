@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
+from analysis.scaling.cells import cells_of
 from analysis.scaling.forecasts import COMPUTE
-from analysis.scaling.laws import cells_of
 from analysis.statistics.intervals import LEVEL, Estimate
 from analysis.statistics.selection import completed
 

@@ -10,9 +10,10 @@ import pytest
 from scipy.optimize import minimize
 
 import analysis
+from analysis.scaling.cells import cells_of
 from analysis.scaling.choice import choose_law
 from analysis.scaling.forms import FORMS, Scale, bounds_of, evaluate, fit, minimise
-from analysis.scaling.laws import cells_of, compute_optimal, fit_law, optimal_exponent
+from analysis.scaling.laws import compute_optimal, fit_law, optimal_exponent
 
 SIZES = np.geomspace(1e2, 1e5, 13)
 LAWS = {
