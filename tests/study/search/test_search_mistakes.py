@@ -123,7 +123,7 @@ def test_a_search_can_be_pickled_whatever_draws_its_progress(trained: Trained, m
     given: list[Any] = []
 
     class Noted:
-        def __init__(self, parameters: Any, seconds: Any, at_once: Any, searcher: Any) -> None:
+        def __init__(self, parameters: Any, seconds: Any, at_once: Any, searcher: Any, losses: Any) -> None:
             given.append(searcher)
 
         def fit(self, run: Any) -> None:
