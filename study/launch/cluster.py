@@ -46,6 +46,7 @@ _PATIENT = {
     "RAY_health_check_timeout_ms": "120000",
 }
 """How long Ray waits for its own processes the second time: on a busy machine they come late."""
+_NICENESS = "RAY_worker_niceness"
 RESTART_SECONDS = 10.0
 """After which a Ray that did not start is started once more."""
 _GCS = b"--gcs-address="
@@ -54,8 +55,12 @@ GROWTH_SECONDS = 600.0
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a study, in which workers on this machine keep their bits unless the user asks MKL for something else."""
-    return _QUIET | {VARIABLE: os.environ.get(VARIABLE, MODE)}
+    """The environment of a study, in which workers on this machine keep their bits unless the user asks MKL for something else.
+
+    They have the priority that the study was started with, unless the user asks Ray for something else: its own 15 less leaves them a
+    thirtieth of a core that others want too.
+    """
+    return _QUIET | {VARIABLE: os.environ.get(VARIABLE, MODE), _NICENESS: os.environ.get(_NICENESS, "0")}
 
 
 def bundles(resources: Resources) -> list[dict[str, float]]:

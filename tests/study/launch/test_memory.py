@@ -1,9 +1,11 @@
-"""A node without memory: Ray ends a worker by itself, which Tune takes for a fault of its own."""
+"""A node that others want too: its workers' share of the cores; and without memory, where Ray ends a worker by itself."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.exceptions import OutOfMemoryError
 
 import study
@@ -29,3 +31,9 @@ def test_a_worker_ended_for_memory_halts_the_study_with_a_sentence(
     assert summary.missing == 1
     assert summary.halted
     assert summary.halted.startswith("a node ran out of memory, and Ray ended a worker")
+
+
+def test_workers_have_the_priority_that_the_study_was_started_with(one_ray: None) -> None:
+    """Of Ray alone they have 15 less, and starve beside whatever else the machine does; `nice gaplab run` stays nice."""
+    niceness: int = ray.get(ray.remote(lambda: os.nice(0)).remote())
+    assert niceness == os.nice(0)

@@ -150,6 +150,7 @@ def test_a_database_that_does_not_answer_is_said_in_a_line(trained: Trained, tmp
         "postgresql://me:verysecret@127.0.0.1:1/none",
         f"sqlite:///{tmp_path}/moved/trials.db",
         "postgresql://me:***@127.0.0.1:1/none",
+        "nonsense://me:verysecret@host/none",
     ):
         spec = spec_of(storage=url)
         with pytest.warns(UserWarning, match=r"search.storage: .*the report shows the records") as caught:
