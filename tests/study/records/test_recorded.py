@@ -174,7 +174,7 @@ def test_quarantine_that_is_cut_short_at_any_step_loses_nothing(writer, monkeypa
         writer([result(seed=seed)], "cpu")
     compact(writer.root)
     (path,) = map(Path, fragments(writer.root))
-    flip(path, 0.3)
+    flip_in_a_page(path, 0.3)
     own = verification.put_aside
     for most in range(2):  # the curves, the records
         moves: list[int] = []
