@@ -8,7 +8,7 @@ from search_spaces.space import Assignment
 from study.spec.reading import Spec
 from trainables.models import family
 from trainables.point.config import TrialConfig, with_fields
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, named
 from trainables.point.gc_paused import gc_paused
 from trainables.resolution import Point, resolve
 
@@ -45,4 +45,4 @@ def _resolved(point: TrialConfig) -> TrialConfig:
     except BaseException as error:
         if family(point.model.name).digest is None:
             raise
-        raise ConfigError(f"your model {point.model.name} cannot be built: it raises {type(error).__name__}: {error}") from None
+        raise ConfigError(f"your model {point.model.name} cannot be built: it raises {named(error)}") from None

@@ -22,7 +22,7 @@ from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, flatten, with_fields
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, named
 from trainables.resolution import resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
@@ -199,7 +199,7 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise ConfigError(f"search.function {spec.search.function} raises {type(error).__name__}: {error}") from None
+            raise ConfigError(f"search.function {spec.search.function} raises {named(error)}") from None
         if not isinstance(fields, Mapping) or "seed" in fields or not fields.keys().isdisjoint(cell):
             taken = ", ".join(["seed", *cell])
             raise ConfigError(f"search.function must return a mapping of fields other than {taken}; it returned {fields!r}")
@@ -220,7 +220,7 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise ConfigError(f"search.function: {path} raises {type(error).__name__}: {error}") from None
+        raise ConfigError(f"search.function: {path} raises {named(error)}") from None
     if not callable(module.get(name)):
         raise ConfigError(f"search.function: {path} has no function {name}")
     return text, module[name]

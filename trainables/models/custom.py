@@ -11,7 +11,7 @@ import sys
 import types
 
 from trainables.models import registry as models
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, named
 
 
 def register(path: str, text: str) -> None:
@@ -31,4 +31,4 @@ def register(path: str, text: str) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise ConfigError(f"imports: {path} raises {type(error).__name__}: {error}") from None
+            raise ConfigError(f"imports: {path} raises {named(error)}") from None

@@ -17,3 +17,20 @@ class ConfigError(ValueError):
         if len(sentence) > _LONGEST_SENTENCE:
             sentence = f"{sentence[: _LONGEST_SENTENCE // 2]} ... {sentence[-_LONGEST_SENTENCE // 2 :]}"
         super().__init__(redacted(sentence))
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; nothing if that raises in turn, as a `__str__` of the user's own may."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def named(error: BaseException) -> str:
+    """An error's type, and what it says.
+
+    >>> named(ValueError("no luck"))
+    'ValueError: no luck'
+    """
+    return f"{type(error).__name__}: {message_of(error)}"

@@ -6,6 +6,8 @@ import errno
 
 import torch
 
+from trainables.point.errors import message_of
+
 _OUT_OF_MEMORY = (
     "out of memory",  # CUDA, HIP, MPS and Triton
     "can't allocate memory",  # PyTorch on CPUs
@@ -58,7 +60,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return any(words in str(error) for words in _OUT_OF_MEMORY)
+    return any(words in message_of(error) for words in _OUT_OF_MEMORY)
 
 
 def is_poisonous(error: BaseException) -> bool:
@@ -73,7 +75,7 @@ def is_poisonous(error: BaseException) -> bool:
         return True
     if is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
-    said = str(error)
+    said = message_of(error)
     if any(words in said for words in _STICKY):
         return True
     return isinstance(error, torch.AcceleratorError) and not any(words in said for words in _OF_ONE_CALL)
@@ -89,4 +91,4 @@ def leave_if_poisoned(error: BaseException) -> None:
 
 def first_line(error: BaseException) -> str:
     """What an error says first: PyTorch adds several lines of advice to CUDA's errors."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line.strip() for line in message_of(error).splitlines() if line.strip()), type(error).__name__)

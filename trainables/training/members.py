@@ -17,6 +17,7 @@ from trainables.data.sets.sources import load
 from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
+from trainables.point.errors import named
 from trainables.point.streams import derive
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
@@ -152,7 +153,7 @@ def measured(
         except Exception as error:
             leave_if_poisoned(error)
             outcome[f"measure.{name}"] = None
-            reason += f"; measure {name}: {type(error).__name__}: {error}"
+            reason += f"; measure {name}: {named(error)}"
     samples = None
     if member.right is not None:
         epochs = [row["epoch"] for row in member.curve]
@@ -203,7 +204,7 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
 
 def failure(point: TrialConfig, error: Exception) -> Result:
     """The result of a point that raised."""
-    reason = "out of memory, even alone" if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+    reason = "out of memory, even alone" if is_out_of_memory(error) else named(error)
     if (point.data.train_size or 0) % point.optimizer.batch_size == 1 and "Expected more than 1 value per channel" in reason:
         reason += " (batch normalization, and a last batch of one sample: change optimizer.batch_size or data.train_size)"
     return Result(point, point.key(), "failed", reason, {}, [])

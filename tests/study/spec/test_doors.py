@@ -52,9 +52,10 @@ ENDS = {
     "raise": ("raise SystemExit", "SystemExit"),
     "quit": ("quit()", "SystemExit"),
     "base": ("class Own(BaseException): ...\nraise Own('no')", "Own: no"),
+    "mute": ("class Own(Exception):\n    def __str__(self):\n        raise ValueError\nraise Own", "Own: "),
     "cancelled": ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
 }
-"""What an `except Exception` does not see."""
+"""What an `except Exception` does not see, and an error that cannot say what it is."""
 
 
 @pytest.mark.parametrize(("body", "said"), ENDS.values(), ids=ENDS)

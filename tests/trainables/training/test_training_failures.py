@@ -83,6 +83,20 @@ def test_a_point_that_raises_fails_alone_with_its_reason(blobs: str, register: C
         assert together[each.key()].status == "completed"
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_an_error_that_cannot_say_what_it_is_is_a_failure_all_the_same(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> Any:
+        raise MuteError
+
+    monkeypatch.setattr("trainables.training.loop.point_data", missing)
+    (result,) = train([point({"data.name": blobs, "model.width": 3, "budget.epochs": 2})], slots=1).values()
+    assert (result.status, result.reason) == ("failed", "MuteError: ")
+
+
 def test_a_point_that_cannot_be_built_fails_alone_with_its_reason(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from trainables.training import loop as module
 
