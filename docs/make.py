@@ -8,7 +8,7 @@ need be), docs/pictures.md with its images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ def fields_page() -> str:
         page += f"## {group}\n\n{(kind.__doc__ or '').strip()}\n\n"
         page += table(
             ("field", "default", "range", "meaning"),
-            ((f"`{group}.{knob.name}`", f"`{knob.default}`", range_of(knob), knob.metadata["doc"]) for knob in fields(kind)),
+            ((f"`{group}.{knob.name}`", _default(knob), range_of(knob), knob.metadata["doc"]) for knob in fields(kind)),
         )
         page += "\n"
     plain = [knob for knob in fields(TrialConfig) if knob.name not in GROUPS]
@@ -86,6 +86,12 @@ def fields_page() -> str:
         )
         + KEEP
     )
+
+
+def _default(knob: Field[Any]) -> str:
+    """What a field is that is not named, and the word by which a spec leaves it to a probe."""
+    word = knob.metadata["word"]
+    return f"`{knob.default}`, or `{word}`" if word else f"`{knob.default}`"
 
 
 def columns_page() -> str:

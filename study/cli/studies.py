@@ -1,7 +1,8 @@
-"""The commands of ``gaplab`` about a study as declared: presets, show, run, status, sync."""
+"""The commands of ``gaplab`` about a study as declared: presets, show, check, run, status, sync."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (run, presets, show, status, sync):
+    for command in (run, presets, show, check, status, sync):
         app.command()(command)
 
 
@@ -77,6 +78,17 @@ def show(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: 
     from study.spec.reading import read_spec
 
     describe(read_spec(spec, tuple(changes or ()), scale), storage)
+
+
+def check(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:
+    """Try every network of a study before it runs: forward and back, a few samples by heart, the time it would take."""
+    from study.cli.shown.declared import look
+    from study.spec.reading import read_spec
+
+    if problems := look(read_spec(spec, tuple(changes or ()), scale), storage):
+        for problem in problems:
+            print(f"gaplab: {problem}", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage: Storage = "results") -> None:

@@ -62,11 +62,13 @@ def run(
     progress = progress or (notebook_progress() if in_notebook() else Progress())
     with as_found(), EarlyStart(spec.resources) as early:
         stop_on_sigterm()
-        plan = plan_study(spec, storage, _planned(storage, spec.study, address, early, progress))
+        plan = plan_study(
+            spec, storage, _planned(storage, spec.study, address, early, progress), lambda: early.begin() if address is None else None
+        )
         with claimed(plan.root):
             mirror = mirror_of(plan, tracking_uri)
             plan = _with_sound_records(plan)
-            for line in _doubts(plan.missing):
+            for line in (*(plan.told if plan.missing or plan.search else ()), *_doubts(plan.missing)):
                 progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             summary = _summary(plan, trained, mirror)

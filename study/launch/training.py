@@ -21,6 +21,7 @@ from study.launch.node_checks import admission, check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
+from study.records.chosen import write_chosen
 from study.records.declared import write_undeclared
 from study.records.folder import check_writable, write_spec
 from study.records.mirror import Mirror
@@ -118,6 +119,7 @@ def _declared(plan: Plan, search: Search | None) -> frozenset[str]:
 def _store(plan: Plan, search: Search | None) -> None:
     """Put what the study declares beside its records."""
     write_spec(plan.root, plan.text)
+    write_chosen(plan.root, plan.chosen)
     write_undeclared(plan.root, plan.recorded.keys() | plan.unmeasured.keys(), _declared(plan, search))
 
 

@@ -9,18 +9,20 @@ from pathlib import Path
 
 from analysis.records.schema import FINAL
 from analysis.records.store import study_root
+from study.plan.left_open import LeftOpen
 from study.plan.packs import expected_seconds
 from study.plan.points import declared_points
 from study.plan.sources import read_sources
+from study.records.chosen import Chosen
 from study.records.folder import read_recorded
 from study.records.networks import NETWORK, kept_networks
-from study.search.plan import SearchPlan, plan_search
+from study.search.plan import CellPlan, SearchPlan, plan_search
 from study.spec.kept import Kept
 from study.spec.reading import Spec
 from study.spec.sections import Resources, TrackingSection
-from trainables.point.config import IMAGE_FILES, TrialConfig
+from trainables.point.config import IMAGE_FILES, TrialConfig, flatten, with_fields
 from trainables.point.errors import ConfigError
-from trainables.resolution import Point
+from trainables.resolution import Point, resolve
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Plan:
         tracking: whether and how results are mirrored to MLflow.
         keeps: of which points the trained network is kept.
         recorded: key -> status, of everything recorded under `root` with the measures; empty until `with_records`.
+        chosen: what was chosen of that which the spec leaves open (see `study.records.chosen`).
+        told: in sentences, what a probe has chosen just now.
+        pending: in sentences, what a run would choose first.
         unmeasured: key -> those measures that a completed point was recorded without, or `NETWORK`.
     """
 
@@ -56,6 +61,9 @@ class Plan:
     resources: Resources
     tracking: TrackingSection
     keeps: Kept | None = None
+    chosen: Chosen = field(default_factory=dict)
+    told: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict)
     unmeasured: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -104,21 +112,33 @@ class Plan:
         return sum(expected_seconds(point.config) for point in self.missing)
 
 
-def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambda done: None) -> Plan:
+def plan_study(
+    spec: Spec, storage: str, progress: Callable[[int], None] = lambda done: None, probing: Callable[[], None] | None = None
+) -> Plan:
     """The plan of a study, without its records.
 
     Args:
         storage: local folder or URI; everything of the study lies under ``storage/STUDY``.
         progress: called with the number of points that are resolved.
+        probing: called before what the spec leaves open is probed; without it nothing is, and points whose fields nobody has chosen yet
+            have the defaults.
 
     Raises:
         ConfigError: a point cannot be run, or a search not be done; nothing is started or written.
     """
     sources = read_sources(spec)
     root = study_root(storage, spec.study)
+    left_open = LeftOpen(spec, root, sources, probing)
     search = plan_search(spec) if spec.search.kind == "optuna" else None
-    points = [] if search else declared_points(spec, progress)
-    _check_image_files(spec, [point.config for point in points] or [spec.trial])
+    if search:
+        _check_image_files(spec, [spec.trial])
+        search = replace(search, cells=_settled_cells(search.cells, left_open))
+
+    def settled(points: list[TrialConfig]) -> list[TrialConfig]:
+        _check_image_files(spec, points)  # before anything is probed
+        return left_open.settled(points)
+
+    points = [] if search else declared_points(spec, progress, settled)
     return Plan(
         study=spec.study,
         storage=storage,
@@ -133,7 +153,20 @@ def plan_study(spec: Spec, storage: str, progress: Callable[[int], None] = lambd
         resources=spec.resources,
         tracking=spec.tracking,
         keeps=spec.keeps,
+        chosen=left_open.chosen,
+        told=tuple(left_open.told),
+        pending=tuple(left_open.pending),
     )
+
+
+def _settled_cells(cells: tuple[CellPlan, ...], left_open: LeftOpen) -> tuple[CellPlan, ...]:
+    """The cells of a search, whose suggestions share what is chosen for the cell's trial; as they are where a trial cannot stand alone."""
+    try:
+        settled = left_open.settled([resolve(cell.trial) for cell in cells])
+    except ConfigError:
+        return cells
+    chosen = [{field: flatten(trial)[field] for field in left_open.fields} for trial in settled]
+    return tuple(replace(cell, trial=with_fields(cell.trial, values)) for cell, values in zip(cells, chosen, strict=True))
 
 
 def _check_image_files(spec: Spec, trials: Collection[TrialConfig]) -> None:

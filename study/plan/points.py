@@ -13,25 +13,35 @@ from trainables.point.gc_paused import gc_paused
 from trainables.resolution import Point, resolve
 
 
-def declared_points(spec: Spec, progress: Callable[[int], None] = lambda done: None) -> list[Point]:
+def declared_points(
+    spec: Spec, progress: Callable[[int], None] = lambda done: None, settled: Callable[[list[TrialConfig]], list[TrialConfig]] | None = None
+) -> list[Point]:
     """Every point of the study, resolved, each key once, in the order of the space.
+
+    Args:
+        settled: gives resolved points what the spec leaves open; without it they keep the defaults.
 
     Raises:
         ConfigError: a point cannot be run; the sentence names its assignment.
     """
-    points: dict[str, Point] = {}
+    configs: list[TrialConfig] = []
     assignment: Assignment = {}
     try:
         with gc_paused():
             for done, assignment in enumerate(spec.assignments()):
-                config = _resolved(with_fields(spec.trial, assignment))
-                key = config.key()
-                points.setdefault(key, Point(key, config))
+                configs.append(_resolved(with_fields(spec.trial, assignment)))
                 progress(done + 1)
     except ConfigError as error:
         source = f"{spec.source}: " if spec.source else ""
         where = f" (at {', '.join(f'{name} = {value}' for name, value in assignment.items())})" if assignment else ""
         raise ConfigError(f"{source}{error}{where}") from None
+    if settled:
+        configs = settled(configs)
+    points: dict[str, Point] = {}
+    with gc_paused():
+        for config in configs:
+            key = config.key()
+            points.setdefault(key, Point(key, config))
     return list(points.values())
 
 

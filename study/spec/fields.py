@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainables.point.config import TrialConfig, field_types, with_fields
+from trainables.point.config import TrialConfig, field_types, left_open_words, with_fields
 from trainables.point.errors import ConfigError
 from trainables.point.transitions import as_text
 
@@ -40,6 +40,21 @@ def checked_value(name: str, value: Any, where: str) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{where}{error}") from None
     return value
+
+
+OPEN = object()
+"""Stands for the value of a field that is left to a probe of the data."""
+
+
+def value_or_open(name: str, value: Any, where: str) -> Any:
+    """The value of a field of the trial as `checked_value` gives it, or `OPEN` for the word that leaves it open."""
+    word = left_open_words().get(name)
+    if word is not None and value == word:
+        return OPEN
+    try:
+        return checked_value(name, value, where)
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or {word}") if word and isinstance(value, str) else error from None
 
 
 @cache

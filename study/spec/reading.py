@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from search_spaces.axes import Values
 from search_spaces.space import Assignment, Space, draw
-from study.spec.fields import checked_value, dotted
+from study.spec.fields import OPEN, dotted, value_or_open
 from study.spec.kept import Kept, read_kept
 from study.spec.overrides import as_comment, overridden
 from study.spec.presets import find_spec, is_file
@@ -19,7 +19,7 @@ from study.spec.scales import at_scale
 from study.spec.sections import Published, Resources, SearchSection, TrackingSection, WrittenSpec, in_a_sentence
 from study.spec.space import read_space
 from study.spec.text import NOT_YAML, one_line, parsed, written_out
-from trainables.point.config import TrialConfig, with_fields
+from trainables.point.config import TrialConfig, flatten, left_open_words, with_fields
 from trainables.point.errors import ConfigError
 from trainables.resolution import resolve
 
@@ -29,12 +29,16 @@ class Spec:
     """A study as declared: its trial, its space, how points are chosen, with what.
 
     Attributes:
+        trial: what all points share; what is left open has its default there.
+        left_open: of the fields that a probe of the data may choose, those that neither the trial nor the space gives a value: True if the
+            spec asks for the probe by the field's word, False if it does not name the field.
         text: the YAML that declares it.
         source: the file it was read from, if any.
     """
 
     study: str
     trial: TrialConfig
+    left_open: Mapping[str, bool]
     space: Space
     search: SearchSection
     resources: Resources
@@ -116,9 +120,11 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
         parts = WrittenSpec.model_validate(dict(written))
     except ValidationError as error:
         raise ConfigError(in_a_sentence(error)) from None
-    fixed = {name: checked_value(name, value, "--set ") for name, value in (fixed or {}).items()}
-    declared = {name: checked_value(name, value, "trial.") for name, value in dotted(parts.trial).items()}
-    trial = with_fields(TrialConfig(), declared | fixed)
+    fixed = {name: value_or_open(name, value, "--set ") for name, value in (fixed or {}).items()}
+    declared = {name: value_or_open(name, value, "trial.") for name, value in dotted(parts.trial).items()}
+    named = declared | fixed
+    trial = with_fields(TrialConfig(), {name: value for name, value in named.items() if value is not OPEN})
+    fixed = {name: flatten(trial)[name] for name in fixed}
     space = _replicated(read_space(parts.space, trial), parts.replicates).fixed(fixed)
     if misplaced := parts.search.misplaced():
         raise ConfigError(f"search.{misplaced[0]} has no meaning for search.kind {parts.search.kind}: leave it out")
@@ -126,6 +132,7 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
     return Spec(
         study=parts.study,
         trial=trial,
+        left_open=_left_open(named, space, searched=parts.search.function is not None),
         space=space,
         search=parts.search,
         resources=parts.resources,
@@ -137,6 +144,17 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
         text=text or written_out(written),
         source=source,
     )
+
+
+def _left_open(named: Mapping[str, Any], space: Space, searched: bool) -> dict[str, bool]:
+    """The fields that neither the trial nor the space gives a value, and whether the spec says so by their word.
+
+    Args:
+        searched: the user's own function suggests fields, of which nobody knows beforehand: what is not named is its business.
+    """
+    by_word = {name for name, value in named.items() if value is OPEN}
+    silent = set() if searched else left_open_words().keys() - named.keys()
+    return {name: name in by_word for name in left_open_words() if name in by_word | silent and name not in space.fields()}
 
 
 def _replicated(space: Space, replicates: int | None) -> Space:

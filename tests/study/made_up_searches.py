@@ -33,7 +33,7 @@ def spec_of(space: dict[str, Any] | None = None, *, replicates: int = 1, trial: 
     data = {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60, "validation_size": 30}
     written = {
         "study": "made-up",
-        "trial": {"data": data, "model": {"width": 4}, "budget": {"epochs": 9}} | (trial or {}),
+        "trial": {"data": data, "model": {"width": 4}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 9}} | (trial or {}),
         "space": SPACE if space is None else space,
         "search": {"kind": "optuna", "trials": 20, "sampler": "random"} | search,
         "replicates": replicates,

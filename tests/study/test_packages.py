@@ -19,7 +19,7 @@ HOME = Path(study.__file__).parents[1]
 COMMAND = "from study.cli import main; main()"
 SPEC = """
 study: tiny
-trial: {data: {name: synthetic, train_size: 40}, model: {width: 4}, budget: {epochs: 1}}
+trial: {data: {name: synthetic, train_size: 40}, model: {width: 4}, optimizer: {learning_rate: 0.1}, budget: {epochs: 1}}
 space: {seed: {range: 2}}
 resources: {workers: 1}
 tracking: {mlflow: false}

@@ -179,7 +179,14 @@ class Model(Group):
     )
     hold: Literal["train_size", "width"] = knob("train_size", "what stays as given while `parameters_per_sample` is solved")
     batch_norm: bool | None = knob(None, "batch normalization; as published by default")
-    kernel_scale: float = knob(5.0, "`random_features` only: width of the Gaussian kernel that they approximate", low=0, open_low=True)
+    kernel_scale: float = knob(
+        5.0,
+        "`random_features` and kernels: width of the Gaussian kernel; `median`: the median distance between two training samples, of "
+        "`random_features` and `gaussian_kernel`",
+        low=0,
+        open_low=True,
+        word="median",
+    )
     initialization: Literal["he", "xavier", "lecun", "pytorch"] | None = knob(
         None,
         "weights of linear layers and convolutions at the start: variance 2/fan_in (`he`), 2/(fan_in + fan_out) (`xavier`) or 1/fan_in "
@@ -221,7 +228,13 @@ class Optimizer(Group):
         "sgd",
         "`sgd`, `adam` or `adamw`, with PyTorch's update rules and defaults; `closed_form` solves least squares",
     )
-    learning_rate: float = knob(0.1, "initial learning rate", low=0, open_low=True)
+    learning_rate: float = knob(
+        0.1,
+        "initial learning rate; `auto`: the one at which short runs on random and on true labels end with the lowest train loss",
+        low=0,
+        open_low=True,
+        word="auto",
+    )
     momentum: float = knob(0.9, "`sgd`: momentum", low=0, high=1, open_high=True)
     nesterov: bool = knob(False, "`sgd`: Nesterov momentum")
     batch_size: int = knob(128, "samples a step; the last batch of an epoch may be smaller", low=1)
@@ -331,6 +344,13 @@ def field_types() -> dict[str, Any]:
         else:
             types[name] = hint
     return types
+
+
+@cache
+def left_open_words() -> dict[str, str]:
+    """The fields that a spec may leave to a probe of the data, with the word by which it does: ``{"optimizer.learning_rate": "auto"}``."""
+    found = ((f"{group}.{field.name}", field.metadata["word"]) for group, kind in GROUPS.items() for field in fields(kind))
+    return {name: word for name, word in found if word}
 
 
 def flatten(point: TrialConfig) -> dict[str, Any]:

@@ -12,11 +12,22 @@ from trainables.point.errors import ConfigError
 
 
 def knob(
-    default: Any, doc: str, *, low: float | None = None, high: float | None = None, open_low: bool = False, open_high: bool = False
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    open_high: bool = False,
+    word: str | None = None,
 ) -> Any:
-    """A field with its documentation and its range [low, high]; ``open_*`` excludes that end."""
+    """A field with its documentation and its range [low, high]; ``open_*`` excludes that end.
+
+    Args:
+        word: by which a spec leaves the field to a probe of the data (see `trainables.probe`).
+    """
     limits = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
-    return dataclasses.field(default=default, metadata={"doc": doc, **limits})
+    return dataclasses.field(default=default, metadata={"doc": doc, "word": word, **limits})
 
 
 def check_range(field: Field[Any], value: Any, name: str) -> None:

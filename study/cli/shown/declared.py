@@ -15,6 +15,8 @@ def describe(spec: Spec, storage: str) -> None:
     from study.plan.plan import plan_study
 
     plan = plan_study(spec, storage)
+    for line in plan.pending:
+        say(line)
     if plan.search:
         from study.cli.shown.search import described
 
@@ -47,6 +49,33 @@ def describe(spec: Spec, storage: str) -> None:
         if costly := costs(plan):
             say(costly[0])
             say(f"They may add in the order of {_duration(costly[1])} on one core.")
+
+
+def look(spec: Spec, storage: str) -> list[str]:
+    """A short table of the networks of a study: whether each trains, and what its points would take; returns what is to be changed."""
+    from rich.table import Table as RichTable
+
+    from study.plan.check import looked_at
+    from study.plan.plan import plan_study
+    from trainables.probe.fitting import SAMPLES
+
+    plan = plan_study(spec, storage, probing=lambda: None)
+    for line in plan.told:
+        say(line)
+    found = looked_at(plan)
+    if not found:
+        say(f"{plan.study} trains no network of which the images are in memory: there is nothing to look at.")
+        return []
+    table = RichTable("data", "model", "width", "parameters", "p/n", f"fits {SAMPLES} samples", "points", "one core", title=plan.study)
+    for one in found:
+        model, data = one.point.model, one.point.data
+        ratio = f"{one.parameters / (data.train_size or 1):.3g}"
+        row = (data.name, model.name, f"{model.width:,}", f"{one.parameters:,}", ratio, one.fits, f"{one.points:,}", _duration(one.seconds))
+        table.add_row(*row)
+    say(table)
+    if not plan.search:
+        say(f"All {len(plan.points):,} points take in the order of {_duration(sum(one.seconds for one in found))} on one core.")
+    return [one.problem for one in found if one.problem]
 
 
 def _duration(seconds: float) -> str:

@@ -34,6 +34,7 @@ MEASURES = ("l2_norm", "path_norm", "frobenius_distance")
 LEVELS, FAR_WIDTHS = (0.0, 1.0), range(50, 54)
 TRIAL: dict[str, Any] = {
     "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 300, "validation_size": 60},
+    "optimizer": {"learning_rate": 0.1},
     "budget": {"epochs": 100, "evaluate_every": 25, "stop_at_train_error": None},
 }
 HARMLESS = ("points", "trials", "rows written beyond the first")

@@ -27,6 +27,7 @@ WRITTEN: dict[str, Any] = {
     "study": "tiny",
     "trial": {
         "data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60},
+        "optimizer": {"learning_rate": 0.1},
         "budget": {"epochs": 2, "stop_at_train_error": None},
     },
     "space": {"model.width": {"values": [2, 8]}, "corruption.level": {"values": [0.0, 1.0]}},

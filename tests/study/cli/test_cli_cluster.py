@@ -16,7 +16,11 @@ import pytest
 
 SPEC = """
 study: sent
-trial: {data: {name: synthetic, dimension: 4, classes: 3, train_size: 60}, model: {name: mine}, budget: {epochs: 2}}
+trial:
+  data: {name: synthetic, dimension: 4, classes: 3, train_size: 60}
+  model: {name: mine}
+  optimizer: {learning_rate: 0.1}
+  budget: {epochs: 2}
 space: {seed: {range: 3}}
 imports: [models/mine.py]
 tracking: {mlflow: false}

@@ -18,6 +18,7 @@ SPEC = """study: made-up
 trial:
   data: {name: synthetic, dimension: 4, classes: 3}
   model: {width: 4}
+  optimizer: {learning_rate: 0.1}
   budget: {epochs: 3}
 space:
   data.train_size: {values: [%s]}

@@ -18,7 +18,7 @@ from trainables.point.errors import ConfigError
 pytestmark = pytest.mark.xdist_group("ray")
 WRITTEN: dict[str, Any] = {
     "study": "long",
-    "trial": {"data": {"train_size": 100}, "budget": {"epochs": 1}},
+    "trial": {"data": {"train_size": 100}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 1}},
     "space": {"model.width": {"values": [2, 3, 4]}},
     "resources": {"workers": 1},
     "tracking": {"mlflow": False},

@@ -27,7 +27,7 @@ OWNER = os.environ[MARK]  # set by conftest, before any Ray of this process star
 DATA = {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 500}
 WRITTEN: dict[str, Any] = {
     "study": "endures",
-    "trial": {"data": DATA, "budget": {"epochs": 40, "stop_at_train_error": None}},
+    "trial": {"data": DATA, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 40, "stop_at_train_error": None}},
     "space": {"model.width": {"values": [3, 5, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},
     "resources": {"workers": 2},
     "tracking": {"mlflow": False},
@@ -99,7 +99,7 @@ def test_workers_killed_in_the_middle_lose_nothing(undisturbed: list[dict[str, A
 def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(one_ray: None, tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     written = WRITTEN | {
-        "trial": {"data": DATA, "model": {"name": "faulty"}, "budget": {"epochs": 3}},
+        "trial": {"data": DATA, "model": {"name": "faulty"}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 3}},
         "imports": ["faulty.py"],
         "resources": {"workers": 2, "point_seconds": 8},
     }
@@ -117,7 +117,7 @@ def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(o
 
 def test_a_study_in_which_everything_fails_stops_and_says_why(one_ray: None, tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
-    trial = {"data": DATA, "model": {"name": "faulty", "width": 5}}
+    trial = {"data": DATA, "model": {"name": "faulty", "width": 5}, "optimizer": {"learning_rate": 0.1}}
     written = WRITTEN | {"trial": trial, "imports": ["faulty.py"], "space": {"seed": {"range": 600}}}
     summary = run(study.understand(written, source=tmp_path / "spec.yaml"), storage=str(tmp_path))
     assert summary.halted is not None

@@ -64,7 +64,7 @@ def compared(before, levels, what):
 
 
 DATA = {{"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60, "validation_size": 20}}
-TRIAL = {{"data": DATA, "model": {{"width": 4}}, "budget": {{"epochs": 2}}}}
+TRIAL = {{"data": DATA, "model": {{"width": 4}}, "optimizer": {{"learning_rate": 0.1}}, "budget": {{"epochs": 2}}}}
 grid = {{"study": "grid", "trial": TRIAL, "resources": {{"workers": 1}}, "space": {{"seed": {{"range": 2}}}}}}
 rate = {{"optimizer.learning_rate": {{"log_uniform": {{"low": 0.01, "high": 1.0}}}}}}
 search = {{"kind": "optuna", "trials": 4, "pruner": "median"}}

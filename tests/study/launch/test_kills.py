@@ -30,6 +30,7 @@ WRITTEN: dict[str, Any] = {
     "study": "killed",
     "trial": {
         "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 300},
+        "optimizer": {"learning_rate": 0.1},
         "budget": {"epochs": 60, "evaluate_every": 10, "stop_at_train_error": None},
     },
     "space": {"model.width": {"values": [3, 4, 5, 6, 7, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},

@@ -26,13 +26,19 @@ from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import declared_points
 from tests.study.disturbances import OWN_RUN
 from trainables.point.errors import ConfigError
+from trainables.probe.learning_rate import RATES
 
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("one_ray")]
 
 DATA = {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}
 WRITTEN: dict[str, Any] = {
     "study": "tiny",
-    "trial": {"data": DATA, "model": {"width": 4}, "budget": {"epochs": 2, "stop_at_train_error": None}},
+    "trial": {
+        "data": DATA,
+        "model": {"width": 4},
+        "optimizer": {"learning_rate": 0.1},
+        "budget": {"epochs": 2, "stop_at_train_error": None},
+    },
     "space": {"corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 2}},
     "resources": {"workers": 1},
 }
@@ -383,7 +389,12 @@ def test_a_second_driver_of_a_study_refuses(storage):
 # Ctrl-C
 
 LONGER: Mapping[str, Any] = WRITTEN | {
-    "trial": {"data": DATA | {"train_size": 500}, "model": {"width": 16}, "budget": {"epochs": 150, "stop_at_train_error": None}},
+    "trial": {
+        "data": DATA | {"train_size": 500},
+        "model": {"width": 16},
+        "optimizer": {"learning_rate": 0.1},
+        "budget": {"epochs": 150, "stop_at_train_error": None},
+    },
     "space": {"corruption.level": {"values": [0.0, 0.5, 1.0]}, "seed": {"range": 4}},
 }
 """Twelve points of one shape, in six packs for one worker."""
@@ -446,3 +457,23 @@ def test_a_search_whose_function_fails_only_in_the_ablation_loses_nothing(tmp_pa
         assert analysis.load(str(tmp_path / "results" / "tiny")).num_rows == 2
         assert (tmp_path / "results" / "tiny" / "optuna.journal").is_file()
         assert not (tmp_path / "results" / "tiny" / "tune").exists()
+
+
+def test_what_a_spec_leaves_open_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the real probe, in Python as on the command line: stored before the first record, in the keys, and chosen by no later run."""
+    trial = WRITTEN["trial"]
+    lines: list[str] = []
+    open_ = spec(trial=trial | {"optimizer": {"learning_rate": "auto"}}, tracking={"mlflow": False})
+    summary = study.run(open_, storage=str(tmp_path), progress=study.Progress(noted=lines.append))
+    (rate,) = set(analysis.load(summary.root)["optimizer.learning_rate"].to_pylist())
+    assert rate in RATES
+    (line,) = lines
+    assert line.startswith(f"optimizer.learning_rate is {rate:g} for mlp of depth 1 on synthetic: a probe at width 4 chose it in ")
+    (chosen,) = json.loads((tmp_path / "tiny" / "chosen.json").read_text())["optimizer.learning_rate"].values()
+    assert chosen["value"] == rate
+    assert rate in map(float, chosen["losses"])
+    shutil.copytree(tmp_path / "tiny", tmp_path / "elsewhere" / "tiny")
+    monkeypatch.setattr("study.plan.left_open.answers", None)
+    for storage in (tmp_path, tmp_path / "elsewhere"):
+        assert study.run(open_, storage=str(storage)).ran == 0
+    assert keys(spec(trial=trial | {"optimizer": {"learning_rate": rate}})) == set(summary.records["key"].to_pylist())

@@ -24,7 +24,11 @@ pytestmark = pytest.mark.xdist_group("faults")
 
 WRITTEN: dict[str, Any] = {
     "study": "let-go",
-    "trial": {"data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 60}, "budget": {"epochs": 2}},
+    "trial": {
+        "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 60},
+        "optimizer": {"learning_rate": 0.1},
+        "budget": {"epochs": 2},
+    },
     "space": {"model.width": {"values": [3, 4, 5, 6]}},
     "resources": {"workers": 1},
     "tracking": {"mlflow": False},

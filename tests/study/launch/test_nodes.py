@@ -30,7 +30,7 @@ from trainables.tune import PackSettings, PackTrainable
 
 WRITTEN: dict[str, Any] = {
     "study": "wanders",
-    "trial": {"data": {"train_size": 300}, "budget": {"epochs": 20, "stop_at_train_error": None}},
+    "trial": {"data": {"train_size": 300}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 20, "stop_at_train_error": None}},
     "space": {"model.width": {"values": [3, 5, 8]}, "seed": {"range": 6}},
     "tracking": {"mlflow": False},
 }

@@ -31,6 +31,7 @@ WRITTEN: dict[str, Any] = {
     "study": "leans",
     "trial": {
         "data": {"name": "synthetic", "dimension": 8, "classes": 3, "train_size": 500},
+        "optimizer": {"learning_rate": 0.1},
         "budget": {"epochs": 150, "stop_at_train_error": None},
     },
     "space": {"model.width": {"values": [3, 5, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},

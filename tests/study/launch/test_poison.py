@@ -62,7 +62,12 @@ def written(widths: list[int], folder: Path) -> study.Spec:
     (folder / "poisoning.py").write_text(POISONING.format(folder=str(folder)))
     spec: dict[str, Any] = {
         "study": "poisoned",
-        "trial": {"data": DATA, "model": {"name": "poisoning"}, "budget": {"epochs": 3, "stop_at_train_error": None}},
+        "trial": {
+            "data": DATA,
+            "model": {"name": "poisoning"},
+            "optimizer": {"learning_rate": 0.1},
+            "budget": {"epochs": 3, "stop_at_train_error": None},
+        },
         "space": {"model.width": {"values": widths}, "seed": {"range": 2}},
         "imports": ["poisoning.py"],
         "resources": {"workers": 1},

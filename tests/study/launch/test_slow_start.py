@@ -17,7 +17,8 @@ from study.spec.sections import Resources
 
 WAIT = "RAY_worker_register_timeout_seconds"
 LATE = "The current node timed out during startup. This could happen because some of the raylet failed to startup.\nMore lines."
-SPEC = "study: slow\ntrial: {data: {train_size: 100}, budget: {epochs: 1}}\nspace: {seed: {range: 2}}\ntracking: {mlflow: false}\n"
+TRIAL = "{data: {train_size: 100}, optimizer: {learning_rate: 0.1}, budget: {epochs: 1}}"
+SPEC = f"study: slow\ntrial: {TRIAL}\nspace: {{seed: {{range: 2}}}}\ntracking: {{mlflow: false}}\n"
 
 
 @pytest.fixture

@@ -28,7 +28,11 @@ from trainables.point.errors import ConfigError
 
 WRITTEN: dict[str, Any] = {
     "study": "tiny",
-    "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "model": {"width": 4}},
+    "trial": {
+        "data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60},
+        "model": {"width": 4},
+        "optimizer": {"learning_rate": 0.1},
+    },
     "space": {"seed": {"range": 2}},
 }
 

@@ -163,7 +163,11 @@ def test_two_storages_of_one_study_name_are_not_mixed(writer, uri, tmp_path):
 def test_the_experiment_of_another_storage_is_refused_before_anything_is_trained(writer, uri, tmp_path):
     writer([result(seed=0)], "cpu")
     copied(writer, uri)
-    written = {"study": STUDY, "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}}, "space": {}}
+    written = {
+        "study": STUDY,
+        "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "optimizer": {"learning_rate": 0.1}},
+        "space": {},
+    }
     with pytest.raises(ConfigError, match="--tracking-uri: the experiment of this name holds the points of another storage"):
         study.run(study.understand(written), storage=str(tmp_path / "elsewhere"), tracking_uri=uri)
     assert not (tmp_path / "elsewhere").exists(), "nothing was started"

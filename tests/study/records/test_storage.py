@@ -25,9 +25,13 @@ from tests.benchmarks.soak.proxy import CUT, LOST, REFUSED, Proxy
 from tests.study.made_up_results import result
 from trainables.point.errors import ConfigError
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "study": "far-away",
-    "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "budget": {"epochs": 2}},
+    "trial": {
+        "data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60},
+        "optimizer": {"learning_rate": 0.1},
+        "budget": {"epochs": 2},
+    },
     "space": {"model.width": {"values": [4, 8]}, "seed": {"range": 2}},
     "resources": {"workers": 1},
 }
@@ -57,13 +61,15 @@ def test_a_study_runs_on_s3_and_every_point_once(endpoint: str, tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     storage = f"s3://bucket/results?endpoint_override={endpoint}&scheme=http&region=us-east-1"
     tracking = f"sqlite:///{tmp_path}/mlflow.db"
-    spec = study.understand(SPEC)
+    trial = SPEC["trial"] | {"optimizer": {"learning_rate": "auto"}}
+    spec = study.understand(SPEC | {"trial": trial})
     summary = study.run(spec, storage=storage, tracking_uri=tracking)
     assert (summary.counts, summary.ran) == ({"completed": 4}, 4)
     table = analysis.load(summary.root)
     assert len(set(table["key"].to_pylist())) == table.num_rows == 4
     folders = {name.split("/")[2] for name in objects(endpoint) if name.startswith("results/far-away/") and not name.endswith("/")}
-    assert folders == {".storage-id", "records", "curves", "spec.yaml"}  # Tune's own files are gone
+    assert folders == {".storage-id", "records", "curves", "spec.yaml", "chosen.json"}  # Tune's own files are gone
+    monkeypatch.setattr("study.plan.left_open.answers", None)  # what the spec leaves open was chosen, and is not again
     assert study.run(spec, storage=storage, tracking_uri=tracking).ran == 0
     assert summary.mirror is not None
     summary.mirror.log_artifacts([tmp_path / "mlflow.db"])
