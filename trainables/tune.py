@@ -23,6 +23,7 @@ from ray import tune
 
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.sources import share
+from trainables.gpu_memory import keep_to
 from trainables.models import custom as custom
 from trainables.point.config import TrialConfig, with_fields
 from trainables.point.errors import ConfigError
@@ -52,9 +53,11 @@ class Sink(Protocol):
         """Those of the keys that were taken before, with these measures, and need no training."""
 
 
-def _device() -> torch.device:
-    """What this worker trains on."""
-    if torch.cuda.is_available():
+def _device(granted: tune.PlacementGroupFactory | None) -> torch.device:
+    """What this worker trains on: a GPU if Ray granted one or a fraction of it. Who was granted none sees all of its node too."""
+    gpus = granted.required_resources.get("GPU", 0) if isinstance(granted, tune.PlacementGroupFactory) else 0
+    if gpus and torch.cuda.is_available():
+        keep_to(gpus)
         return torch.device("cuda")
     keep_bits()  # also here: a worker on another node does not inherit the driver's environment
     torch.set_num_threads(1)  # a worker per core, and one thread's bits
@@ -129,7 +132,7 @@ class PackTrainable(tune.Trainable):
     ) -> None:
         self._refused = settings.admission() if settings.admission else None
         gc.freeze()  # what is loaded stays: looking at it again and again takes a third of a small network's making
-        self._device = _device()
+        self._device = _device(self.trial_resources)
         self._hardware = torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"  # now: a poisoned device may not answer
         for path, text in settings.sources.items():
             custom.register(path, text)
@@ -301,7 +304,7 @@ class PointTrainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._device = _device()
+        self._device = _device(self.trial_resources)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

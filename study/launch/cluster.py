@@ -224,6 +224,15 @@ def worker_speed(resources: Resources) -> Speed:
     return speed
 
 
+def unused_gpus(resources: Resources) -> str | None:
+    """In a sentence, what GPUs there are that no worker would use, because the study asks for none."""
+    found = 0 if resources.gpus else _cluster_resources().get("GPU", 0)
+    if not found:
+        return None
+    there = "is a GPU" if found == 1 else f"are {found:g} GPUs"
+    return f"there {there} that this study does not use: --set resources.gpus=1 trains a pack on each GPU, 0.25 four packs"
+
+
 def _cluster_resources() -> dict[str, float]:
     """What all nodes have together."""
     import ray

@@ -15,7 +15,7 @@ import pyarrow.fs
 
 from analysis.records.schema import FINAL
 from analysis.records.store import open_store
-from study.launch.cluster import EarlyStart, connected
+from study.launch.cluster import EarlyStart, connected, unused_gpus
 from study.launch.context import Run
 from study.launch.node_checks import admission, check_nodes
 from study.launch.progress import Progress
@@ -75,6 +75,8 @@ def train(
             with connected(plan.resources, address, early) as workers:
                 if address is not None:
                     check_nodes(plan.root, plan.sources, allow_mixed)
+                if unused := unused_gpus(plan.resources):
+                    progress.noted(unused)
                 _store(plan, search)
                 if mirror:
                     mirror.start()

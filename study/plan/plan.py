@@ -131,11 +131,11 @@ def plan_study(
     left_open = LeftOpen(spec, root, sources, probing)
     search = plan_search(spec) if spec.search.kind == "optuna" else None
     if search:
-        _check_image_files(spec, [spec.trial])
+        _check_together(spec, [spec.trial])
         search = replace(search, cells=_settled_cells(search.cells, left_open))
 
     def settled(points: list[TrialConfig]) -> list[TrialConfig]:
-        _check_image_files(spec, points)  # before anything is probed
+        _check_together(spec, points)  # before anything is probed
         return left_open.settled(points)
 
     points = [] if search else declared_points(spec, progress, settled)
@@ -169,8 +169,10 @@ def _settled_cells(cells: tuple[CellPlan, ...], left_open: LeftOpen) -> tuple[Ce
     return tuple(replace(cell, trial=with_fields(cell.trial, values)) for cell, values in zip(cells, chosen, strict=True))
 
 
-def _check_image_files(spec: Spec, trials: Collection[TrialConfig]) -> None:
-    """Raise ConfigError for what goes with image files alone, or not with them."""
+def _check_together(spec: Spec, trials: Collection[TrialConfig]) -> None:
+    """Raise ConfigError for what the spec asks for beside points that do not go with it."""
+    if not spec.resources.gpus and any(trial.precision == "tf32" for trial in trials):
+        raise ConfigError("precision tf32 is a format of GPUs, and resources.gpus is 0: set resources.gpus, or precision float32")
     on_files = {trial.data.name.startswith(IMAGE_FILES) for trial in trials}
     if spec.resources.processes and False in on_files:
         raise ConfigError("resources.processes is for data from image files (imagefolder: or webdataset:): leave it out")

@@ -31,6 +31,7 @@ FIELDS: dict[str, Any] = {
 def trial(**changes: Any) -> PointTrainable:
     """As Tune makes one, in this process."""
     made = PointTrainable.__new__(PointTrainable)
+    made._trial_info = None  # as outside Tune
     made.setup(FIELDS | {name.replace("__", "."): value for name, value in changes.items()})
     return made
 

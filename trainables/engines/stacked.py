@@ -20,6 +20,7 @@ from trainables.compat import through_rectifier
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream
 from trainables.engines.losses import losses_and_errors
+from trainables.gpu_memory import granted_bytes
 from trainables.models.chains import activation_of, layers_of
 from trainables.models.fourier import FourierFeatures
 from trainables.point.streams import generator
@@ -27,7 +28,7 @@ from trainables.point.streams import generator
 _CACHE_BYTES = 3 * 2**20
 """Working set of a stack on a CPU: about one and a half times a core's second-level cache. Measured by tests/benchmarks/bench_engine.py."""
 _GPU_SHARE = 0.2
-"""Share of a GPU's memory that a stack may take."""
+"""Share of a process' memory on a GPU that a stack may take: images, evaluation and the allocator's slack take the rest."""
 _MOST_MEMBERS = 64
 """Members of a stack on a CPU at most; a GPU takes 16 times as many."""
 
@@ -50,7 +51,7 @@ def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.de
     sizes += [len(layer.phases) for layer in layers if isinstance(layer, FourierFeatures)]
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
     bytes_each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
-    available = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * torch.cuda.get_device_properties(device).total_memory
+    available = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * granted_bytes(device)
     return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(available / bytes_each)))
 
 

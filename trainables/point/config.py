@@ -283,7 +283,10 @@ class TrialConfig:
     regularizers: Regularizers = Regularizers()
     optimizer: Optimizer = Optimizer()
     budget: Budget = Budget()
-    precision: Literal["float32", "bfloat16"] = knob("float32", "`bfloat16` runs the products of a model under autocast")
+    precision: Literal["float32", "tf32", "bfloat16"] = knob(
+        "float32",
+        "`tf32` rounds the factors of products on a GPU to 10 bits of mantissa; `bfloat16` runs a model's products under autocast",
+    )
     seed: int = knob(0, "initialization, batch order, dropout and augmentation", low=0)
 
     def __post_init__(self) -> None:

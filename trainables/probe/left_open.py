@@ -36,7 +36,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class LeftOpen:
+class OpenField:
     """A field that may be left open.
 
     Attributes:
@@ -73,9 +73,9 @@ def _network(group: TrialConfig) -> str:
     return f"{group.model.name}{depth} on {group.data.name}"
 
 
-LEFT_OPEN: dict[str, LeftOpen] = {
-    "model.kernel_scale": LeftOpen(kernel_scale.group, lambda group, points: [group], _scale, lambda group: group.data.name),
-    "optimizer.learning_rate": LeftOpen(learning_rate.group, learning_rate.probed_points, _rate, _network),
+LEFT_OPEN: dict[str, OpenField] = {
+    "model.kernel_scale": OpenField(kernel_scale.group, lambda group, points: [group], _scale, lambda group: group.data.name),
+    "optimizer.learning_rate": OpenField(learning_rate.group, learning_rate.probed_points, _rate, _network),
 }
 """By field, in the order in which they are chosen: the rate at which random features fit depends on their scale."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,6 @@ from torch import nn
 
 from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
-from trainables.data.protocol import Source
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.models import build
@@ -31,7 +31,8 @@ from trainables.training.device_failures import is_out_of_memory, leave_if_poiso
 from trainables.training.distributed import ALONE, Processes
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
-from trainables.training.members import PROGRESS, Member, Network, Result, failure, measured, note_score, result_of, solved
+from trainables.training.members import PROGRESS, Member, Network, Result, SlotData, failure, measured, note_score, result_of, solved
+from trainables.training.precision import set_products
 from trainables.training.samples import PER_SAMPLE
 
 Pruner = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
@@ -58,7 +59,7 @@ class Training:
         loaders: processes that decode images which stay in their files; 0 for this one.
 
     Raises:
-        ConfigError: measures are asked for of a point whose training images are not in memory.
+        ConfigError: measures are asked for of a point whose training images are not in memory, or TF32 on a CPU.
 
     >>> from trainables.point.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -86,6 +87,8 @@ class Training:
         if measures and any(point.data.streamed for point in points):
             raise ConfigError(f"measures need the training images in memory, which image files are not: leave out {', '.join(measures)}")
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
+        if points:
+            set_products(points[0].precision, device)
         self.device = device
         self._total = len(points)
         self._waiting = list(points)[::-1]
@@ -100,6 +103,7 @@ class Training:
         self._left = False  # whether some of them have left it since
         self._engine: Engine | None = None
         self._optimizer: StackedOptimizer | None = None
+        self._samples: SlotData | None = None
         self._evaluation: Evaluation | None = None
         self._restored: list[Member] = []
         self._alone: list[TrialConfig] = []  # restarted after an error among several: each tells its own story
@@ -229,7 +233,7 @@ class Training:
         self._active = [*self._active, *new]
         self._keep = list(range(len(self._active)))
         if not self._active:
-            self._engine = self._optimizer = None
+            self._let_go()
             return
         points = [member.point for member in self._active]
         first = points[0]
@@ -242,40 +246,49 @@ class Training:
             stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
         )
         samples = [member.data.train for member in self._active]
-        self._source: Source = samples[0].inputs.source([one.inputs for one in samples])
-        self._index = torch.stack([one.index for one in samples])
-        self._labels = torch.stack([one.labels for one in samples])
         smoothing = [point.regularizers.label_smoothing for point in points]
-        self._smoothing = torch.tensor(smoothing, device=self.device) if any(smoothing) else None
+        self._samples = SlotData(
+            samples[0].inputs.source([one.inputs for one in samples]),
+            torch.stack([one.index for one in samples]),
+            torch.stack([one.labels for one in samples]),
+            torch.tensor(smoothing, device=self.device) if any(smoothing) else None,
+        )
         self._evaluation = None
+
+    def _let_go(self) -> None:
+        """Free what the members in the slots shared: a smaller engine is made only where the memory of the larger one is free again."""
+        self._engine = self._optimizer = self._samples = self._evaluation = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # else the allocator keeps blocks of the old sizes, into which the new ones may not fit
 
     def _train_epoch(self) -> list[Score | None]:
         self._update()
         return self._scores()
 
     def _update(self) -> None:
-        members, engine, optimizer, together = self._active, self._engine, self._optimizer, self._processes
+        members, engine, optimizer, samples, together = self._active, self._engine, self._optimizer, self._samples, self._processes
         assert engine is not None
         assert optimizer is not None
+        assert samples is not None
         if members[0].point.budget.epochs == 0:
             return
         points = [member.point for member in members]
         shuffles = [generator(point.seed, "batches", member.epoch) for point, member in zip(points, members, strict=True)]
-        orders = torch.stack([torch.randperm(self._index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
+        orders = torch.stack([torch.randperm(samples.index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
         orders, size, shares = together.own_batches(orders, points[0].optimizer.batch_size)
-        index, labels = self._index.gather(1, orders), self._labels.gather(1, orders)
+        index, labels = samples.index.gather(1, orders), samples.labels.gather(1, orders)
         rates = torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device)
         optimizer.set_rates(rates)
         warming = any(warmed_up(member.point, member.steps) < 1 for member in members)  # then a step has a rate of its own
-        self._source.begin_epoch(points, [member.epoch for member in members], index, size)
+        samples.source.begin_epoch(points, [member.epoch for member in members], index, size)
         classes, step = members[0].data.classes, 0
         for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
-            if together.alone and not warming and engine.descend(optimizer, self._source, some, truths, size, self._smoothing):
+            if together.alone and not warming and engine.descend(optimizer, samples.source, some, truths, size, samples.smoothing):
                 step += -(-some.shape[1] // size)
                 continue
-            aims = soft_targets(truths, classes, self._smoothing)
+            aims = soft_targets(truths, classes, samples.smoothing)
             for rows, targets in zip(torch.split(some, size, 1), torch.split(aims, size, 2), strict=True):
-                inputs, targets = self._source.training_batch(rows, targets)
+                inputs, targets = samples.source.training_batch(rows, targets)
                 draw = step * together.count + together.rank
                 engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, draw) for member in members])
                 together.average(engine.gradients, shares[step])
@@ -358,12 +371,15 @@ class Training:
         leave_if_poisoned(error)
         if not self._processes.alone:
             raise error
-        members, self._active, self._keep, self._engine, self._optimizer = self._active, [], [], None, None
-        if len(members) == 1:
-            return [failure(members[0].point, error)]
+        points = [member.point for member in self._active]
+        self._active, self._keep = [], []
+        traceback.clear_frames(error.__traceback__)  # which hold the engine and its tensors
+        self._let_go()
+        if len(points) == 1:
+            return [failure(points[0], error)]
         if is_out_of_memory(error):
-            self._slots = max(1, len(members) // 2)
-            self._waiting += [member.point for member in reversed(members)]
+            self._slots = max(1, len(points) // 2)
+            self._waiting += points[::-1]
         else:
-            self._alone = [member.point for member in reversed(members)]
+            self._alone = points[::-1]
         return []

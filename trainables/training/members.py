@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainables.compute import compute_columns
 from trainables.data.inputs import input_shape
-from trainables.data.protocol import PointData
+from trainables.data.protocol import PointData, Source
 from trainables.data.sets.sources import load
 from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
@@ -23,6 +23,23 @@ from trainables.training.device_failures import is_out_of_memory, leave_if_poiso
 from trainables.training.evaluation import Score
 from trainables.training.limits import within
 from trainables.training.samples import sample_row
+
+
+@dataclass(frozen=True)
+class SlotData:
+    """What the members in the slots train on.
+
+    Attributes:
+        source: their images.
+        index: rows of the images, (K, n) int64.
+        labels: (K, n) int64.
+        smoothing: (K,), the share of a target's weight that is spread over all classes; None for none.
+    """
+
+    source: Source
+    index: Tensor
+    labels: Tensor
+    smoothing: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,7 @@ def test_a_worker_that_may_not_train_says_why_and_the_study_stops(monkeypatch: p
     assert cloudpickle.loads(cloudpickle.dumps(survey.admission()))() is None
     monkeypatch.setattr(survey, "versions", lambda: here | {"numpy": "1.0"})
     made = PackTrainable.__new__(PackTrainable)
+    made._trial_info = None  # as outside Tune
     made.setup(
         {"points": dumps([resolved()])}, [], {}, PackSettings(never, admission=cloudpickle.loads(cloudpickle.dumps(survey.admission())))
     )

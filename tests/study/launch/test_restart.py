@@ -43,6 +43,7 @@ def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 def worker(root: Path, points: list[TrialConfig] = POINTS, **config: Any) -> PackTrainable:
     """As Tune makes one, in this process."""
     made = PackTrainable.__new__(PackTrainable)
+    made._trial_info = None  # as outside Tune
     sink = FragmentWriter(str(root), Provenance("made-up", None, "0"))
     made.setup({"points": dumps(points)} | config, [], {}, PackSettings(sink, shelf=Unfinished(str(root))))
     return made

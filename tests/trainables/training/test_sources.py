@@ -81,6 +81,7 @@ def as_a_trial(point_fields: dict[str, Any], pruner: Any = None, **settings: Any
 
     sink = Kept()
     made = PackTrainable.__new__(PackTrainable)
+    made._trial_info = None  # as outside Tune
     made.setup({"points": dumps([point(point_fields)])}, [], {}, PackSettings(sink, **settings), pruner)
     while not made.step()["done"]:
         pass

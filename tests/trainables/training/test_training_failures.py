@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -160,6 +162,36 @@ def test_out_of_memory_splits_the_pack_and_loses_nothing(
     assert {key: told(result) for key, result in train(points, slots=7).items()} == expected
     assert max(tried) == 7
     assert 3 in tried  # halved, and no further than needed
+
+
+@pytest.mark.parametrize("model", [{"model.width": 5}, {"model.width": 5, "model.batch_norm": True}])
+def test_the_memory_of_a_pack_is_free_again_before_a_smaller_one_is_made(
+    blobs: str, monkeypatch: pytest.MonkeyPatch, model: Values
+) -> None:
+    from trainables.training import loop as module
+
+    training = Training([point({"data.name": blobs, "budget.epochs": 3, "seed": seed, **model}) for seed in range(4)], CPU, slots=4)
+    large: list[weakref.ref[Any]] = []
+    alive: list[list[str]] = []
+    make_engine = module.make_engine
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        alive.append([type(found).__name__ for one in large if (found := one()) is not None])
+        return make_engine(*arguments, **named)
+
+    monkeypatch.setattr(module, "make_engine", noted)
+    training.epoch()
+    large += [weakref.ref(getattr(training, name)) for name in ("_engine", "_optimizer", "_samples", "_evaluation")]
+    assert training._samples
+    large += [weakref.ref(training._samples.source), weakref.ref(training._samples.index), weakref.ref(training._active[0].module)]
+    limited(monkeypatch, "gradient", 2, OUT_OF_MEMORY["gpu"])
+    gc.disable()  # nothing waits for the garbage collector
+    try:
+        assert len(finish(training)) == 4
+    finally:
+        gc.enable()
+    assert alive[1:]
+    assert alive[1] == []
 
 
 STICKY = {
