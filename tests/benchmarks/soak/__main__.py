@@ -100,15 +100,21 @@ def run_calmly(command: Command, some: Study, uri: str, patience: float) -> floa
 
 
 def torture(at: Torture, state: State, faults: int) -> None:
-    """Keep a driver running and let things happen at random moments until there were enough of them."""
-    started = time.monotonic()
+    """Keep a driver running and let things happen at random moments until there were enough of them.
+
+    What could not happen just now waits until something else has: else a study that it stops again and again would never get there.
+    """
+    started, waiting = time.monotonic(), set[str]()
     while (done := state.faults).total() < faults:
         at.keep_running()
         time.sleep(at.dice.uniform(0.2, 3.0))
-        fewest = min(done[fault.__name__] / weight for fault, weight in FAULTS.items())
-        due = {fault: weight for fault, weight in FAULTS.items() if done[fault.__name__] / weight < fewest + 0.5}
+        possible = {fault: weight for fault, weight in FAULTS.items() if fault.__name__ not in waiting} or FAULTS
+        fewest = min(done[fault.__name__] / weight for fault, weight in possible.items())
+        due = {fault: weight for fault, weight in possible.items() if done[fault.__name__] / weight < fewest + 0.5}
         fault = at.dice.choices(list(due), list(due.values()))[0]
+        waiting.add(fault.__name__)
         if fault(at):
+            waiting.clear()
             done[fault.__name__] += 1
             state.kept["faults"], state.kept["broken"] = dict(done), at.broken
             state.add_seconds("with faults", time.monotonic() - started)

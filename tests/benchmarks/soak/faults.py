@@ -108,9 +108,9 @@ def driver_killed_while_searching(at: Torture) -> bool:
 def driver_killed_while_compacting(at: Torture) -> bool:
     """Or while it puts damaged files aside: the same lock is held."""
     study = at.studies[GRID]
-    at.kill_driver()
     if sum("/merged/" not in path for path in fragments(study.root)) <= MANY:
         return False
+    at.kill_driver()
     at.start(study)
     assert study.folder is not None
     lock = study.folder / COMPACTING

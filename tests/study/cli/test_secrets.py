@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import analysis
-from study.launch import run as launch
+from study.launch import mirroring
 from study.records.folder import write_spec
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
@@ -97,7 +97,7 @@ def test_no_command_says_a_secret(command: str, here: Path, gaplab: Callable[...
 
 @pytest.mark.parametrize("error", [None, f"no answer from {DATABASE}"])
 def test_sync_says_none_when_it_ends(error: str | None, here: Path, gaplab: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "sync", lambda *_, **__: SimpleNamespace(tracking_uri=DATABASE, error=error))
+    monkeypatch.setattr(mirroring, "sync", lambda *_, **__: SimpleNamespace(tracking_uri=DATABASE, error=error))
     answer = gaplab("sync", "grid.yaml")
     assert "postgresql://me:***@127.0.0.1:1/none" in answer.out + answer.err
     assert SECRET not in answer.out + answer.err
@@ -108,7 +108,7 @@ def test_a_traceback_says_none(here: Path, gaplab: Callable[..., Answer], monkey
         warnings.warn(f"slow: {DATABASE}", stacklevel=1)
         raise RuntimeError(f"defect at {DATABASE}")
 
-    monkeypatch.setattr(launch, "sync", fail)
+    monkeypatch.setattr(mirroring, "sync", fail)
     answer = gaplab("sync", "grid.yaml")
     assert answer.code == 1
     assert "RuntimeError: defect at postgresql://me:***@" in answer.err
