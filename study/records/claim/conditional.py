@@ -6,6 +6,8 @@ pyarrow knows no conditional requests; boto3 does, which comes with the extra ``
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +17,7 @@ class RefusedError(Exception):
 
 
 class ConditionalObject:
-    """An object of an S3 store that is written only if it is as it was left.
+    """An object of an S3 store that is written only if it is as it was left. Every method raises OSError if the store fails.
 
     Args:
         client: of boto3.
@@ -45,28 +47,41 @@ class ConditionalObject:
         """What tells its content from any other; None if it is not there."""
         from botocore.exceptions import ClientError
 
-        try:
-            found: str = self._client.head_object(**self._place)["ETag"]
-        except ClientError as error:
-            if _status(error) == 404:
-                return None
-            raise
+        with self._failures_as_of_files():
+            try:
+                found: str = self._client.head_object(**self._place)["ETag"]
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
         return found
 
     def remove(self) -> None:
         """Remove it, if it is as it was left."""
         if self.tag() == self._tag:
-            self._client.delete_object(**self._place, IfMatch=self._tag)
+            with self._failures_as_of_files():
+                self._client.delete_object(**self._place, IfMatch=self._tag)
 
     def _put(self, **condition: Any) -> None:
         from botocore.exceptions import ClientError
 
+        with self._failures_as_of_files():
+            try:
+                self._tag = self._client.put_object(**self._place, Body=uuid.uuid4().hex.encode(), **condition)["ETag"]
+            except ClientError as error:
+                if _status(error) in (404, 409, 412):
+                    raise RefusedError from None
+                raise
+
+    @contextmanager
+    def _failures_as_of_files(self) -> Iterator[None]:
+        """What botocore raises as OSError, which pyarrow raises for the same store: botocore's kinds have no other base in common."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
-            self._tag = self._client.put_object(**self._place, Body=uuid.uuid4().hex.encode(), **condition)["ETag"]
-        except ClientError as error:
-            if _status(error) in (404, 409, 412):
-                raise RefusedError from None
-            raise
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"{self._place['Bucket']}/{self._place['Key']}: {error}") from error
 
 
 def conditional_object(uri: str, path: str) -> ConditionalObject | None:

@@ -42,9 +42,7 @@ def trained_anew(root: str, folder: Path) -> str:
     rows = analysis.load(root, columns=names).to_pylist()
     writer = FragmentWriter(str(folder), Provenance(Path(root).name, None, "again"))
     for row in rows:
-        training = Training(
-            [with_fields(TrialConfig(), {name: value for name, value in row.items() if value is not None})], torch.device("cpu")
-        )
+        training = Training([with_fields(TrialConfig(), row)], torch.device("cpu"))
         while not training.finished:
             writer(training.epoch(), "cpu")
     return str(folder)
