@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.mlflow_servers import mlflow_server
 
-PLAIN_TRIALS, REUSE_TRIALS, GAPLAB_TRIALS, HTTP_TRIALS = 10, 60, 20_000, 2_000
+PLAIN_TRIALS, REUSE_TRIALS, GAPLAB_TRIALS, HTTP_TRIALS = 10, 60, 20_000, 500
 SPEC: dict[str, Any] = {
     "study": "against-ray",
     "trial": {

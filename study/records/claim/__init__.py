@@ -1,1 +1,4 @@
-"""One driver at a time: the `lease` that a driver holds on a study, by `conditional` requests where the storage is an object store."""
+"""One driver at a time, on object stores: the `lease` by which `study.records.folder` keeps a second one out.
+
+It rests on `conditional` requests where the store takes them.
+"""

@@ -1,6 +1,7 @@
-"""What meets a reader of a study in MLflow: `gathering` collects it, `overview` says what was found, `writing` puts it on the study's run.
+"""What meets a reader of a study in MLflow.
 
-`views` are what MLflow's pages show of the experiment by a link: the gap by capacity, and the points averaged over their seeds.
+`gathering` collects it, `overview` composes the description and the metrics of the study's run, `writing` puts them on it. `views` are what
+MLflow's pages show of the experiment by a link: the gap by capacity, and the points averaged over their seeds.
 """
 
 from study.records.front.gathering import charts_of, front_of

@@ -28,6 +28,7 @@ from tests.benchmarks.soak.comparison import compared, mirror_compared, search_c
 from tests.benchmarks.soak.faults import FAR, FAULTS, GRID, SEARCH, Torture
 from tests.benchmarks.soak.surroundings import CREDENTIALS, Command, Nodes, ObjectStore, Server, Study
 from tests.study.worker_processes import MARK
+from trainables.reproducibility import keep_bits
 
 MEASURES = ("l2_norm", "path_norm", "frobenius_distance")
 """The first from the beginning; the others are added on the way."""
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where everything lies")
     parser.add_argument("--output", type=Path, help="where to write the figures as JSON")
     asked = parser.parse_args()
+    keep_bits()  # as workers do: what is trained anew here is compared with theirs
     folder: Path = asked.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     owner = f"soak {os.getpid()}"
