@@ -23,6 +23,8 @@ from study.records.writer import write_whole
 
 FOLDER = "unfinished"
 _NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{8})\.([0-9a-f]{8})\.pt")
+_PART = re.compile(rf"\.{_NAME.pattern}\.tmp")
+"""A file that `write_whole` has begun."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Unfinished:
         return sorted(key for key, one in whole.items() if not one)
 
     def remove(self, keys: Collection[str]) -> None:
-        """Remove what is kept under these keys, and the folder once nothing lies in it."""
+        """Remove what is kept under these keys, what a killed worker had half written too, and the folder once nothing lies in it."""
         filesystem, path = open_store(self.root)
-        _delete(filesystem, self._files(keys))
+        _delete(filesystem, [file for key, file in self._found(_PART) if key in keys] + self._files(keys))
         if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
             with suppress(OSError):  # another's file lies there, or it was not there at all
                 (Path(path) / FOLDER).rmdir()
@@ -72,11 +74,11 @@ class Unfinished:
     def _files(self, keys: Collection[str]) -> list[str]:
         return [file for key, file in self._found() if key in keys]
 
-    def _found(self) -> Iterator[tuple[str, str]]:
+    def _found(self, named: re.Pattern[str] = _NAME) -> Iterator[tuple[str, str]]:
         """The key and path of every file."""
         filesystem, path = open_store(self.root)
         for one in filesystem.get_file_info(pyarrow.fs.FileSelector(f"{path}/{FOLDER}", allow_not_found=True)):
-            if one.is_file and (name := _NAME.fullmatch(one.base_name)):
+            if one.is_file and (name := named.fullmatch(one.base_name)):
                 yield name[1], one.path
 
 

@@ -201,3 +201,15 @@ def test_a_process_of_ray_train_goes_on_from_the_shelf(
     again = _one_of_several(config | {"shelf": shelf})
     assert trained[0] == 4 + 3, "three epochs before, three after"
     assert told(again) == told(whole)
+
+
+def test_what_a_killed_worker_had_half_written_goes_with_its_point(tmp_path: Path) -> None:
+    shelf = Unfinished(str(tmp_path))
+    shelf.put("a" * 32, "bits", b"whole")
+    shelf.put("b" * 32, "bits", b"whole")
+    (kept,) = (tmp_path / "unfinished").glob("a*")
+    kept.with_name(f".{kept.name}.tmp").write_bytes(b"who")
+    shelf.remove(["a" * 32])
+    assert [path.name[0] for path in (tmp_path / "unfinished").iterdir()] == ["b"]
+    shelf.remove(["b" * 32])
+    assert not (tmp_path / "unfinished").exists()

@@ -18,6 +18,7 @@ import study
 from analysis.records.fragments import fragments, statuses
 from study.records import compaction
 from study.records.compaction import MANY, compact
+from study.records.copying import Copying
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
@@ -211,20 +212,20 @@ def test_a_search_is_not_told_again_what_a_merged_file_repeats(writer):
     assert outcomes[again]["status"] == "completed"
 
 
-@pytest.mark.parametrize("step", ["_copy", "_curves_beside"])
+@pytest.mark.parametrize("step", ["copied", "_curves_beside"])
 def test_the_mirror_copies_merged_points_once_with_their_curves(writer, tmp_path, fresh_database, monkeypatch, step):
     """The fragments vanish before their records are read, or their curves."""
     (tmp_path / "mlflow.db").write_bytes(fresh_database.read_bytes())
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     fill(writer)
     mirror = Mirror(uri, "made-up", writer.root)
-    own = getattr(mirror, step)
+    own = getattr(Copying, step)
 
     def merged_meanwhile(*arguments):
         compact(writer.root)
         return own(*arguments)
 
-    monkeypatch.setattr(mirror, step, merged_meanwhile)
+    monkeypatch.setattr(Copying, step, merged_meanwhile)
     mirror.finish()
     assert mirror.error is None
     for load, there in ((analysis.load, 0), (analysis.load_curves, 1)):
