@@ -73,6 +73,7 @@ class Spec:
 
     def keys(self) -> frozenset[str]:
         """The keys of the declared points; the user's own models, if any, are known by then (``imports`` are read with the plan).
+        What is left open for a probe (``auto``, ``median``) counts with its default here: which value was chosen, the study's plan knows.
 
         Raises:
             ConfigError: a point cannot be run, or the points cannot be listed.
