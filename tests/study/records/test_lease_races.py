@@ -18,7 +18,7 @@ from study.records.claim.conditional import ConditionalObject, RefusedError, con
 from study.records.claim.lease import AlreadyLeasedError, leased
 
 pytestmark = pytest.mark.filterwarnings("ignore:another driver")
-RACES = 50
+RACES = 15
 
 
 @pytest.fixture(autouse=True)
