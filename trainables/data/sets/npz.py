@@ -19,6 +19,10 @@ _IMAGES = ("x_train", "x_test")
 _LABELS = ("y_train", "y_test")
 _TRUE = "y_train_true"
 """The true labels of training samples whose labels are known to be wrong in part."""
+_VOCABULARY = "vocabulary"
+"""How many tokens there are, in a file of sequences."""
+_MOST_NUMBERS = 2**31
+"""One-hot numbers of a file of sequences: 8 GB."""
 
 
 def channels_first(images: Any, channels_last: bool = True) -> Tensor:
@@ -33,7 +37,8 @@ def read_npz(path: Path) -> Dataset:
     """A Keras-style file: x_train, y_train, x_test, y_test, and y_train_true where y_train is known to hold wrong labels.
 
     Images are N x H x W or N x H x W x C, uint8 or finite floats; tables are N x d numbers. A table's columns are channels of 1 x 1 images,
-    so that `standardize` acts on each. What labels may be, `trainables.data.sets.labels` says.
+    so that `standardize` acts on each. With an integer ``vocabulary`` in the file samples are sequences, N x T tokens from 0 to
+    vocabulary - 1, and become one-hot (N, T, 1, vocabulary). What labels may be, `trainables.data.sets.labels` says.
 
     Raises:
         ConfigError: the file is missing, damaged or holds something else; the sentence says what.
@@ -47,16 +52,20 @@ def read_npz(path: Path) -> Dataset:
     found, names = read_labels(path, stored)
     if _TRUE in found and len(found[_TRUE]) != len(found["y_train"]):
         raise ConfigError(f"{path}: y_train has {len(found['y_train'])} labels but {_TRUE} {len(found[_TRUE])}")
-    train_images, test_images = (_checked_images(path, key, arrays[key]) for key in _IMAGES)
+    vocabulary = _vocabulary(path, arrays)
+    if vocabulary is None:
+        train_images, test_images = (_checked_images(path, key, arrays[key]) for key in _IMAGES)
+    else:
+        train_images, test_images = (_one_hot(path, key, arrays[key], vocabulary) for key in _IMAGES)
     if train_images.shape[1:] != test_images.shape[1:]:
         raise ConfigError(f"{path}: training images are {tuple(train_images.shape[1:])} but test images {tuple(test_images.shape[1:])}")
-    if train_images.dtype != test_images.dtype:
+    if vocabulary is None and train_images.dtype != test_images.dtype:
         raise ConfigError(f"{path}: x_train is {arrays['x_train'].dtype} but x_test {arrays['x_test'].dtype}: both must be in one unit")
     given, test_labels = (torch.from_numpy(found[key]) for key in _LABELS)
     true = torch.from_numpy(found[_TRUE]) if _TRUE in found else given
-    return Dataset(
-        train_images, true, test_images, test_labels, len(names), digest_of(arrays), given if _TRUE in found else None, class_names=names
-    )
+    facts = (("tokens", f"{train_images.shape[1]} of {vocabulary:,}, one-hot"),) if vocabulary else ()
+    also_given = given if _TRUE in found else None
+    return Dataset(train_images, true, test_images, test_labels, len(names), digest_of(arrays), also_given, names, facts)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -69,11 +78,34 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             if missing := [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in file.files]:
                 raise ConfigError(f"{path} lacks {', '.join(missing)}: a data file holds the arrays x_train, y_train, x_test, y_test")
-            return {key: np.asarray(file[key]) for key in (*keys, _TRUE) if key in file.files}
+            return {key: np.asarray(file[key]) for key in (*keys, _TRUE, _VOCABULARY) if key in file.files}
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged bytes
         raise ConfigError(f"{path} is damaged or no .npz file of arrays ({' '.join(str(error).split())}): copy it anew") from None
+
+
+def _vocabulary(path: Path, arrays: dict[str, np.ndarray]) -> int | None:
+    """How many tokens there are; None in a file of other samples than sequences."""
+    if _VOCABULARY not in arrays:
+        return None
+    stored = arrays[_VOCABULARY]
+    if stored.size != 1 or stored.dtype.kind not in "iu" or stored.item() < 2:
+        raise ConfigError(f"{path}: vocabulary is {stored.tolist()!r:.60}: it must be one integer, the number of tokens, at least 2")
+    return int(stored.item())
+
+
+def _one_hot(path: Path, key: str, tokens: np.ndarray, vocabulary: int) -> Tensor:
+    """Sequences (N, T) as (N, T, 1, vocabulary) of 0 and 1."""
+    if tokens.ndim != 2 or min(tokens.shape) == 0 or tokens.dtype.kind not in "iu":
+        given = f"{tokens.dtype} of shape {tokens.shape}"
+        raise ConfigError(f"{path}: {key} is {given}: beside a vocabulary it must be N x T integers, the tokens")
+    if (least := tokens.min()) < 0 or tokens.max() >= vocabulary:
+        found = f"tokens from {least} to {tokens.max()}"
+        raise ConfigError(f"{path}: {key} has {found}: with vocabulary {vocabulary} they go from 0 to {vocabulary - 1}")
+    if (numbers := tokens.size * vocabulary) > _MOST_NUMBERS:
+        raise ConfigError(f"{path}: {key} is {numbers:,} numbers one-hot, more than {_MOST_NUMBERS:,}: use fewer samples or tokens")
+    return torch.nn.functional.one_hot(torch.from_numpy(tokens.astype(np.int64)), vocabulary)[:, :, None].float()
 
 
 def _checked_images(path: Path, key: str, images: np.ndarray) -> Tensor:
