@@ -19,7 +19,7 @@ help:
 	@echo "make test    set up, then lint and test"
 	@echo "make test-lowest  test what touches other packages with the lowest versions that pyproject.toml promises"
 	@echo "make bench   benchmarks against plain Ray Tune and JAX, printed as ratios"
-	@echo "make docs    pictures and reference pages from code"
+	@echo "make docs    pictures and reference pages from code, and the documentation site (build/site)"
 
 # uv installs in seconds what pip takes minutes for; pip is everywhere. Both say what they are at.
 UV := $(shell command -v uv 2>/dev/null)
@@ -71,6 +71,8 @@ bench: $(VENV)/installed-bench
 
 docs: $(VENV)/installed-test
 	$(BIN)/python -m docs.make
+	$(BIN)/mkdocs build --quiet --site-dir build/site
+	@echo "The documentation stands in build/site/index.html"
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build *.egg-info

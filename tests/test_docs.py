@@ -30,3 +30,13 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_documentation_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Every page is reached, no link or anchor is dead, every documented name exists, and nothing is loaded from elsewhere."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    for page in ("index.html", "tutorial/index.html", "reference/analysis/index.html"):
+        loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(https?://[^\"]+)\"", (tmp_path / page).read_text())
+        assert not loaded, page
