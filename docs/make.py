@@ -91,7 +91,7 @@ def fields_page() -> str:
 def _default(knob: Field[Any]) -> str:
     """What a field is that is not named, and the word by which a spec leaves it to a probe."""
     word = knob.metadata["word"]
-    return f"`{knob.default}`, or `{word}`" if word else f"`{knob.default}`"
+    return f"`{word}`; `{knob.default}` where nothing is chosen" if word else f"`{knob.default}`"
 
 
 def columns_page() -> str:

@@ -17,9 +17,10 @@ from typing import Any
 
 from study.packages import hidden_here
 
-__all__ = ["Progress", "Spec", "Summary", "read_spec", "run", "sync", "understand"]
+__all__ = ["Progress", "Spec", "Summary", "plan_study", "read_spec", "run", "sync", "understand"]
 _HOMES = {
     **dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading"),
+    "plan_study": "plan.plan",
     "run": "launch.run",
     "Summary": "launch.summary",
     "sync": "launch.mirroring",

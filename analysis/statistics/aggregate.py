@@ -112,7 +112,8 @@ def gap_table(
             field that varies but seeds and what is swept along with capacity.
         values: numeric columns.
         interval: as for `over_seeds`.
-        of: a spec (`study.read_spec`): only the points that it declares count, not those that were recorded before it changed.
+        of: what declares points, such as the plan of a run (``summary.plan``) or a spec (`study.read_spec`) that leaves nothing open:
+            only its points count, not those that were recorded before it changed.
 
     Returns:
         As `over_seeds`, by ``by``, ``capacity`` and ``interpolated``: seeds that fit and seeds that did not are two rows.

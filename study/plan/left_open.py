@@ -5,11 +5,12 @@ The study's own choices come first (`study.records.chosen`), then the probe (`tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from study.plan.probing import answers
 from study.records.chosen import read_chosen
+from study.records.folder import read_statuses
 from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, flatten, left_open_words, with_fields
 from trainables.probe.left_open import LEFT_OPEN
@@ -23,9 +24,9 @@ class LeftOpen:
         probing: called before a probe starts; None for a plan that must not probe: its points keep the default.
 
     Attributes:
-        fields: that are left open.
+        fields: that the spec leaves open, by their word or by not naming them.
         chosen: what is chosen so far, that of earlier runs included.
-        told: in sentences, what a probe chose, and which fields nobody has named though they could be left open.
+        told: in sentences, what a probe chose, and what stays as it is recorded.
         pending: in sentences, what a run would probe.
 
     Raises:
@@ -33,9 +34,8 @@ class LeftOpen:
     """
 
     def __init__(self, spec: Spec, root: str, sources: Mapping[str, str], probing: Callable[[], None] | None) -> None:
-        self.fields = [field for field in LEFT_OPEN if spec.left_open.get(field)]
-        self._unnamed = [field for field in LEFT_OPEN if spec.left_open.get(field) is False]
-        self._sources, self._probing = sources, probing
+        self.fields = [field for field in LEFT_OPEN if field in spec.left_open]
+        self._by_word, self._root, self._sources, self._probing = spec.left_open, root, sources, probing
         self.told: list[str] = []
         self.pending: list[str] = []
         stored = (read_chosen(root) or {}) if self.fields else {}
@@ -45,19 +45,25 @@ class LeftOpen:
         """The resolved points, with what was left open."""
         for field in self.fields:
             points = self._with(field, points)
-        kinds = {(point.data.name, point.model.name, point.optimizer.name): point for point in points} if self._unnamed else {}
-        for field in self._unnamed:
-            if unnamed := [group for point in kinds.values() if (group := LEFT_OPEN[field].group(point))]:
-                default, word = flatten(TrialConfig())[field], left_open_words()[field]
-                of = ", ".join(dict.fromkeys(map(LEFT_OPEN[field].described, unnamed)))
-                self.told.append(f"The spec names no {field}, so that it is {default:g} for {of}; {field}: {word} chooses it by a probe.")
         return points
+
+    def _recorded_by_default(self, field: str) -> bool:
+        """Whether nobody names the field and the study has records from before it was chosen: they have its default, and so it stays."""
+        return not self._by_word[field] and field not in self.chosen and bool(read_statuses(self._root))
 
     def _with(self, field: str, points: list[TrialConfig]) -> list[TrialConfig]:
         """The points with a value of the field that was chosen for their group, if one was."""
         groups = [LEFT_OPEN[field].group(point) for point in points]
-        by_identity = {id(group): group.key() for group in groups if group}  # points of a group have one and the same
-        keys = [by_identity.get(id(group)) for group in groups]
+        by_identity = {id(group): group for group in groups if group}  # points of a group have one and the same
+        if not by_identity:
+            return points
+        if self._recorded_by_default(field):
+            default, word = flatten(TrialConfig())[field], left_open_words()[field]
+            of = _described(field, by_identity.values())
+            self.told.append(f"{field} stays {default:g} for {of}, as in what is recorded; {field}: {word} would choose it by a probe.")
+            return points
+        key_of = {identity: group.key() for identity, group in by_identity.items()}
+        keys = [key_of.get(id(group)) for group in groups]
         known = self.chosen.setdefault(field, {})
         wanted: dict[str, TrialConfig] = {}
         members: dict[str, list[TrialConfig]] = {}
@@ -66,8 +72,7 @@ class LeftOpen:
                 wanted[key] = group
                 members.setdefault(key, []).append(point)
         if wanted and self._probing is None:
-            of = ", ".join(dict.fromkeys(map(LEFT_OPEN[field].described, wanted.values())))
-            self.pending.append(f"{field} is left open: a run will first choose it for {of}.")
+            self.pending.append(f"{field} is left open: a run will first choose it for {_described(field, wanted.values())}.")
         elif wanted and self._probing:
             self._probing()
             known |= self._probed(field, wanted, members)
@@ -91,6 +96,11 @@ class LeftOpen:
             }
             for (key, group), answer in zip(wanted.items(), found, strict=True)
         }
+
+
+def _described(field: str, groups: Iterable[TrialConfig]) -> str:
+    """The groups in words, each once."""
+    return ", ".join(dict.fromkeys(map(LEFT_OPEN[field].described, groups)))
 
 
 def _told(field: str, chosen: list[Mapping[str, Any]]) -> list[str]:

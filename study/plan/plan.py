@@ -67,6 +67,16 @@ class Plan:
     recorded: Mapping[str, str] = field(default_factory=dict)
     unmeasured: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    def keys(self) -> frozenset[str]:
+        """The keys of the declared points, with what was chosen of that which the spec leaves open.
+
+        Raises:
+            ConfigError: the study is a search, which chooses its points as it goes.
+        """
+        if self.search:
+            raise ConfigError("search.kind optuna chooses its points as it goes: they cannot be listed beforehand")
+        return frozenset(point.key for point in self.points)
+
     def with_records(self) -> Plan:
         """The plan with what is recorded now.
 

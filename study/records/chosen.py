@@ -12,7 +12,8 @@ from trainables.point.errors import ConfigError
 
 FILE = "chosen.json"
 Chosen = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Field -> key of the group -> what was chosen: `value` (None where the field keeps its default), `of` (the group in words), and how."""
+"""Field -> key of the group -> what was chosen: `value` (None where the field keeps its default), `of` (the group in words), and how.
+A field that stands here is chosen for every group that the study ever has, also if its spec does not name it."""
 
 
 def read_chosen(root: str) -> Chosen | None:
@@ -29,7 +30,7 @@ def read_chosen(root: str) -> Chosen | None:
             for one in groups.values():
                 if not (one["value"] is None or float(one["value"]) > 0):
                     raise ValueError(f"{one['value']!r} is no value")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # whoever claims the folder says what stands in its way
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -47,11 +48,10 @@ def write_chosen(root: str, chosen: Chosen) -> None:
         ConfigError: another run has chosen otherwise meanwhile.
         OSError: the storage cannot be written.
     """
-    if not any(chosen.values()):
+    if not chosen:
         return
     before = read_chosen(root) or {}
     merged = {field: {**before.get(field, {}), **chosen.get(field, {})} for field in {**before, **chosen}}
-    merged = {field: groups for field, groups in merged.items() if groups}
     for field, groups in before.items():
         for key, one in groups.items():
             if merged[field][key]["value"] != one["value"]:

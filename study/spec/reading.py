@@ -21,6 +21,7 @@ from study.spec.space import read_space
 from study.spec.text import NOT_YAML, one_line, parsed, written_out
 from trainables.point.config import TrialConfig, flatten, left_open_words, with_fields
 from trainables.point.errors import ConfigError
+from trainables.probe.left_open import LEFT_OPEN
 from trainables.resolution import resolve
 
 
@@ -31,7 +32,7 @@ class Spec:
     Attributes:
         trial: what all points share; what is left open has its default there.
         left_open: of the fields that a probe of the data may choose, those that neither the trial nor the space gives a value: True if the
-            spec asks for the probe by the field's word, False if it does not name the field.
+            spec asks for the probe by the field's word, False if it does not name the field, so that a study keeps what it has recorded.
         text: the YAML that declares it.
         source: the file it was read from, if any.
     """
@@ -73,12 +74,19 @@ class Spec:
 
     def keys(self) -> frozenset[str]:
         """The keys of the declared points; the user's own models, if any, are known by then (``imports`` are read with the plan).
-        What is left open for a probe (``auto``, ``median``) counts with its default here: which value was chosen, the study's plan knows.
 
         Raises:
-            ConfigError: a point cannot be run, or the points cannot be listed.
+            ConfigError: a point cannot be run, the points cannot be listed, or a field of theirs is left open: which value was chosen for
+                it, the study's plan knows (`study.plan_study`).
         """
-        return frozenset(resolve(with_fields(self.trial, assignment)).key() for assignment in self.assignments())
+        points = [resolve(with_fields(self.trial, assignment)) for assignment in self.assignments()]
+        for field in self.left_open:
+            if any(LEFT_OPEN[field].group(point) for point in points):
+                raise ConfigError(
+                    f"{f'{self.source}: ' if self.source else ''}the spec leaves {field} open, and what was chosen stands with the study's "
+                    f"records: take the keys of study.plan_study(spec, storage), or of its run's summary.plan, or name {field}"
+                )
+        return frozenset(point.key() for point in points)
 
 
 def read_spec(source: str | Path, changes: tuple[str, ...] = (), scale: str | None = None) -> Spec:

@@ -463,7 +463,7 @@ def test_what_a_spec_leaves_open_is_chosen_once(tmp_path: Path, monkeypatch: pyt
     """By the real probe, in Python as on the command line: stored before the first record, in the keys, and chosen by no later run."""
     trial = WRITTEN["trial"]
     lines: list[str] = []
-    open_ = spec(trial=trial | {"optimizer": {"learning_rate": "auto"}}, tracking={"mlflow": False})
+    open_ = spec(trial={name: value for name, value in trial.items() if name != "optimizer"}, tracking={"mlflow": False})
     summary = study.run(open_, storage=str(tmp_path), progress=study.Progress(noted=lines.append))
     (rate,) = set(analysis.load(summary.root)["optimizer.learning_rate"].to_pylist())
     assert rate in RATES
@@ -477,3 +477,4 @@ def test_what_a_spec_leaves_open_is_chosen_once(tmp_path: Path, monkeypatch: pyt
     for storage in (tmp_path, tmp_path / "elsewhere"):
         assert study.run(open_, storage=str(storage)).ran == 0
     assert keys(spec(trial=trial | {"optimizer": {"learning_rate": rate}})) == set(summary.records["key"].to_pylist())
+    assert analysis.gap_table(analysis.load(summary.root), of=summary.plan).num_rows

@@ -14,10 +14,12 @@ from study.plan import left_open
 from study.plan.plan import Plan, plan_study
 from study.plan.probing import answers
 from study.records.chosen import read_chosen, write_chosen
+from study.records.writer import FragmentWriter, Provenance
 from study.spec.presets import preset_names, preset_text
 from study.spec.reading import Spec, read_spec, understand
 from trainables.point.config import TrialConfig, flatten, left_open_words, with_fields
 from trainables.point.errors import ConfigError
+from trainables.training.loop import Result
 
 RATE, SCALE = "optimizer.learning_rate", "model.kernel_scale"
 OPEN = {"optimizer": {"learning_rate": "auto"}}
@@ -49,6 +51,11 @@ class Probe:
 
     def planned(self, spec: Spec, storage: Path) -> Plan:
         return plan_study(spec, str(storage), probing=lambda: None)
+
+
+def record(plan: Plan) -> None:
+    done = [Result(point.config, point.key, "diverged", "", {}, []) for point in plan.points]  # which needs no curve
+    FragmentWriter(plan.root, Provenance(plan.study, None, "0"))(done, "cpu")
 
 
 def rates(plan: Plan) -> set[tuple[str, float]]:
@@ -132,17 +139,55 @@ def test_what_cannot_be_chosen_keeps_its_default_and_says_so(tmp_path: Path, mon
     assert told.startswith("optimizer.learning_rate stays 0.1 for mlp of depth 1 on synthetic: every run diverged. Name it")
 
 
-def test_a_spec_that_names_no_rate_has_the_default_as_ever_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spec_that_names_no_rate_leaves_it_to_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = Probe(monkeypatch, 0.3)
     plan = probe.planned(spec(), tmp_path)
-    assert rates(plan) == {("mlp", 0.1)}
-    assert not probe.asked
-    assert plan.told == (
-        "The spec names no optimizer.learning_rate, so that it is 0.1 for mlp of depth 1 on synthetic; optimizer.learning_rate: auto "
-        "chooses it by a probe.",
-    )
+    assert rates(plan) == {("mlp", 0.3)}
+    assert plan.chosen.keys() == {RATE}
+    del probe.asked[:]
     assert not probe.planned(spec({"optimizer": {"learning_rate": 0.1}}), tmp_path).told
     assert not probe.planned(spec({"model": {"name": "linear"}, "optimizer": {"name": "closed_form"}}), tmp_path).told
+    assert not probe.asked
+    (tmp_path / "open").mkdir()
+    write_chosen(plan.root, plan.chosen)
+    record(plan)
+    later = plan_study(spec(), str(tmp_path)).with_records()
+    assert later.keys() == plan.keys()
+    assert not later.missing
+
+
+@pytest.mark.parametrize("trial", [{}, {"model": {"name": "random_features", "width": 8}, "optimizer": {"learning_rate": 0.2}}])
+def test_a_study_that_has_records_keeps_what_they_have_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: dict[str, Any]
+) -> None:
+    probe = Probe(monkeypatch, 0.3)
+    field, default = (SCALE, 5.0) if trial else (RATE, 0.1)
+    group, key = field.split(".")
+    named = spec(trial | {group: trial.get(group, {}) | {key: default}}, space={"seed": {"range": 2}})
+    before = plan_study(named, str(tmp_path))
+    record(before)
+    plan = probe.planned(spec(trial, space={"seed": {"range": 3}}), tmp_path)
+    assert not probe.asked
+    assert before.keys() < plan.keys()
+    assert len(plan.with_records().missing) == 1
+    assert not plan.chosen
+    (told,) = plan.told
+    assert told.startswith(f"{field} stays {default:g} for ")
+    assert told.endswith(f", as in what is recorded; {field}: {left_open_words()[field]} would choose it by a probe.")
+
+
+def test_the_keys_of_a_spec_that_leaves_a_field_open_are_those_of_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"the spec leaves optimizer\.learning_rate open, and what was chosen stands with the study's records"
+    ):
+        spec().keys()
+    named = spec({"optimizer": {"learning_rate": 0.3}})
+    assert Probe(monkeypatch, 0.3).planned(spec(), tmp_path).keys() == named.keys() == plan_study(named, str(tmp_path)).keys()
+    searched = spec(
+        {"data": DATA | {"validation_size": 20}}, space={"regularizers": ["weight_decay"]}, search={"kind": "optuna", "trials": 2}
+    )
+    with pytest.raises(ConfigError, match="chooses its points as it goes"):
+        plan_study(searched, str(tmp_path)).keys()
 
 
 def test_two_runs_that_chose_differently_do_not_mix(tmp_path: Path) -> None:
