@@ -212,9 +212,12 @@ def _mixed(lines: Sequence[_Line], capacity: str) -> Iterator[str]:
     for line in lines:
         ran = np.isfinite(line.values)
         share = [(size, int(fit.sum()), int(run.sum())) for size, fit, run in zip(line.sizes, (line.fit & ran).T, ran.T, strict=True)]
-        some = [f"{_size(capacity, size)} ({fit} of {run})" for size, fit, run in share if 0 < fit < run]
+        some = [(size, f"{_size(capacity, size)} ({fit} of {run})") for size, fit, run in share if 0 < fit < run]
         if some:
-            yield f"{_at(line.name)}only some seeds fit at {', '.join(some)}: means over them are of a selection."
+            largest, listed = max(size for size, _ in some), ", ".join(words for _, words in some)
+            short = capacity == "parameters_per_sample" and largest >= ENOUGH
+            longer = f"; with {ENOUGH:g} parameters a sample and more the others want a larger budget.epochs" if short else ""
+            yield f"{_at(line.name)}only some seeds fit at {listed}: means over them are of a selection{longer}."
 
 
 def _by(by: Sequence[str], runs: pa.Table) -> str:

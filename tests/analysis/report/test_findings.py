@@ -71,9 +71,13 @@ def test_no_change_is_claimed_too_often() -> None:
             [record(**{"model.width": w}, parameters=100 * w, seed=s, interpolated=w + s > 8) for w in (8, 16) for s in range(3)],
             "only some seeds fit at p/n 0.8 (2 of 3): means over them are of a selection.",
         ),
+        (
+            [record(**{"model.width": w}, parameters=100 * w, seed=s, interpolated=w + s > 201) for w in (100, 200) for s in range(3)],
+            "(1 of 3): means over them are of a selection; with 10 parameters a sample and more the others want a larger budget.epochs.",
+        ),
         ([record(seed=s, **{"optimizer.momentum": m / 100}) for m in range(20) for s in range(2)], "8 of 20 lines are told of here."),
     ],
-    ids=["below the grid", "above the grid", "one seed", "not completed", "mixed", "many lines"],
+    ids=["below the grid", "above the grid", "one seed", "not completed", "mixed", "mixed with room", "many lines"],
 )
 def test_what_is_left_open_is_said(rows: list[dict[str, Any]], sentence: str) -> None:
     assert any(sentence in one for one in analysis.findings(records(rows)).left_open)
