@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from trainables.models import multiply_adds, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
+from trainables.point.errors import leave_if_stopped
 
 OPERATIONS = 2.0
 """Of a multiply-add."""
@@ -36,8 +37,7 @@ def compute_columns(point: TrialConfig, image_shape: ImageShape, classes: int, s
         return {"multiply_adds": None, "training_flops": OPERATIONS * solver_of(point.model.name).multiply_adds(point, image_shape) or None}
     try:
         forward = multiply_adds(sizes_only(point.model), image_shape, classes)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # it looks at its input's values
+    except BaseException as error:  # it looks at its input's values
+        leave_if_stopped(error)
         return {"multiply_adds": None, "training_flops": None}
     return {"multiply_adds": forward, "training_flops": OPERATIONS * PASSES * forward * samples * epochs}

@@ -13,6 +13,7 @@ import base64
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ _FEW = 10_000
 """Fewer rows than this are looked up in a set, which is faster than a join, and read on one thread."""
 _MOST_REMEMBERED = 2**18
 _NOTHING = RECORDS.empty_table()
+_RECORD_TYPES = {one.name: one.type for one in RECORDS}
 _CURVE_TYPES = {one.name: one.type for one in CURVES}
 _NO_EPOCHS = pa.table({"key": pa.array([], pa.string()), "epoch": pa.array([], pa.int32())})
 _NEEDED = ["key", "status", "epochs", "budget.evaluate_every"]
@@ -91,6 +93,8 @@ def read_sound(filesystem: pyarrow.fs.FileSystem, pair: Pair, columns: Sequence[
     soundness, data = _judged(filesystem, pair)
     if soundness.damage is not None:
         raise pa.ArrowInvalid(soundness.damage)
+    if isinstance(data, pa.Table):
+        return data if columns is None else data.select([name for name in data.column_names if name in columns]), soundness
     if data is None and pair.records.size <= SMALL:
         data = _bytes(filesystem, pair.path)
     if data is None:
@@ -148,11 +152,12 @@ def with_right_types(table: pa.Table) -> pa.Table:
     if "key" not in table.schema.names:
         raise pa.ArrowInvalid("it has no column key")
     for index, one in enumerate(table.schema):  # an older version's, or with measures
-        right = RECORDS.field(one.name).type if one.name in RECORDS.names else pa.float64() if one.name.startswith(MEASURE) else one.type
-        if one.type != right:
-            if not _is_like(one.type, right):
-                raise pa.ArrowInvalid(f"its column {one.name} is {one.type}, not {right}")
-            table = table.set_column(index, one.name, table[one.name].cast(right))
+        name, found = one.name, one.type
+        right = _RECORD_TYPES.get(name) or (pa.float64() if name.startswith(MEASURE) else found)
+        if found != right:
+            if not _is_like(found, right):
+                raise pa.ArrowInvalid(f"its column {name} is {found}, not {right}")
+            table = table.set_column(index, name, table[name].cast(right))
     return table
 
 
@@ -203,14 +208,20 @@ def reason(error: Exception) -> str:
 
 def names_agree(file: pq.ParquetFile) -> bool:
     """Whether a footer names its columns twice alike, as Parquet's schema and as Arrow's: it has no checksum of its own."""
-    stored = (file.metadata.metadata or {}).get(b"ARROW:schema")
-    if stored is None:
-        return True
-    return bool(pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))).names == file.metadata.schema.names)
+    metadata = file.metadata
+    stored = (metadata.metadata or {}).get(b"ARROW:schema")
+    return stored is None or _names_in(stored) == metadata.schema.names
 
 
-def _judged(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Buffer | None]:
-    """The soundness, and the bytes of the records if they are few and were read for it."""
+@lru_cache(maxsize=64)
+def _names_in(stored: bytes) -> list[str]:
+    """The names in Arrow's schema as a footer has it; most files of a study have the same one."""
+    names: list[str] = pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stored))).names
+    return names
+
+
+def _judged(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Table | pa.Buffer | None]:
+    """The soundness, and the records, as table or bytes, if they are few and were read for it."""
     name = (filesystem.type_name, pair.path)
     state, soundness = _remembered.get(name, (None, None))
     if soundness is not None and state == pair.state:
@@ -228,11 +239,12 @@ def _judged(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, p
     return soundness, data
 
 
-def _looked_at(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Buffer | None]:
+def _looked_at(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness, pa.Table | pa.Buffer | None]:
     data = _bytes(filesystem, pair.path) if pair.records.size <= SMALL else None
     sealed = seals(pair.path)
     if sealed is None:
-        return _decoded(filesystem, pair, data), data
+        soundness, table = _decoded(filesystem, pair, data)
+        return soundness, data if table is None else table
     if (zlib.crc32(data) if data is not None else checksum(filesystem, pair.path)) != sealed[0]:
         return Soundness("its bytes are not those that its name has the checksum of"), None
     if sealed[1] is not None:
@@ -247,16 +259,22 @@ def _looked_at(filesystem: pyarrow.fs.FileSystem, pair: Pair) -> tuple[Soundness
     return Soundness(), data
 
 
-def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | None) -> Soundness:
-    """The soundness of files whose names carry no checksums: every page is decoded."""
+def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | None) -> tuple[Soundness, pa.Table | None]:
+    """The soundness of files whose names carry no checksums: every page is decoded. The records too, if they are few."""
+    whole = None
     source, system = (pa.BufferReader(data), None) if data is not None else (pair.path, filesystem)
     with pq.ParquetFile(source, filesystem=system, page_checksum_verification=True) as file:
         if not names_agree(file):
             raise pa.ArrowInvalid("its footer names a column in two ways")
-        threads, there = _threads(file), set(file.schema_arrow.names)
-        needed = [name for name in _NEEDED if name in there]
-        groups = [checked_records(file.read_row_group(number, use_threads=threads)).select(needed) for number in range(file.num_row_groups)]
-        records = groups[0] if len(groups) == 1 else pa.concat_tables([_NOTHING.select(needed), *groups], promote_options="default")
+        threads = _threads(file)
+        if file.num_row_groups == 1 and data is not None:
+            records = whole = checked_records(file.read(use_threads=threads))
+        else:
+            there = set(file.schema_arrow.names)
+            needed = [name for name in _NEEDED if name in there]
+            groups = (checked_records(file.read_row_group(number, use_threads=threads)) for number in range(file.num_row_groups))
+            parts = [group.select(needed) for group in groups]
+            records = pa.concat_tables([_NOTHING.select(needed), *parts], promote_options="default")
         if records.num_rows != file.metadata.num_rows:
             raise pa.ArrowInvalid("its footer counts other rows than it has")
     keys, epochs = pa.chunked_array([], pa.string()), pa.chunked_array([], pa.int32())
@@ -266,8 +284,8 @@ def _decoded(filesystem: pyarrow.fs.FileSystem, pair: Pair, data: pa.Buffer | No
         except FileNotFoundError:
             pass  # merged a moment ago
         except UNREADABLE as error:
-            return Soundness(f"its curves cannot be read: {reason(error)}")
-    return Soundness(lacking=lacking_curves(records, keys, epochs))
+            return Soundness(f"its curves cannot be read: {reason(error)}"), None
+    return Soundness(lacking=lacking_curves(records, keys, epochs)), whole
 
 
 def _keys_and_epochs(filesystem: pyarrow.fs.FileSystem, path: str, size: int | None = None) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:

@@ -31,9 +31,10 @@ def compact(source: Annotated[str, typer.Argument(metavar="STUDY", help="A study
     from study.records.compaction import compact as merge
 
     try:
-        if not fragments(source):
-            raise ConfigError(f"there is no study at {source}: it has no records")
-        print(f"merged {merge(source):,} fragments of {source}")
+        if fragments(source):
+            print(f"merged {merge(source):,} fragments of {source}")
+        else:
+            print(_where_they_went(source))
     except OSError as error:
         raise ConfigError(f"{source} cannot be compacted, and is as it was ({str(error).splitlines()[0]})") from None
 
@@ -45,27 +46,43 @@ def verify(
     """Look at every checksum of a study: records, curves and samples. Exit code 1 if something is damaged."""
     from analysis.records.fragments import fragments
     from study.records.folder import claimed
-    from study.records.verify import put_damaged_aside
+    from study.records.verify import kept_aside, put_damaged_aside
     from study.records.verify import verify as look
 
     try:
         files = len(fragments(source))
         if not files:
-            raise ConfigError(f"there is no study at {source}: it has no records")
+            print(_where_they_went(source))
+            return
         if repair:
             with claimed(source), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the table says it
                 found = put_damaged_aside(source, everything=True)
         else:
             found = look(source)
+        aside = None if found else kept_aside(source)
     except OSError as error:
         raise ConfigError(f"{source} cannot be read or written ({str(error).splitlines()[0]})") from None
-    if not found:
-        print(f"{source}: {files:,} files of records and their curves can be read whole")
+    if aside is not None:
+        print(f"{source}: {files:,} files of records and their curves can be read whole" + (f"; {aside.sentence}" if aside.files else ""))
         return
     show_table(_damages(found), f"{source}: damaged{', and moved to quarantine' if repair else ''}")
     print("gaplab run trains what is lost." if repair else f"gaplab verify {source} --repair puts them aside, as the next run does.")
     raise typer.Exit(1)
+
+
+def _where_they_went(source: str) -> str:
+    """What is said of a study that has no records.
+
+    Raises:
+        ConfigError: it never had any.
+    """
+    from study.records.verify import kept_aside
+
+    aside = kept_aside(source)
+    if not aside.files:
+        raise ConfigError(f"there is no study at {source}: it has no records")
+    return f"{source}: no records are left; {aside.sentence}"
 
 
 def _damages(found: Sequence[Damage]) -> pa.Table:

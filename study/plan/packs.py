@@ -9,6 +9,7 @@ from math import ceil
 from trainables.engines.speed import CORE, Speed
 from trainables.models import family
 from trainables.point.config import TrialConfig
+from trainables.point.errors import leave_if_stopped
 from trainables.resolution import Point, capacity, work
 
 SECONDS_PER_PACK = 20.0
@@ -43,9 +44,8 @@ def expected_seconds(point: TrialConfig, speed: Speed = CORE) -> float:
 def _multiply_adds(point: TrialConfig) -> float:
     try:
         return work(point)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+    except BaseException as error:
+        leave_if_stopped(error)
         if family(point.model.name).digest is None:
             raise
         return 3.0 * capacity(point) * (point.data.train_size or 1) * point.budget.epochs  # your model looks at its input's values

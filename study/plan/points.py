@@ -8,7 +8,7 @@ from search_spaces.space import Assignment
 from study.spec.reading import Spec
 from trainables.models import family
 from trainables.point.config import TrialConfig, with_fields
-from trainables.point.errors import ConfigError, named
+from trainables.point.errors import ConfigError, leave_if_stopped, named
 from trainables.point.gc_paused import gc_paused
 from trainables.resolution import Point, resolve
 
@@ -50,9 +50,8 @@ def _resolved(point: TrialConfig) -> TrialConfig:
         return resolve(point)
     except ConfigError:
         raise
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        leave_if_stopped(error)
         if family(point.model.name).digest is None:
             raise
         raise ConfigError(f"your model {point.model.name} cannot be built: it raises {named(error)}") from None

@@ -5,6 +5,7 @@ What is put aside runs again. A merged file holds many points: those of its row 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from analysis.records.fragments import curves_beside, finished_files, keys_with_curves, pairs, recorded_rows
+from analysis.records.fragments import curves_beside, finished_files, keys_with_curves, pairs, recorded_rows, statuses
 from analysis.records.rows import SAME, disagreeing
 from analysis.records.schema import CURVES
 from analysis.records.soundness import (
@@ -35,6 +36,8 @@ from analysis.records.store import open_store
 from study.records.compaction import QUARANTINE, alone, is_merged, put_aside, write_merged
 
 _MOST_NAMED = 8
+_FIRST_KEY = re.compile("^([0-9a-f]{32})-")
+"""A fragment's name begins with the key of its first point."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,57 @@ def put_damaged_aside_or_warn(root: str) -> None:
         put_damaged_aside(root)
     except (OSError, pa.ArrowException) as error:
         warnings.warn(f"what is damaged in {root} was not put aside: {reason(error)}", stacklevel=2)
+
+
+@dataclass(frozen=True)
+class KeptAside:
+    """What lies in a study's quarantine.
+
+    Attributes:
+        root: ``STORAGE/STUDY``.
+        files: names of which records, curves or both lie there.
+        unknown: those of them whose points cannot be read.
+        unrecorded: the keys of the others' points that are not recorded now.
+    """
+
+    root: str
+    files: int
+    unknown: int
+    unrecorded: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Where it lies, and what becomes of its points."""
+        who = "1 damaged file was" if self.files == 1 else f"{self.files:,} damaged files were"
+        if lost := len(self.unrecorded):
+            least = "at least " if self.unknown else ""
+            points = "1 point is" if lost == 1 else f"{lost:,} points are"
+            then = f"{least}{points} not recorded since, and the next run trains {'it' if lost == 1 else 'them'} anew"
+        elif self.unknown:
+            then = "which points they held can no longer be read; the next run trains what is missing"
+        else:
+            then = "all points are recorded again"
+        return f"{who} put aside in {self.root}/{QUARANTINE}: {then}"
+
+
+def kept_aside(root: str) -> KeptAside:
+    """What was put aside of ``STORAGE/STUDY`` and still lies there.
+
+    Raises:
+        OSError: the storage cannot be read.
+    """
+    filesystem, path = open_store(root)
+    keys: dict[str, set[str]] = {}
+    for folder in ("records", "curves"):
+        kept = f"{path}/{QUARANTINE}/{folder}"
+        for info in filesystem.get_file_info(pyarrow.fs.FileSelector(kept, allow_not_found=True, recursive=True)):
+            if info.is_file and ".parquet" in info.base_name:
+                found = keys.setdefault(info.path.removeprefix(f"{kept}/"), set(_FIRST_KEY.findall(info.base_name)))
+                with suppress(*UNREADABLE):
+                    found.update(read_whole(filesystem, info.path, ["key"])["key"].to_pylist())
+    there = statuses(root).keys() if keys else set[str]()
+    unknown = sum(not found for found in keys.values())
+    return KeptAside(root, len(keys), unknown, tuple(sorted(set[str]().union(*keys.values()) - there)))
 
 
 def warn_of_disagreement(root: str, keys: Collection[str]) -> None:

@@ -22,7 +22,7 @@ from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
 from trainables.point.config import TrialConfig, flatten, with_fields
-from trainables.point.errors import ConfigError, named
+from trainables.point.errors import ConfigError, leave_if_stopped, named
 from trainables.resolution import resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
@@ -196,9 +196,8 @@ def _asking(spec: Spec) -> tuple[str, Ask]:
     def ask(trial: Asker, cell: Mapping[str, Any]) -> Assignment:
         try:
             fields = function(trial)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            leave_if_stopped(error)
             raise ConfigError(f"search.function {spec.search.function} raises {named(error)}") from None
         if not isinstance(fields, Mapping) or "seed" in fields or not fields.keys().isdisjoint(cell):
             taken = ", ".join(["seed", *cell])
@@ -217,9 +216,8 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(text, str(path), "exec"), module)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        leave_if_stopped(error)
         raise ConfigError(f"search.function: {path} raises {named(error)}") from None
     if not callable(module.get(name)):
         raise ConfigError(f"search.function: {path} has no function {name}")

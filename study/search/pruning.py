@@ -96,11 +96,12 @@ class SuggestionPruner:
         self._of |= dict.fromkeys(keys, suggestion)
 
     def judge(self, reports: Sequence[tuple[str, int, Mapping[str, Any]]]) -> list[str]:
-        """The keys of the members that leave now.
+        """The keys of the members that leave now; none that never entered.
 
         Args:
             reports: a member's key, its epoch, and its train and validation error.
         """
+        reports = [report for report in reports if report[0] in self._of]
         for key, epoch, row in reports:
             case = self._cases[self._of[key]]
             case.reports[key][epoch] = measured({"status": "running", **row}, self._pruning.objective)

@@ -6,7 +6,8 @@ Tune turn the crank.
 
 The state is what lies in storage: Optuna's studies, and the records. A suggestion is on disk before its points are trained,
 and stays open ("running") until its records are reported; a search that was killed takes open suggestions up again under their
-own number, so that none is lost, asked twice or left running. A point whose key is recorded is reported and not trained.
+own number, so that none is lost, asked twice or left running. A point whose key is recorded is reported and not trained. Where the
+records of a suggestion are gone that was reported, its points are trained again, and it counts again if they come out as reported.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from optuna.trial import FixedTrial, FrozenTrial
+
 from analysis.records.searches.objectives import mean
 from analysis.records.searches.trials import is_foreign, keys_of, recorded_under, without_foreign
+from search_spaces.conditional import Asker
 from study import compat
 from study.search.cma_es import GENERATION, CmaEsSampler
 from study.search.outcomes import Answers, Outcomes
@@ -49,10 +53,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What Optuna proposed: one point a seed, and the trial to which their mean is reported."""
+    """What Optuna proposed: one point a seed, and the trial to which their mean is reported, or (frozen) was."""
 
     cell: Cell
-    trial: optuna.Trial
+    trial: optuna.Trial | FrozenTrial
     points: tuple[Point, ...]
 
 
@@ -124,6 +128,8 @@ class Search:
         pack = self._ready.popleft()
         if self._pruner:
             for suggestion in {id(one): one for one in (self._open[point.key][0] for point in pack)}.values():
+                if isinstance(suggestion.trial, FrozenTrial) and suggestion.trial.state == _states().COMPLETE:
+                    continue  # it was not pruned then
                 keys = [point.key for point in suggestion.points if point in pack]
                 self._pruner.enter((suggestion.cell.study.study_name, suggestion.trial.number), keys)
         return pack
@@ -184,17 +190,36 @@ class Search:
             trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._rows_of, self.plan.objectives) for trial in before
         )
         kept = ended + sum(trial.state == state.RUNNING for trial in before)
-        if said := without_foreign(study, self._rows_of)[1]:
-            warnings.warn(said, stacklevel=2)
         return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
 
     def _take_up(self, cell: Cell) -> None:
-        """Go on with suggestions that an earlier run left open: under their own number, with the values they have."""
+        """Go on with suggestions that an earlier run left open, or whose records are gone: under their own number, with their values."""
         import optuna
 
         running = cell.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
         opened = [self._suggestion(cell, compat.reopened(cell.study, trial)) for trial in running]
-        self._pack([suggestion for suggestion in opened if suggestion and not self._reported(suggestion)])
+        again = self._lost(cell)[: cell.left]
+        cell.left -= len(again)
+        numbers = {suggestion.trial.number for suggestion in again}
+        if again:
+            warnings.warn(_trained_again(len(again)), stacklevel=2)
+        if said := without_foreign(cell.study, self._rows_of, numbers)[1]:
+            warnings.warn(said, stacklevel=2)
+        self._pack([*again, *(suggestion for suggestion in opened if suggestion and not self._reported(suggestion))])
+
+    def _lost(self, cell: Cell) -> list[Suggestion]:
+        """The suggestions that were reported and whose records are gone, as far as they can be made again with the same keys."""
+        found = []
+        for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
+            if all(self._rows_of(key) for key in keys_of(trial)):
+                continue
+            try:
+                points = self._points(cell, FixedTrial(trial.params, trial.number))
+            except (ConfigError, ValueError):  # parameters are missing: somebody else's
+                continue
+            if [point.key for point in points] == keys_of(trial):
+                found.append(Suggestion(cell, trial, points))
+        return found
 
     def _ask(self, cell: Cell) -> None:
         """Ask for as many suggestions as make up a pack, and queue their points."""
@@ -210,14 +235,22 @@ class Search:
     def _suggestion(self, cell: Cell, trial: optuna.Trial) -> Suggestion | None:
         """The suggestion of a trial, with its points; None for one that cannot be run: it is reported as failed."""
         try:
-            chosen = self.plan.ask(trial, cell.assignment)
-            points = tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.plan.seeds)
+            points = self._points(cell, trial)
         except ConfigError as error:
             trial.set_user_attr("reason", str(error))
             cell.study.tell(trial, state=_states().FAIL)
             return None
         trial.set_user_attr("keys", [point.key for point in points])
         return Suggestion(cell, trial, points)
+
+    def _points(self, cell: Cell, trial: Asker) -> tuple[Point, ...]:
+        """The points that are asked of a trial.
+
+        Raises:
+            ConfigError: one of them cannot be run.
+        """
+        chosen = self.plan.ask(trial, cell.assignment)
+        return tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.plan.seeds)
 
     def _pack(self, suggestions: Sequence[Suggestion]) -> None:
         """Queue the points that nothing else trains or has trained, by signature."""
@@ -232,7 +265,7 @@ class Search:
         self._ready.extend(groups.values())
 
     def _reported(self, suggestion: Suggestion) -> bool:
-        """Whether all its points are recorded; then that is reported to Optuna."""
+        """Whether all its points are recorded; then that is reported to Optuna, unless it was."""
         if any(point.key not in self.outcomes for point in suggestion.points):
             return False
         self._tell(suggestion)
@@ -243,9 +276,14 @@ class Search:
         statuses = {row["status"] for row in rows}
         study, trial, states = suggestion.cell.study, suggestion.trial, _states()
         if self._pruner:
-            self._report_curve(suggestion)
             for point in suggestion.points:
                 self._pruner.close(point.key)
+        if isinstance(trial, FrozenTrial):
+            if is_foreign(trial, self._rows_of, self.plan.objectives):  # they came out otherwise: another is asked for in its place
+                suggestion.cell.left += 1
+            return
+        if self._pruner:
+            self._report_curve(suggestion, trial)
         if "failed" in statuses:
             trial.set_user_attr("reason", next(row["reason"] for row in rows if row["status"] == "failed"))
             study.tell(trial, state=states.FAIL)
@@ -256,13 +294,19 @@ class Search:
                 trial.set_constraint(constraint.text, constraint.violation(rows))
             study.tell(trial, [mean(rows, name) for name in self.plan.objectives])
 
-    def _report_curve(self, suggestion: Suggestion) -> None:
+    def _report_curve(self, suggestion: Suggestion, trial: optuna.Trial) -> None:
         """Intermediate values: the mean over the seeds at every epoch that all of them reached."""
         curves = [self.outcomes.curve(point.key) for point in suggestion.points]
         objective = self.plan.objectives[0]
         for epoch in sorted(set.intersection(*(set(curve) for curve in curves))):
             rows = [{"status": "running", **curve[epoch]} for curve in curves]
-            suggestion.trial.report(mean(rows, objective), epoch)
+            trial.report(mean(rows, objective), epoch)
+
+
+def _trained_again(trials: int) -> str:
+    if trials == 1:
+        return "1 Optuna trial was reported and has no record here: its points are trained again, under its number"
+    return f"{trials:,} Optuna trials were reported and have no records here: their points are trained again, under their numbers"
 
 
 def _asked(study: optuna.Study) -> optuna.Trial:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, leave_if_stopped
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
@@ -62,7 +62,8 @@ def _what_feeds(module: nn.Module, norms: dict[str, BatchNorm]) -> dict[str, str
     """Find, for each batch norm that alone follows a convolution or linear layer, the name of that layer."""
     try:
         graph = fx.symbolic_trace(module).graph
-    except Exception as error:  # a traced forward may raise anything
+    except BaseException as error:  # a traced forward may raise anything
+        leave_if_stopped(error)
         raise ConfigError(f"measures cannot fold the batch norm of {type(module).__name__}: torch.fx cannot trace it ({error})") from error
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = {node.target: sum(other.target == node.target for other in calls) for node in calls}

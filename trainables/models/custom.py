@@ -11,7 +11,7 @@ import sys
 import types
 
 from trainables.models import registry as models
-from trainables.point.errors import ConfigError, named
+from trainables.point.errors import ConfigError, leave_if_stopped, named
 
 
 def register(path: str, text: str) -> None:
@@ -28,7 +28,6 @@ def register(path: str, text: str) -> None:
     with models.source_digest(hashlib.sha256(text.encode()).hexdigest()[:32]):
         try:
             exec(compile(text, path, "exec"), module.__dict__)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            leave_if_stopped(error)
             raise ConfigError(f"imports: {path} raises {named(error)}") from None

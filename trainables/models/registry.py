@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainables.point import families as declared
 from trainables.point.config import ImageShape, Model
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, leave_if_stopped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -239,9 +239,8 @@ def check_outputs(model: Model, image_shape: ImageShape, classes: int) -> None:
     try:
         with torch.device("meta"), torch.no_grad():
             found = _built(chosen, model, 0.0, image_shape, classes).eval()(torch.empty(2, *image_shape))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
+    except BaseException as error:
+        leave_if_stopped(error)
         return
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, classes):
         given = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from traceback import walk_tb
+
 from trainables.redaction import redacted
 
 _LONGEST_SENTENCE = 1500
@@ -25,6 +28,25 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return ""
+
+
+def leave_if_stopped(error: BaseException) -> None:
+    """Raise the error again if somebody ends this process by it: Ctrl-C, or a signal whose handler raises, as that of Ray's workers does.
+
+    Whoever takes all else for the failure of a user's code, `sys.exit()` and whatever is no `Exception` included, asks this first: a signal
+    may strike in the middle of that code.
+
+    >>> leave_if_stopped(SystemExit(3))
+    >>> leave_if_stopped(KeyboardInterrupt())
+    Traceback (most recent call last):
+    KeyboardInterrupt
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if not isinstance(error, Exception):
+        handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+        if any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__)):
+            raise error
 
 
 def named(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import torch
 from trainables.data.inputs import point_data
 from trainables.models import build
 from trainables.point.config import Budget, Corruption, Regularizers, TrialConfig
+from trainables.point.errors import leave_if_stopped, named
 from trainables.point.streams import derive
 from trainables.resolution import resolve, work
 from trainables.training.loop import Training
@@ -56,10 +57,9 @@ def fit(point: TrialConfig, device: torch.device) -> Fit:
         if problem := _outputs(few, device):
             return Fit(why=problem)
         steps = int(min(STEPS, max(1, MULTIPLY_ADDS / max(1.0, work(few)))))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
-        return Fit(why=f"{type(error).__name__}: {error}")
+        leave_if_stopped(error)
+        return Fit(why=named(error))
     training = Training([replace(few, budget=Budget(epochs=steps))], device)
     while not training.finished:
         for result in training.epoch():

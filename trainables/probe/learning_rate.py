@@ -23,6 +23,7 @@ import torch
 
 from trainables.models import family
 from trainables.point.config import Budget, Corruption, Data, Model, Optimizer, TrialConfig, with_fields
+from trainables.point.errors import leave_if_stopped
 from trainables.resolution import capacity, resolve, work
 from trainables.training.loop import Training
 
@@ -148,9 +149,8 @@ def steps_of(point: TrialConfig) -> int:
     one = replace(point, data=replace(point.data, train_size=samples), budget=replace(point.budget, epochs=1))
     try:
         a_step = work(one)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # the user's own model, which looks at its input's values
+    except BaseException as error:  # the user's own model, which looks at its input's values
+        leave_if_stopped(error)
         a_step = 3.0 * capacity(one) * samples
     runs = len(LEVELS) * (FINALISTS + (len(candidates(point)) - FINALISTS) / 4)
     if FEWEST_STEPS * runs * a_step > MOST_MULTIPLY_ADDS:

@@ -25,7 +25,7 @@ from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.models import build
 from trainables.point.config import TrialConfig
-from trainables.point.errors import ConfigError
+from trainables.point.errors import ConfigError, leave_if_stopped, named
 from trainables.point.streams import derive, generator
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.distributed import ALONE, Processes
@@ -134,7 +134,8 @@ class Training:
             if not self._active:
                 return failed
             scores = within(self._point_seconds and self._point_seconds * len(self._active), self._train_epoch)
-        except Exception as error:
+        except BaseException as error:
+            leave_if_stopped(error)
             return failed + self._after_error(error)
         share = self._processes.slowest(time.perf_counter() - started, self.device) / len(self._active)
         for member in self._active:
@@ -197,7 +198,8 @@ class Training:
                 point = queue.pop()
                 try:
                     new.append(self._member(point))
-                except Exception as error:
+                except BaseException as error:
+                    leave_if_stopped(error)
                     leave_if_poisoned(error)
                     if is_out_of_memory(error) and (self._active or new):  # what is missing is what the others hold
                         queue.append(point)
@@ -362,7 +364,7 @@ class Training:
             for member, score, result in zip(self._active, scores, results, strict=True)
         ]
 
-    def _after_error(self, error: Exception) -> list[Result]:
+    def _after_error(self, error: BaseException) -> list[Result]:
         """One alone failed by itself. Several are taken apart and start anew: out of memory, two halves; else one by one.
 
         Starting anew loses nothing but time: the same draws give the same result. Among several processes the others wait for this one:
@@ -370,7 +372,9 @@ class Training:
         """
         leave_if_poisoned(error)
         if not self._processes.alone:
-            raise error
+            if isinstance(error, Exception):
+                raise error
+            raise RuntimeError(named(error)) from error
         points = [member.point for member in self._active]
         self._active, self._keep = [], []
         traceback.clear_frames(error.__traceback__)  # which hold the engine and its tensors

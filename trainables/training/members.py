@@ -17,7 +17,7 @@ from trainables.data.sets.sources import load
 from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
-from trainables.point.errors import named
+from trainables.point.errors import leave_if_stopped, named
 from trainables.point.streams import derive
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
@@ -167,7 +167,8 @@ def measured(
     for name in names:
         try:
             outcome[f"measure.{name}"] = measure_all([name], subject)[name]
-        except Exception as error:
+        except BaseException as error:
+            leave_if_stopped(error)
             leave_if_poisoned(error)
             outcome[f"measure.{name}"] = None
             reason += f"; measure {name}: {named(error)}"
@@ -212,14 +213,15 @@ def solved(point: TrialConfig, device: torch.device, seconds: float | None) -> R
         outcome, row = within(seconds, lambda: solver_of(point.model.name).solve(point, device))
         dataset = load(point.data)
         outcome |= compute_columns(point, input_shape(dataset, point.data.preprocessing), dataset.classes, point.data.train_size or 1, 0)
-    except Exception as error:
+    except BaseException as error:
+        leave_if_stopped(error)
         leave_if_poisoned(error)
         return failure(point, error)
     rate = {"key": key, "learning_rate": None, "validation_error": None, "clean_train_error": None, "wrong_train_error": None}
     return Result(point, key, "completed", "solved in closed form", outcome, [rate | row])
 
 
-def failure(point: TrialConfig, error: Exception) -> Result:
+def failure(point: TrialConfig, error: BaseException) -> Result:
     """The result of a point that raised."""
     reason = "out of memory, even alone" if is_out_of_memory(error) else named(error)
     if (point.data.train_size or 0) % point.optimizer.batch_size == 1 and "Expected more than 1 value per channel" in reason:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,12 +84,16 @@ def objectives_of(study: optuna.Study) -> list[str]:
     return names if isinstance(names, list) else []
 
 
-def without_foreign(study: optuna.Study, rows_of: RowsOf) -> tuple[optuna.Study, str | None]:
-    """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence about them, if there are any."""
+def without_foreign(study: optuna.Study, rows_of: RowsOf, but: Collection[int] = ()) -> tuple[optuna.Study, str | None]:
+    """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence about them, if there are any.
+
+    Args:
+        but: numbers of trials that are left as they are.
+    """
     import optuna
 
     trials = study.get_trials(deepcopy=False)
-    foreign = {trial.number for trial in trials if is_foreign(trial, rows_of, objectives_of(study))}
+    foreign = {trial.number for trial in trials if is_foreign(trial, rows_of, objectives_of(study))} - set(but)
     if not foreign:
         return study, None
     copy = optuna.create_study(study_name=study.study_name, directions=study.directions)

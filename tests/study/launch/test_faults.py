@@ -33,6 +33,7 @@ WRITTEN: dict[str, Any] = {
     "tracking": {"mlflow": False},
 }
 FAULTY = """
+import sys
 import time
 from torch import nn
 from trainables.models import model_family
@@ -45,6 +46,8 @@ class Faulty(nn.Module):
     def forward(self, x):
         if x.device.type != "meta" and self.width == 5:
             raise ArithmeticError("five is no width")
+        if x.device.type != "meta" and self.width == 6:
+            sys.exit("six is no width")
         while x.device.type != "meta" and self.width == 7:
             time.sleep(0.1)
         return self.layers(x)
@@ -53,7 +56,7 @@ class Faulty(nn.Module):
 def faulty(model, dropout, image_shape, classes):
     return Faulty(image_shape[0] * image_shape[1] * image_shape[2], model.width, classes)
 """
-"""Raises at width 5, hangs at width 7."""
+"""Raises at width 5, exits at width 6, hangs at width 7."""
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +112,13 @@ def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(o
         space = {"model.width": {"values": widths}, "seed": {"range": 2}, "exclude": one_that_hangs}
         return rows(run(study.understand(written | {"space": space}, source=tmp_path / "spec.yaml"), storage=str(tmp_path / storage)).root)
 
-    found = table([3, 5, 7, 9], "disturbed")
+    found = table([3, 5, 6, 7, 9], "disturbed")
     reasons = {(row["model.width"], row["reason"]) for row in found if row["status"] == "failed"}
-    assert reasons == {(5, "ArithmeticError: five is no width"), (7, "TimeoutError: longer than the limit of 8 seconds")}
+    assert reasons == {
+        (5, "ArithmeticError: five is no width"),
+        (6, "SystemExit: six is no width"),
+        (7, "TimeoutError: longer than the limit of 8 seconds"),
+    }
     assert [row for row in found if row["status"] != "failed"] == table([3, 9], "undisturbed")
 
 

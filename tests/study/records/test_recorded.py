@@ -299,6 +299,23 @@ def test_a_merged_curve_without_records_is_kept(writer):
     assert [file.name for file in Path(writer.root, "quarantine/curves/merged").iterdir()] == [path.name]
 
 
+def test_when_everything_was_put_aside_verify_says_so(writer, gaplab):
+    for seed in range(3):
+        writer([result(seed=seed)], "cpu")
+    for path in map(Path, fragments(writer.root)):
+        cut(path)
+    assert gaplab("verify", writer.root, "--repair").code == 1
+    said = f"no records are left; 3 damaged files were put aside in {writer.root}/quarantine: 3 points are not recorded since, and the next"
+    for command in (["verify"], ["verify", "--repair"], ["compact"]):
+        answer = gaplab(*command, writer.root)
+        assert (answer.code, answer.err) == (0, "")
+        assert said in answer.out
+    (aside,) = Path(writer.root, "quarantine", "records").glob(f"{result(seed=1).key}*")
+    aside.rename(aside.with_name("somebody-has-renamed-it.parquet"))
+    Path(writer.root, "quarantine", "curves", aside.name).unlink()
+    assert "at least 2 points are not recorded since" in gaplab("verify", writer.root).out
+
+
 def test_verify_names_what_is_damaged_and_what_it_costs(writer, gaplab):
     for seed in range(4):
         writer([result(seed=seed)], "cpu")
@@ -319,6 +336,12 @@ def test_verify_names_what_is_damaged_and_what_it_costs(writer, gaplab):
     assert sorted(path for path in Path(writer.root).rglob("*")) == before
     assert gaplab("verify", writer.root, "--repair").code == 1
     assert Path(writer.root, "quarantine", "curves", victim.name).exists()
-    assert gaplab("verify", writer.root).code == 0
+    answer = gaplab("verify", writer.root)
+    assert answer.code == 0
+    assert (
+        f"1 damaged file was put aside in {writer.root}/quarantine: 1 point is not recorded since, and the next run trains it" in answer.out
+    )
     assert len(statuses(writer.root)) == 7
+    writer([result(seed=5)], "cpu")
+    assert gaplab("verify", writer.root).out.endswith("quarantine: all points are recorded again\n")
     assert gaplab("verify", str(Path(writer.root).parent / "none")).code == 2

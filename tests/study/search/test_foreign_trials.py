@@ -10,20 +10,25 @@ from typing import Any
 
 import optuna
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import analysis
+from analysis.records.fragments import statuses
 from analysis.report.search import searched_cells
 from study.cli.shown.search import concluded, progress_of
+from study.records.verify import put_damaged_aside
 from study.records.writer import FragmentWriter, Provenance
 from study.search.ablation import ablations
 from study.search.cma_es import GENERATION
 from study.search.plan import plan_search
+from study.search.pruning import SuggestionPruner
 from study.search.search import Search
 from study.search.storage import JOURNAL
-from tests.study.made_up_searches import SPACE, STATES, Trained, spec_of, trials_of
+from study.spec.reading import Spec
+from tests.study.made_up_searches import SPACE, STATES, Trained, bowl, spec_of, trials_of
 from trainables.point.config import TrialConfig, field_types, with_fields
 from trainables.point.errors import ConfigError
 from trainables.training.loop import Result
@@ -107,6 +112,82 @@ def test_they_are_named_wherever_a_search_is_shown(trained: Trained) -> None:
     assert cell.best[0][1] >= 0
     with pytest.warns(UserWarning, match=said):
         Search(plan, root)
+
+
+def lose(root: Path, key: str) -> None:
+    """Damage the record of a point, and have it put aside, as a run does before it starts."""
+    for path in (root / "records").glob("*.parquet"):
+        if key in pq.read_table(path)["key"].to_pylist():
+            path.write_bytes(path.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match="damaged file"):
+        put_damaged_aside(str(root))
+
+
+TRAINED_AGAIN = "^1 Optuna trial was reported and has no record here: its points are trained again, under its number$"
+
+
+@pytest.mark.parametrize("replicates", [1, 3])
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_trial_whose_records_are_gone_is_trained_again_under_its_number(replicates: int, at_once: int, trained: Trained) -> None:
+    spec = spec_of(trials=6, replicates=replicates, at_once=at_once)
+    trained.run(spec)
+    before = trials_of(trained.root)
+    lost = before[2].user_attrs["keys"][-1]
+    lose(trained.root, lost)
+    gone = len(set(trained.times) - set(statuses(str(trained.root))))
+    assert gone >= 1
+    with pytest.warns(UserWarning, match="trained again, under"):
+        search = trained.run(spec)
+    assert search.finished
+    assert trials_of(trained.root) == before
+    assert sorted(trained.times.values()) == [1] * (6 * replicates - gone) + [2] * gone
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Search(plan_search(spec), str(trained.root)).finished
+
+
+def test_a_trial_that_comes_out_otherwise_does_not_count_and_another_is_trained(tmp_path: Path) -> None:
+    spec = spec_of(trials=6, at_once=1)
+    Trained(tmp_path).run(spec)
+    lose(tmp_path, trials_of(tmp_path)[2].user_attrs["keys"][0])
+    other = Trained(tmp_path, lambda point: bowl(point) | {"validation_error": 0.75})
+    with pytest.warns(UserWarning, match=TRAINED_AGAIN):
+        assert other.run(spec).finished
+    assert len(other.times) == 2
+    states = [trial.state for trial in other.run(spec).ranked(Search(plan_search(spec), str(tmp_path)).cells[0]).trials]
+    assert (states.count(STATES.COMPLETE), states.count(STATES.FAIL), states[2]) == (6, 1, STATES.FAIL)
+
+
+def pruned_search(spec: Spec, root: Path) -> tuple[Search, SuggestionPruner]:
+    search = Search(plan_search(spec), str(root))
+    assert search.plan.pruning
+    pruner = SuggestionPruner(search.plan.pruning)
+    search.refill(pruner)
+    return search, pruner
+
+
+@pytest.mark.parametrize("status", ["completed", "pruned"])
+def test_a_trial_that_completed_is_not_pruned_when_it_is_trained_again(status: str, tmp_path: Path) -> None:
+    spec = spec_of(trials=6, at_once=1, pruner="successive_halving")
+    trained = Trained(tmp_path, status=lambda point: status if point.optimizer.learning_rate == 0.1 else "completed")
+    search, _ = pruned_search(spec, tmp_path)
+    while not search.finished:
+        trained(search.next_pack() or [])
+        search.collect()
+    first = trials_of(tmp_path)[0]
+    assert (first.params["optimizer.learning_rate"], first.state.name) == (0.1, {"completed": "COMPLETE", "pruned": "PRUNED"}[status])
+    (key,) = first.user_attrs["keys"]
+    lose(tmp_path, key)
+    with pytest.warns(UserWarning, match=TRAINED_AGAIN):
+        search, pruner = pruned_search(spec, tmp_path)
+    (again,) = search.next_pack() or []
+    assert again.key == key
+    leaves = [pruner.judge([(key, epoch, {"validation_error": 0.9, "train_error": 0.0})]) for epoch in (3, 6)]
+    assert any(leaves) == (status == "pruned")
+    trained([again])
+    search.collect()
+    assert search.finished
+    assert len(trials_of(tmp_path)) == 6
 
 
 class Trap:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import signal
+import sys
 import weakref
 from collections.abc import Callable
 from itertools import product
@@ -83,6 +85,51 @@ def test_a_point_that_raises_fails_alone_with_its_reason(blobs: str, register: C
     for each in calm:
         assert told(together[each.key()]) == alone(each)
         assert together[each.key()].status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        ("sys.exit(0)", "SystemExit: 0"),
+        ("raise SystemExit", "SystemExit: "),
+        ("raise asyncio.CancelledError('odd')", "CancelledError: odd"),
+    ],
+)
+def test_a_model_that_exits_fails_like_any_other(raised: str, reason: str, blobs: str, register: Callable[[str, str], None]) -> None:
+    text = OWN_MODEL.replace("import torch", "import asyncio, sys", 1)
+    register("careful.py", text.replace('raise ValueError("these outputs are too large")', raised))
+    shared = {"data.name": blobs, "model.name": "careful", "budget.epochs": 2, "budget.stop_at_train_error": None}
+    calm, wild = (point(shared | {"optimizer.learning_rate": rate}) for rate in (1e-3, 100.0))
+    together = train([calm, wild], slots=2)
+    assert (together[wild.key()].status, together[wild.key()].reason) == ("failed", reason)
+    assert told(together[calm.key()]) == alone(calm)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["a network", "a measure"])
+def test_who_ends_the_process_while_a_model_runs_is_obeyed(
+    where: str, kind: signal.Signals, blobs: str, register: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray does with its workers: by SIGTERM, for which they have a handler that exits."""
+
+    def interrupted(*_: Any) -> Any:
+        signal.raise_signal(kind)
+
+    def ends(number: int, frame: Any) -> None:
+        sys.exit(1)
+
+    if where == "a network":
+        register("careful.py", OWN_MODEL.replace("raise ValueError", f"import signal; signal.raise_signal({int(kind)}); raise ValueError"))
+    else:
+        monkeypatch.setattr("trainables.measures.measure_all", interrupted)
+    model = {"model.name": "careful", "optimizer.learning_rate": 100.0} if where == "a network" else {"model.width": 5}
+    training = Training([point({"data.name": blobs, "budget.epochs": 3, **model})], CPU, measures=("l2_norm",))
+    before = signal.signal(signal.SIGTERM, ends)
+    try:
+        with pytest.raises(KeyboardInterrupt if kind == signal.SIGINT else SystemExit):
+            finish(training)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class MuteError(Exception):
