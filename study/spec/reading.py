@@ -24,6 +24,8 @@ from trainables.point.errors import ConfigError
 from trainables.probe.left_open import LEFT_OPEN
 from trainables.resolution import resolve
 
+_EPOCHS = "budget.epochs"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -141,7 +143,7 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
     return Spec(
         study=parts.study,
         trial=trial,
-        left_open=_left_open(named, space, searched=parts.search.function is not None),
+        left_open=_left_open(named, space, parts.search),
         space=space,
         search=parts.search,
         resources=parts.resources,
@@ -155,14 +157,21 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
     )
 
 
-def _left_open(named: Mapping[str, Any], space: Space, searched: bool) -> dict[str, bool]:
+def _left_open(named: Mapping[str, Any], space: Space, search: SearchSection) -> dict[str, bool]:
     """The fields that neither the trial nor the space gives a value, and whether the spec says so by their word.
 
-    Args:
-        searched: the user's own function suggests fields, of which nobody knows beforehand: what is not named is its business.
+    A search has the budget that its pruner and its suggestions are planned for; and where the user's own function suggests fields, of
+    which nobody knows beforehand, what is not named is its business.
+
+    Raises:
+        ConfigError: a search leaves its budget open.
     """
+    if search.kind == "optuna" and named.get(_EPOCHS) is OPEN:
+        raise ConfigError(f"trial.{_EPOCHS} is auto, and a search is planned for a number of epochs: name it")
+    if search.kind == "optuna":
+        named = {_EPOCHS: None} | named
     by_word = {name for name, value in named.items() if value is OPEN}
-    silent = set() if searched else left_open_words().keys() - named.keys()
+    silent = set() if search.function is not None else left_open_words().keys() - named.keys()
     return {name: name in by_word for name in left_open_words() if name in by_word | silent and name not in space.fields()}
 
 

@@ -256,7 +256,12 @@ class Optimizer(Group):
 class Budget(Group):
     """When a run ends."""
 
-    epochs: int = knob(100, "most epochs", low=0)
+    epochs: int = knob(
+        100,
+        "most epochs; `auto`: three times what the widest networks take to reach their train target, at least 100. A search has 100",
+        low=0,
+        word="auto",
+    )
     stop_at_train_error: float | None = knob(
         0.0, "stop when the train error is at most this; null trains on. Also the target of interpolation (0 when null)", low=0, high=1
     )

@@ -36,7 +36,8 @@ def main() -> None:
         custom.register(path, text)
     for field, text in asked["wanted"]:
         points = loads(text)
-        _trim(points[0].data)
+        for data in {point.data.name: point.data for point in points}.values():
+            _trim(data)
         found = fit(points[0], best_device()) if field == FITS else choose(field, points)
         print(json.dumps(asdict(found)), file=answers, flush=True)
 

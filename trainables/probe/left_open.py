@@ -14,7 +14,7 @@ import torch
 
 from trainables.models import family
 from trainables.point.config import TrialConfig
-from trainables.probe import kernel_scale, learning_rate
+from trainables.probe import epochs, kernel_scale, learning_rate
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ def _scale(points: Sequence[TrialConfig]) -> Choice:
     return Choice(kernel_scale.median_distance(group))
 
 
+def _epochs(points: Sequence[TrialConfig]) -> Choice:
+    return Choice(*epochs.probe(points, best_device()))
+
+
 def _network(group: TrialConfig) -> str:
     depth = f" of depth {group.model.depth}" if "depth" in family(group.model.name).reads and group.model.depth else ""
     return f"{group.model.name}{depth} on {group.data.name}"
@@ -76,8 +80,9 @@ def _network(group: TrialConfig) -> str:
 LEFT_OPEN: dict[str, OpenField] = {
     "model.kernel_scale": OpenField(kernel_scale.group, lambda group, points: [group], _scale, lambda group: group.data.name),
     "optimizer.learning_rate": OpenField(learning_rate.group, learning_rate.probed_points, _rate, _network),
+    "budget.epochs": OpenField(epochs.group, epochs.probed_points, _epochs, lambda group: "the study"),
 }
-"""By field, in the order in which they are chosen: the rate at which random features fit depends on their scale."""
+"""By field, in the order in which they are chosen: the rate at which random features fit depends on their scale, and epochs on the rate."""
 
 
 def choose(field: str, points: Sequence[TrialConfig]) -> Choice:

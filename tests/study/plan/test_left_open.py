@@ -21,7 +21,7 @@ from trainables.point.config import TrialConfig, flatten, left_open_words, with_
 from trainables.point.errors import ConfigError
 from trainables.training.loop import Result
 
-RATE, SCALE = "optimizer.learning_rate", "model.kernel_scale"
+RATE, SCALE, EPOCHS = "optimizer.learning_rate", "model.kernel_scale", "budget.epochs"
 OPEN = {"optimizer": {"learning_rate": "auto"}}
 DATA = {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}
 WRITTEN: dict[str, Any] = {
@@ -190,6 +190,27 @@ def test_the_keys_of_a_spec_that_leaves_a_field_open_are_those_of_its_plan(tmp_p
         plan_study(searched, str(tmp_path)).keys()
 
 
+def test_a_spec_that_names_no_epochs_has_one_number_for_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = spec(
+        {"optimizer": {"learning_rate": 0.1}, "budget": {}}, space=WRITTEN["space"] | {"model.name": {"values": ["mlp", "linear"]}}
+    )
+    assert written.left_open == {SCALE: False, EPOCHS: False}
+    probe = Probe(monkeypatch, 250)
+    plan = probe.planned(written, tmp_path)
+    assert {point.config.budget.epochs for point in plan.points} == {250}
+    ((field, tried),) = probe.asked
+    assert field == EPOCHS
+    assert {point.model.name for point in tried} == {"mlp", "linear"}
+    assert plan.told == ("budget.epochs is 250 for the study: a probe chose it in 0.5 seconds.",)
+
+
+def test_a_search_is_planned_for_a_number_of_epochs() -> None:
+    searched = {"search": {"kind": "optuna", "trials": 2}, "space": {"regularizers": ["weight_decay"]}}
+    assert EPOCHS not in spec({"budget": {}}, **searched).left_open
+    with pytest.raises(ConfigError, match=r"trial\.budget\.epochs is auto, and a search is planned for a number of epochs: name it"):
+        spec({"budget": {"epochs": "auto"}}, **searched)
+
+
 def test_two_runs_that_chose_differently_do_not_mix(tmp_path: Path) -> None:
     one = {"value": 0.1, "of": "mlp"}
     write_chosen(str(tmp_path), {RATE: {"a": one}})
@@ -245,10 +266,12 @@ def test_presets_name_what_they_need_and_their_points_are_what_they_were() -> No
             for point in points:
                 if RATE in declared.left_open:
                     assert point.is_solved, (name, scale)
+                if EPOCHS in declared.left_open:
+                    assert point.is_solved or point.budget.stop_at_train_error is None, (name, scale)
                 if SCALE in declared.left_open:
                     assert point.model.name not in ("random_features", "gaussian_kernel"), (name, scale)
             said = [{field: value for field, value in flatten(point).items() if value != defaults[field]} for point in points]
             found[f"{name} {scale or ''}".strip()] = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
     before = json.loads(KEYS_OF_PRESETS.read_text())
     assert {name: found[name] for name in before} == before
-    assert left_open_words() == {RATE: "auto", SCALE: "median"}
+    assert left_open_words() == {RATE: "auto", SCALE: "median", EPOCHS: "auto"}
