@@ -169,7 +169,7 @@ def _left_open(named: Mapping[str, Any], space: Space, search: SearchSection) ->
     if search.kind == "optuna" and named.get(_EPOCHS) is OPEN:
         raise ConfigError(f"trial.{_EPOCHS} is auto, and a search is planned for a number of epochs: name it")
     if search.kind == "optuna":
-        named = {_EPOCHS: None} | named
+        named = {_EPOCHS: None, **named}
     by_word = {name for name, value in named.items() if value is OPEN}
     silent = set() if search.function is not None else left_open_words().keys() - named.keys()
     return {name: name in by_word for name in left_open_words() if name in by_word | silent and name not in space.fields()}
