@@ -64,6 +64,41 @@ def _tunes_variables() -> Any:
     return module if known else None
 
 
+@contextmanager
+def without_rays_messages() -> Iterator[None]:
+    """Have Ray not print what it hears of its nodes and workers, such as the last lines of a dead node's log.
+
+    It prints that on the driver's standard output, where `log_to_driver` has no say. What matters of it is in records, and what
+    `study.launch.tuner` says. Where Ray prints elsewhere, the user reads it.
+    """
+    worker = _rays_worker()
+    if worker is None:
+        yield
+        return
+    prints = worker.print_to_stdstream
+
+    def but_messages(data: Any, *arguments: Any, **named: Any) -> Any:
+        return None if data.get("pid") == "raylet" else prints(data, *arguments, **named)
+
+    worker.print_to_stdstream = but_messages
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = prints
+
+
+def _rays_worker() -> Any:
+    """The module by which Ray prints on a driver's standard output; None if there is none as we know it."""
+    try:
+        module = importlib.import_module("ray._private.worker")
+    except ModuleNotFoundError:
+        return None
+    prints, listens = getattr(module, "print_to_stdstream", None), getattr(module, "listen_error_messages", None)
+    if prints is None or listens is None or next(iter(inspect.signature(prints).parameters), None) != "data":
+        return None
+    return module
+
+
 def reopened(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
     """A trial that an earlier process left running, to go on with: under its own number, with the parameters it has.
 

@@ -95,6 +95,7 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
     """Say which points of a study are recorded, which are missing, and why."""
     from study.plan.missing import explained
     from study.plan.plan import plan_study
+    from study.records.compaction import MANY, unsealed
     from study.records.folder import active_driver
     from study.records.networks import NETWORK
     from study.records.verify import damaged_files
@@ -120,6 +121,8 @@ def status(spec: SpecName, changes: Changes = None, scale: Scale = None, storage
         say(line)
     for line in plan.trained_again(plan.points):
         say(line.replace(" are ", " will be ", 1) + ".")
+    if (slow := unsealed(plan.root)) > MANY:
+        say(f"{slow:,} files are named as by an earlier version, and read slowly: gaplab compact {plan.root} merges them, as a run does.")
     if damaged := damaged_files(plan.root):
         say(f"{damaged:,} files of records or curves are damaged; gaplab verify {plan.root} names them.")
     if counts["missing"] or counts["failed"] or plan.unmeasured.keys() & keys:

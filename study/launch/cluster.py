@@ -192,7 +192,8 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
 
     ours = (early is not None and early.joined()) or not ray.is_initialized()
     quiet = {"ray.tune": logging.CRITICAL, "ray.air": logging.CRITICAL, **({"ray": logging.ERROR} if ours else {})}
-    with environment(_environment()), levels(quiet), signals_kept():
+    said = compat.without_rays_messages() if ours else nullcontext()
+    with environment(_environment()), levels(quiet), said, signals_kept():
         if address is not None:
             _join(address)
         elif not ours or not compat.preloads_modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ from trainables.tune import DataParallelism, PackSettings, PackTrainable
 
 MOST_WORKER_LOSSES = 5
 """How often a pack is started anew after its worker was lost."""
+NODES_SECONDS = 5.0
+"""Between two looks at which nodes are gone."""
 ROUNDS = 3
 """How often Tune is given points at most of which it lets go before they ended."""
 LOST = f"its worker was lost {MOST_WORKER_LOSSES + 1} times"
@@ -161,17 +164,25 @@ class _Silent(tune.ProgressReporter):
         """Do nothing."""
 
 
+def _gone_nodes() -> dict[str, str]:
+    """The addresses of the nodes that the cluster has had and has no more, by their identifiers."""
+    interface: Any = ray  # which has no types
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in interface.nodes() if not node["Alive"]}
+
+
 class _Report(tune.Callback):
     """Passes every report on: the points that ended, and what is newly done of the pack's expected seconds."""
 
     def __init__(self, run: Run, trials: Trials) -> None:
         self._progress, self._breaker, self._trials = run.progress, run.breaker, trials
         self._shares: dict[float, float] = defaultdict(float)
+        self._gone, self._asked = _gone_nodes().keys(), time.monotonic()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         pack, share = trial.config["pack"], result["share"]
         self._progress.advanced(Counter(result["points"]), self._trials.seconds[pack] * (share - self._shares[pack]))
         self._shares[pack] = share
+        self._say_of_nodes()
         if result["done"]:
             self._trials.ended.add(pack)
 
@@ -184,6 +195,16 @@ class _Report(tune.Callback):
         self._trials.losses[trial.trial_id] += 1
         self._breaker.lost(trial.trial_id, for_good=False)
         trial.set_config(trial.config | {"restarted": True})
+
+    def _say_of_nodes(self) -> None:
+        """Name the nodes that have gone since this was asked last; Ray may take half a minute to be sure of one."""
+        if time.monotonic() < self._asked + NODES_SECONDS:
+            return
+        self._asked, gone = time.monotonic(), _gone_nodes()
+        if new := [name for identifier, name in gone.items() if identifier not in self._gone]:
+            which = f"node {new[0]} is" if len(new) == 1 else f"nodes {', '.join(sorted(new))} are"
+            self._progress.noted(f"{which} gone: what was trained there starts anew on another, without the points that were recorded")
+        self._gone = gone.keys()
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return tune.Callback, ()  # Tune pickles callbacks to restore runs, which gaplab never does

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from filelock import FileLock
 
-from analysis.records.fragments import MERGED, curves_beside, pairs, read_fragments
+from analysis.records.checksums import seals
+from analysis.records.fragments import MERGED, curves_beside, fragments, pairs, read_fragments
 from analysis.records.schema import CURVES
 from analysis.records.soundness import UNREADABLE, Pair, read_sound, read_whole
 from analysis.records.store import open_store
@@ -78,6 +79,15 @@ def compact(root: str, *, least: int = 2) -> int:
             _merge(filesystem, path, batch, merged)
             done += sum(len(part.paths) for part in batch)
         return done
+
+
+def unsealed(root: str) -> int:
+    """How many fragments have the names of earlier versions, without checksums: every reader's process decodes each of them whole.
+
+    Raises:
+        OSError: the storage cannot be read.
+    """
+    return sum(1 for path in fragments(root) if not is_merged(path) and seals(path) is None)
 
 
 def merge_if_many(root: str) -> None:

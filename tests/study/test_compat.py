@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from ray._private import worker
 from ray.tune.execution import class_cache
 
 from study import compat
@@ -19,6 +21,7 @@ from tests.study.made_up_searches import STATES, Trained, spec_of, trials_of
 def test_this_version_has_what_is_looked_for() -> None:
     assert compat.preloads_modules()
     assert compat._tunes_variables() is class_cache
+    assert compat._rays_worker() is worker
     tables, revision = compat.mlflow_tables(COLUMNS)
     assert {*COLUMNS, "experiments"} == tables.keys()
     assert revision
@@ -36,6 +39,24 @@ def test_a_ray_that_names_them_elsewhere_is_left_alone(there: ModuleType | None,
     monkeypatch.setitem(sys.modules, "ray.tune.execution.class_cache", there)
     with compat.tune_takes_ready_processes():
         assert class_cache.DEFAULT_ENV_VARS
+
+
+def test_ray_prints_no_messages_of_its_own_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+
+    def prints(data: dict[str, Any], ignore_prefix: bool) -> None:
+        printed.extend(data["lines"])
+
+    monkeypatch.setattr(worker, "print_to_stdstream", prints)
+    with compat.without_rays_messages():
+        worker.print_to_stdstream({"lines": ["a log of 5 KB"], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+        worker.print_to_stdstream({"lines": ["of a worker"], "pid": 7, "is_err": False}, ignore_prefix=False)
+    assert printed == ["of a worker"]
+    assert worker.print_to_stdstream is prints
+    monkeypatch.setattr(worker, "print_to_stdstream", lambda lines: printed.extend(lines))
+    with compat.without_rays_messages():
+        worker.print_to_stdstream(["as another version does"])
+    assert printed == ["of a worker", "as another version does"]
 
 
 def test_an_mlflow_with_other_tables_is_left_to_its_client(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ as far as anybody can tell, and is neither counted nor ranked, but named.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -96,7 +97,7 @@ def without_foreign(study: optuna.Study, rows_of: RowsOf, but: Collection[int] =
     foreign = {trial.number for trial in trials if is_foreign(trial, rows_of, objectives_of(study))} - set(but)
     if not foreign:
         return study, None
-    copy = optuna.create_study(study_name=study.study_name, directions=study.directions)
+    copy = in_memory(study, study.study_name)
     for name, value in study.user_attrs.items():
         copy.set_user_attr(name, value)
     if study.metric_names:
@@ -110,6 +111,19 @@ def without_foreign(study: optuna.Study, rows_of: RowsOf, but: Collection[int] =
         f"{len(foreign):,} of {len(trials):,} Optuna trials of {study.study_name} have no record here that agrees (number {named}): "
         "added or changed by hand, or of records that are gone; they do not count"
     )
+
+
+def in_memory(study: optuna.Study, name: str | None = None) -> optuna.Study:
+    """An empty study in memory with the directions of another; Optuna, which announces every new study to the user, is kept from it."""
+    import optuna
+
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return optuna.create_study(study_name=name, directions=study.directions)
+    finally:
+        logger.setLevel(level)
 
 
 def trial_database(url: str, *, make: bool = False) -> RDBStorage:

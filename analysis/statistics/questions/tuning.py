@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.records.reader import load
-from analysis.records.searches.trials import recorded_under, trial_database, without_foreign
+from analysis.records.searches.trials import in_memory, recorded_under, trial_database, without_foreign
 from analysis.records.store import open_store
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.comparison import compare
@@ -198,7 +198,7 @@ def _importances(
 
     names = [f"{BASELINE} {column}" for column in range(len(noise))]
     units = dict.fromkeys(names, optuna.distributions.FloatDistribution(0, 1))
-    beside = optuna.create_study(directions=study.directions)
+    beside = in_memory(study)
     beside.add_trials(
         [
             optuna.trial.create_trial(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -15,12 +16,14 @@ from ray.cluster_utils import Cluster
 
 import study
 from study.launch import node_checks as survey
+from study.launch import tuner
 from study.launch.breaker import Breaker
 from study.launch.cluster import joined
 from study.launch.doctor import Check, checks
 from study.launch.node_checks import NodesError
 from study.launch.progress import Progress
 from study.launch.run import run
+from study.launch.tuner import Trials
 from tests.study.disturbances import rows
 from tests.study.drivers import started
 from tests.study.made_up_results import resolved
@@ -36,6 +39,9 @@ WRITTEN: dict[str, Any] = {
 }
 
 
+STARTS_ANEW = "what was trained there starts anew on another, without the points that were recorded"
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head that trains nothing, and a node that does."""
@@ -47,11 +53,12 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.xdist_group("faults")
-def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     spec = study.understand(WRITTEN)
     undisturbed = rows(run(spec, storage=str(tmp_path / "undisturbed"), address=cluster.address).root)
     assert {row["status"] for row in undisturbed} == {"completed"}
     moved: list[str] = []
+    said: list[str] = []
 
     def advanced(statuses: Any, seconds: float) -> None:
         if statuses and not moved:
@@ -59,10 +66,25 @@ def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_
             cluster.remove_node(old, allow_graceful=False)
             moved.append(cluster.add_node(num_cpus=2).node_id)
 
-    summary = run(spec, storage=str(tmp_path / "moved"), address=cluster.address, progress=Progress(advanced=advanced))
+    summary = run(spec, storage=str(tmp_path / "moved"), address=cluster.address, progress=Progress(advanced=advanced, noted=said.append))
     assert moved
+    (host, _, _) = cluster.address.rpartition(":")
+    assert set(said) <= {f"node {host} is gone: {STARTS_ANEW}"}, "Ray may not be sure of it yet"
+    assert capfd.readouterr().out == "", "Ray prints the last lines of the node's log"
     assert summary.counts == {"completed": len(undisturbed)}
     assert rows(summary.root) == undisturbed
+
+
+def test_nodes_that_go_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, said = {"a": "10.0.0.1"}, list[str]()
+    monkeypatch.setattr(tuner, "_gone_nodes", lambda: dict(gone))
+    monkeypatch.setattr(tuner, "NODES_SECONDS", 0.0)
+    progress = SimpleNamespace(progress=Progress(noted=said.append), breaker=Breaker(lambda: None))
+    report, trial = tuner._Report(progress, Trials({}, [1.0], None)), SimpleNamespace(config={"pack": 0})  # type: ignore[arg-type]
+    for name, address in (("a", "10.0.0.1"), ("b", "10.0.0.2"), ("b", "10.0.0.2"), ("c", "10.0.0.3")):
+        gone[name] = address
+        report.on_trial_result(1, [], trial, {"points": {}, "share": 0.0, "done": False})
+    assert said == [f"node 10.0.0.2 is gone: {STARTS_ANEW}", f"node 10.0.0.3 is gone: {STARTS_ANEW}"]
 
 
 @pytest.mark.xdist_group("faults")

@@ -19,7 +19,7 @@ import pytest
 import analysis
 import study
 from analysis.records.fragments import fragments, recorded, statuses
-from study.records import provenance
+from study.records import compaction, provenance
 from study.records import verify as verification
 from study.records import writer as writing
 from study.records.compaction import compact
@@ -297,6 +297,24 @@ def test_a_merged_curve_without_records_is_kept(writer):
     writer([result(seed=8)], "cpu")
     compact(writer.root)
     assert [file.name for file in Path(writer.root, "quarantine/curves/merged").iterdir()] == [path.name]
+
+
+def test_many_files_of_an_earlier_version_are_said_until_they_are_merged(writer, gaplab, monkeypatch, tmp_path):
+    for seed in range(4):
+        writer([result(seed=seed)], "cpu")
+    without_seals(writer.root)
+    writer([result(seed=9)], "cpu")
+    (tmp_path / "spec.yaml").write_text(
+        "study: made-up\ntrial: {data: {name: synthetic, train_size: 60}, optimizer: {learning_rate: 0.1}}\n"
+    )
+    monkeypatch.setattr(compaction, "MANY", 3)
+    before = analysis.load(writer.root).sort_by("key")
+    status = ("status", str(tmp_path / "spec.yaml"), "--storage", str(tmp_path))
+    said = f"4 files are named as by an earlier version, and read slowly: gaplab compact {writer.root} merges them"
+    assert said in " ".join(gaplab(*status).out.split())
+    assert gaplab("compact", writer.root).code == 0
+    assert "earlier version" not in gaplab(*status).out
+    assert analysis.load(writer.root).sort_by("key").equals(before)
 
 
 def test_when_everything_was_put_aside_verify_says_so(writer, gaplab):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 
 import analysis
 from analysis.records.fragments import statuses
+from analysis.records.searches.trials import recorded_under, without_foreign
 from analysis.report.search import searched_cells
 from study.cli.shown.search import concluded, progress_of
 from study.records.verify import put_damaged_aside
@@ -188,6 +190,24 @@ def test_a_trial_that_completed_is_not_pruned_when_it_is_trained_again(status: s
     search.collect()
     assert search.finished
     assert len(trials_of(tmp_path)) == 6
+
+
+def test_optuna_announces_no_study_that_is_made_to_be_read(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained.run(spec_of(trials=4))
+    add_by_hand(trained.root)
+    storage = JournalStorage(JournalFileBackend(str(trained.root / JOURNAL)))
+    (name,) = optuna.get_all_study_names(storage)
+    logger, levels, create = logging.getLogger("optuna"), list[int](), optuna.create_study
+
+    def noted(**arguments: Any) -> optuna.Study:
+        levels.append(logger.level)
+        return create(**arguments)
+
+    monkeypatch.setattr(optuna, "create_study", noted)
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    _, said = without_foreign(optuna.load_study(study_name=name, storage=storage), recorded_under(str(trained.root)))
+    assert said
+    assert (levels, logger.level) == ([logging.ERROR], logging.INFO)
 
 
 class Trap:
