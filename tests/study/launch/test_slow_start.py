@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,6 +101,19 @@ def test_the_doctor_tells_slow_from_broken(tries: list[str | None], tmp_path: Pa
     broken = found()
     assert not broken.good
     assert "Ray did not start, twice" in broken.found
+
+
+def test_a_task_that_comes_late_says_nothing_of_ray_on_a_busy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*arguments: Any, **named: Any) -> None:
+        raise ray.exceptions.GetTimeoutError("Get timed out: some object(s) not ready.")
+
+    monkeypatch.setattr(cluster, "connected", lambda *arguments: nullcontext())
+    monkeypatch.setattr(ray, "remote", lambda **options: lambda function: SimpleNamespace(remote=function))
+    monkeypatch.setattr(ray, "get", late)
+    for processes, good, said in ((27, True, "could not be told: Ray's task was not done in time"), (0, False, "GetTimeoutError: ")):
+        load(monkeypatch, processes)
+        (found,) = [check for check in doctor.checks(str(tmp_path)) if check.name == "ray"]
+        assert (found.good, found.found.startswith(said)) == (good, True)
 
 
 def test_the_doctor_never_ends_the_ray_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
