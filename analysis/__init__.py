@@ -15,6 +15,7 @@ from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from analysis.errors import AnalysisError, NothingToShow
+    from analysis.figures.bits import capacity_chart
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
     from analysis.figures.corruption import error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from analysis.statistics.decomposition import decomposition_table, explained
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
+    from analysis.statistics.questions.capacity import capacity_ranks, capacity_table
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
 
@@ -52,7 +54,10 @@ __all__ = [
     "StudyLaw",
     "ablation_table",
     "at_moment",
+    "capacity_chart",
     "capacity_corruption_map",
+    "capacity_ranks",
+    "capacity_table",
     "compare",
     "compared_runs",
     "counts_vs_gap",

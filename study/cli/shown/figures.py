@@ -31,6 +31,7 @@ class FigureKind(StrEnum):
     STABILITY = "stability"
     IMAGES = "memorised-images"
     RIDGELESS = "ridgeless-risk"
+    BITS = "capacity-in-bits"
 
 
 def drawn(
@@ -74,5 +75,6 @@ def drawn(
         FigureKind.STABILITY: lambda: analysis.stability(table, samples()),
         FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
         FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
+        FigureKind.BITS: lambda: analysis.capacity_chart(table),
     }
     return draw[kind]()
