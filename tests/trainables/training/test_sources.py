@@ -208,8 +208,7 @@ def by_processes(point_fields: dict[str, Any], folder: Path, count: int = 2, **s
     return [json.loads(output) for output, _ in said]
 
 
-@pytest.mark.parametrize("source", ["tensors", "imagefolder"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+@pytest.mark.parametrize(("source", "loss"), [("tensors", "squared"), ("imagefolder", "cross_entropy")])
 def test_several_processes_give_the_result_of_one(names: dict[str, str], tmp_path: Path, source: str, loss: str) -> None:
     """40 samples are batches of 13, 13, 13 and 1: the last leaves a process without one of its own."""
     fields = SHARED | {"data.name": names[source], "data.side": SIDE, "optimizer.batch_size": 13, "optimizer.loss": loss}
