@@ -1,4 +1,5 @@
-"""The commands about where a study runs: doctor; and submit, logs, stop, which send it to a Ray cluster as a job and follow it."""
+"""The commands about where a study runs: doctor; submit, logs, stop, which send it to a Ray cluster as a job and follow it; and the files
+that start one."""
 
 from __future__ import annotations
 
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study.cli.options import Storage, TrackingUri
-from study.cli.terminal.printing import say
+from study.cli.terminal.printing import checks_table, say
 from trainables.point.errors import ConfigError
-from trainables.redaction import holds_secret, redacted
+from trainables.redaction import holds_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
     from study.spec.reading import Spec
 
+CLUSTERS = Path(__file__).parents[1] / "clusters"
+"""The files that start a cluster, as they are installed."""
 Dashboard = Annotated[
     str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Of the cluster's dashboard, such as http://HEAD:8265; it takes Ray's jobs.")
 ]
@@ -33,7 +36,7 @@ Job = Annotated[str, typer.Argument(metavar="ID", help="As gaplab submit printed
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (doctor, submit, logs, stop):
+    for command in (doctor, submit, logs, stop, cluster_files):
         app.command()(command)
 
 
@@ -43,19 +46,11 @@ def doctor(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, whose every node is looked at too.")] = None,
 ) -> None:
     """Check Python, packages, GPUs, Ray, storage, tracking and data; one remedy a failing line."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     from study.launch.doctor import checks
 
-    table = RichTable("check", "found", "remedy")
-    bad = 0
-    for check in checks(storage, tracking_uri, address):
-        bad += not check.good
-        verdict = Text("ok ", "green") if check.good else Text("no ", "red")
-        table.add_row(verdict + Text(check.name), Text(redacted(check.found)), Text("" if check.good else redacted(check.remedy)))
-    say(table)
-    if bad:
+    found = list(checks(storage, tracking_uri, address))
+    say(checks_table(found))
+    if not all(check.good for check in found):
         raise typer.Exit(1)
 
 
@@ -70,7 +65,7 @@ def submit(
 ) -> None:
     """Run a study as a job of a Ray cluster, and come back at once; gaplab has to be installed there.
 
-    The job first looks at every node, and ends with a sentence if versions are mixed (see gaplab logs).
+    The job first looks at every node, as gaplab run --address does; gaplab logs shows the table, or what is in the way.
     """
     from study.launch.node_checks import SUBMITTED_WITH, versions
     from study.spec.reading import read_spec
@@ -120,6 +115,21 @@ def stop(job: Job, address: Dashboard) -> None:
     print(f"{job} {'is being stopped' if stopped else 'had ended already'}; submitting the study again goes on from its records")
 
 
+def cluster_files(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if it is not there.")]) -> None:
+    """Write the files that start a cluster, to be edited: Ray's launcher, KubeRay, Slurm, Docker and compose."""
+    files = {path.name: path for path in sorted(CLUSTERS.iterdir()) if path.is_file()}
+    if there := [name for name in files if (folder / name).exists()]:
+        raise ConfigError(f"{folder} has {', '.join(there)} already, which may be edited: move it away, or give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, path in files.items():
+            shutil.copy(path, folder / name)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from None
+    print(f"{folder}: {', '.join(files)}")
+    print("Lines to be edited are marked EDIT; docs/cluster/ in a checkout has a page on each.")
+
+
 def _check_secrets(spec: Spec, options: list[str]) -> None:
     """Raise ConfigError for what the cluster's dashboard would show to all: a job's command and its files."""
     from analysis.records.searches.trials import SECRET_VARIABLE
@@ -143,12 +153,15 @@ async def _print_tail(client: JobSubmissionClient, job: str) -> None:
 
 
 def _pack(spec: Spec, folder: Path) -> None:
-    """The spec, its own models and its own search space, as the job will find them."""
+    """The spec, its own models, and its own search space, sampler and pruner, as the job will find them."""
+    from study.search.custom import HUB
+
     assert spec.source is not None
     shutil.copy(spec.source, folder / "spec.yaml")
     home = spec.source.parent.resolve()
-    space = [spec.source.parent / spec.search.function.rpartition(":")[0]] if spec.search.function else []
-    for path in (*spec.imports, *space):
+    named = [spec.search.function or "", *(one for one in (spec.search.sampler, spec.search.pruner) if not one.startswith(HUB))]
+    files = [spec.source.parent / name.rpartition(":")[0] for name in named if ":" in name]
+    for path in (*spec.imports, *dict.fromkeys(files)):
         if not path.resolve().is_relative_to(home):
             raise ConfigError(f"{path} does not lie beside or below {spec.source}, from where it could be sent to the cluster")
         target = folder / path.resolve().relative_to(home)

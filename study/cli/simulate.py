@@ -144,7 +144,7 @@ def _changed(search: SearchSection, **values: Any) -> SearchSection:
         return type(search).model_validate(search.model_dump(exclude_unset=True) | values)
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise ConfigError(f"--{wrong['loc'][0]}: {wrong['input']!r}: {wrong['msg']}") from None
+        raise ConfigError(f"--{wrong['loc'][0]}: {wrong['input']!r}: {wrong['msg'].removeprefix('Value error, ')}") from None
 
 
 def _errors(recorded: RecordedCosts, root: str, ran_with: int | None) -> list[str]:

@@ -41,7 +41,7 @@ def run(
 
     understood = read_spec(spec, tuple(changes or ()), scale)
     if dry_run:
-        describe(understood, storage)
+        describe(understood, storage, address)
         return
     from study.cli.terminal.progress import run_drawn
 

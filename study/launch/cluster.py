@@ -72,6 +72,16 @@ def bundles(resources: Resources) -> list[dict[str, float]]:
     return [{"CPU": 1.0}, *[each] * resources.processes] if resources.processes else [each]
 
 
+def workers_here(resources: Resources) -> int:
+    """How many workers there are on a Ray that is started on this machine, if its GPUs suffice."""
+    return resources.workers or max(1, int((os.cpu_count() or 1) / _cpus(resources)))
+
+
+def _cpus(resources: Resources) -> float:
+    """The CPUs of a worker and its processes."""
+    return sum(part["CPU"] for part in bundles(resources))
+
+
 def start(resources: Resources) -> None:
     """Start Ray on this machine, with room for the workers; their processes load what training needs meanwhile.
 
@@ -82,13 +92,12 @@ def start(resources: Resources) -> None:
     """
     import ray
 
-    cpus = sum(part["CPU"] for part in bundles(resources))
-    wanted = resources.workers or max(1, int((os.cpu_count() or 1) / cpus))
+    cpus = math.ceil(workers_here(resources) * _cpus(resources))
 
     def once() -> None:
         ray.init(
             address="local",  # not the cluster of RAY_ADDRESS, which --address names if it is wanted
-            num_cpus=math.ceil(wanted * cpus),
+            num_cpus=cpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -337,6 +346,11 @@ def _fits(resources: Resources, available: Mapping[str, float]) -> int:
     """How many workers fit at once."""
     whole: Counter[str] = sum(map(Counter, bundles(resources)), Counter())
     return min(int(available.get(name, 0) / amount + 1e-9) for name, amount in whole.items())
+
+
+def workers_now(resources: Resources) -> int:
+    """How many workers fit the cluster as it is."""
+    return _fits(resources, _cluster_resources())
 
 
 def _fitting(resources: Resources, available: Mapping[str, float]) -> int:

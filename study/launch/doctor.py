@@ -7,12 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from analysis.records.store import open_store
-from study.launch.node_checks import gpus, write_and_remove
+from study.launch.node_checks import Check, Needs, gpus, survey, table, write_and_remove
 from trainables.point.config import Data
 from trainables.reproducibility import MODE, VARIABLE, bits_mode, keep_bits
 
@@ -26,16 +26,6 @@ _FILES = {
     "svhn": "train_32x32.mat",
 }
 """What torchvision keeps of each data set in the data folder."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of `gaplab doctor`: what was looked at, what was found, and what to do if it is not good."""
-
-    name: str
-    good: bool
-    found: str
-    remedy: str
 
 
 Finding = tuple[bool, str]
@@ -58,17 +48,19 @@ def checks(storage: str = "results", tracking_uri: str | None = None, address: s
         ("packages", _packages, "pip install --upgrade gaplab; in a checkout, make study"),
         ("gpu", gpus, "install the torch that fits the driver of the GPU"),
         ("bits", _bits, f"unset {VARIABLE}, or set it to {MODE} before Python starts"),
-        *(_looks_at_nodes(address, storage) if address else [("ray", _ray, _RAY_REMEDY)]),
+        *([] if address else [("ray", _ray, _RAY_REMEDY)]),
         ("storage", lambda: _storage(storage), "give another --storage"),
         ("disk", lambda: _disk(storage), f"free {LEAST_FREE_GIB:g} GiB, or give another --storage"),
         ("tracking", lambda: _tracking(storage, tracking_uri), "start the server, give another --tracking-uri, or tracking.mlflow: false"),
         ("data", _data, "pip install --force-reinstall scikit-learn"),
     ]
     for name, look, remedy in looks:
+        if name == "storage" and address:
+            yield from _nodes(address, storage)
         try:
             good, found = look()
         except Exception as error:
-            good, found = False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            good, found = False, _raised(error)
         yield Check(name, good, found, remedy)
 
 
@@ -126,40 +118,17 @@ def _ray() -> Finding:
     return True, f"{version('ray')} starts and runs a task in Python {answer}{late}"
 
 
-def _looks_at_nodes(address: str, storage: str) -> list[Look]:
+def _nodes(address: str, storage: str) -> list[Check]:
     """What a look at every node of a cluster finds: whether versions are as here, GPUs, whether it can write the storage."""
-    from study.launch.node_checks import Node, differing, survey
+    try:
+        return table(survey(address, storage), Needs(storage))
+    except Exception as error:
+        unreached, *others = table([], Needs(storage))
+        return [replace(unreached, found=_raised(error)), *others]
 
-    nodes: list[Node] = []
 
-    def reached() -> Finding:
-        found = survey(address, storage)
-        nodes.extend(node for node in found if node.versions)
-        silent = [f"{node.name}: {node.unwritable}" for node in found if not node.versions]
-        return not silent, "; ".join(silent) or f"{len(nodes)} nodes answer at {address}"
-
-    def node_versions() -> Finding:
-        return bool(nodes) and not differing(nodes), "; ".join(differing(nodes)) or f"as here on all {len(nodes)} nodes that answer"
-
-    def node_gpus() -> Finding:
-        return bool(nodes), "; ".join(f"{node.name}: {node.gpus}" for node in nodes)
-
-    def node_storage() -> Finding:
-        bad = [f"{node.name}: {node.unwritable}" for node in nodes if node.unwritable]
-        if "://" not in storage and not Path(storage).is_absolute():
-            bad.append(f"{storage} is relative, and lies elsewhere on every node")
-        return bool(nodes) and not bad, "; ".join(bad) or f"{storage} can be written from all {len(nodes)} nodes that answer"
-
-    return [
-        ("nodes", reached, "start the cluster, or correct --address; every node needs gaplab installed"),
-        (
-            "node versions",
-            node_versions,
-            "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab",
-        ),
-        ("node gpus", node_gpus, "see nodes"),
-        ("node storage", node_storage, "give a --storage that every node can write: a bucket, or a folder that all of them mount"),
-    ]
+def _raised(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _storage(storage: str) -> Finding:

@@ -7,19 +7,30 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from analysis.records.store import open_store
+from study.launch.cluster import busy, joined
 from trainables.point.errors import ConfigError
 
 PACKAGES = ("gaplab", "torch", "ray", "numpy", "pyarrow", "optuna")
 """Must be the same everywhere: results and what travels between processes depend on them."""
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 300.0
+"""A node that has not answered by then takes no part; on a busy machine a process comes late."""
 SUBMITTED_WITH = "GAPLAB_SUBMITTED_WITH"
 """The environment variable in which a job gets the version of the gaplab that submitted it."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a table: what was looked at, what was found, and what to do if it is not good."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ class Node:
         gpus: with their memory, in words.
         unwritable: why it cannot write the storage; None if it can.
         unimportable: why the user's files cannot be imported there; None if they can.
+        lacking: folders of data that are read from their files, and are not there.
+        late: whether it has not answered in time.
     """
 
     name: str
@@ -39,6 +52,8 @@ class Node:
     gpus: str
     unwritable: str | None
     unimportable: str | None = None
+    lacking: tuple[str, ...] = ()
+    late: bool = False
 
 
 class NodesError(ConfigError):
@@ -114,27 +129,40 @@ def admission() -> Callable[[], str | None]:
     return refusal
 
 
-def _looking(storage: str, token: str | None, sources: Mapping[str, str]) -> Callable[[], Any]:
+@dataclass(frozen=True)
+class Needs:
+    """What a study needs of every node.
+
+    Attributes:
+        storage: that it can write.
+        token: a file in the storage, written elsewhere, that has to be seen there.
+        sources: text of the user's files by path, to be imported.
+        folders: of data that are read from their files.
+    """
+
+    storage: str
+    token: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+
+
+def _looking(needs: Needs) -> Callable[[], Any]:
     """A function that asks gaplab, there, for what `look` finds; it travels by value too."""
 
-    texts = dict(sources)
+    values = (needs.storage, needs.token, dict(needs.sources), needs.folders)
 
     def ask() -> Any:
-        from study.launch.node_checks import look
+        from study.launch.node_checks import Needs, look
 
-        return look(storage, token, texts)
+        return look(Needs(*values))
 
     return ask
 
 
-def look(storage: str, token: str | None = None, sources: Mapping[str, str] = MappingProxyType({})) -> tuple[str, str | None, str | None]:
-    """GPUs, why the storage cannot be written, and why the user's files cannot be imported, where this runs.
-
-    Args:
-        token: a file in the storage, written elsewhere, that has to be seen here.
-        sources: text of the user's files by path.
-    """
-    return gpus()[1], _raised(lambda: _seen_and_written(storage, token)), _raised(lambda: _imported(sources))
+def look(needs: Needs) -> tuple[str, str | None, str | None, tuple[str, ...]]:
+    """GPUs, why the storage cannot be written, why the user's files cannot be imported, and which folders are missing, where this runs."""
+    lacking = tuple(folder for folder in needs.folders if not Path(folder).expanduser().is_dir())
+    return gpus()[1], _raised(lambda: _seen_and_written(needs)), _raised(lambda: _imported(needs.sources)), lacking
 
 
 def _raised(call: Callable[[], None]) -> str | None:
@@ -145,11 +173,11 @@ def _raised(call: Callable[[], None]) -> str | None:
     return None
 
 
-def _seen_and_written(storage: str, token: str | None) -> None:
-    write_and_remove(storage)
-    if token is not None:
-        filesystem, path = open_store(storage)
-        if not filesystem.get_file_info(f"{path}/{token}").is_file:
+def _seen_and_written(needs: Needs) -> None:
+    write_and_remove(needs.storage)
+    if needs.token is not None:
+        filesystem, path = open_store(needs.storage)
+        if not filesystem.get_file_info(f"{path}/{needs.token}").is_file:
             raise OSError("it is another folder there: what was written here is not seen")
 
 
@@ -200,20 +228,18 @@ def survey(address: str, storage: str) -> list[Node]:
     Raises:
         ConfigError: no cluster answers at the address.
     """
-    from study.launch.cluster import joined
-
     with joined(address):
-        return asked(storage)
+        return asked(Needs(storage))
 
 
-def asked(storage: str, token: str | None = None, sources: Mapping[str, str] = MappingProxyType({})) -> list[Node]:
-    """What every living node of the cluster that this process is connected to answers; see `look` for the arguments."""
+def asked(needs: Needs) -> list[Node]:
+    """What every living node of the cluster that this process is connected to answers."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = _alive()
     task = ray.remote(num_cpus=0, max_calls=1)(_asking())  # in a process that ends with it: the user's files have been imported there
-    seen = _looking(storage, token, sources)
+    seen = _looking(needs)
     there = {node: NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes}
     answers = {node: task.options(scheduling_strategy=where).remote(PACKAGES, seen) for node, where in there.items()}
     ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER_SECONDS)
@@ -237,7 +263,7 @@ def _answer(name: str, reference: Any) -> Node:
     except Exception as error:
         late = isinstance(error, ray.exceptions.GetTimeoutError)
         why = f"no answer within {ANSWER_SECONDS:g} seconds" if late else f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        return Node(name, {}, "unknown", why)
+        return Node(name, {}, "unknown", why, late=late)
     if isinstance(seen, str):  # gaplab there could not be asked
         return Node(name, found, "unknown", seen)
     return Node(name, found, *seen)
@@ -254,29 +280,79 @@ def differing(nodes: Sequence[Node]) -> list[str]:
     ]
 
 
-def check_nodes(storage: str, sources: Mapping[str, str], allow_mixed: bool) -> None:
+def table(nodes: Sequence[Node], needs: Needs) -> list[Check]:
+    """What the nodes answered, a line for each of the things that a study needs of all of them."""
+    answering = [node for node in nodes if node.versions]
+    all_of_them = "the node that answers" if len(answering) == 1 else f"all {len(answering)} nodes that answer"
+    silent = [f"{node.name}: {node.unwritable}" for node in nodes if not node.versions]
+    load = busy() if silent and all(node.late for node in nodes if not node.versions) else None
+    late = f" (which says little: {load}; look again when it has less to do)" if load else ""
+
+    def check(name: str, bad: Sequence[str], fine: str, remedy: str) -> Check:
+        return Check(name, bool(answering) and not bad, "; ".join(bad) or fine, remedy)
+
+    unwritable = [f"{node.name}: {node.unwritable}" for node in answering if node.unwritable]
+    if "://" not in needs.storage and not Path(needs.storage).is_absolute():
+        unwritable.append(f"{needs.storage} is relative, and lies elsewhere on every node")
+    lines = [
+        Check(
+            "nodes",
+            bool(answering) and (not silent or load is not None),
+            "; ".join(silent) + late or f"{len(answering)} nodes answer",
+            "start the cluster, or correct --address; every node needs gaplab installed",
+        ),
+        check(
+            "node versions",
+            differing(answering),
+            f"as here on {all_of_them}",
+            "install the same versions on all nodes and here: pip install --constraint constraints.txt gaplab",
+        ),
+        check("node gpus", [], "; ".join(f"{node.name}: {node.gpus}" for node in answering), "see nodes"),
+        check(
+            "node storage",
+            unwritable,
+            f"{needs.storage} can be written from {all_of_them}",
+            "give a --storage that every node can write: a bucket, or a folder that all of them mount",
+        ),
+    ]
+    if needs.sources:
+        bad = [f"{node.name}: {node.unimportable}" for node in answering if node.unimportable]
+        lines.append(check("node imports", bad, f"{', '.join(needs.sources)} on {all_of_them}", "install there what the files import"))
+    if needs.folders:
+        bad = [f"{node.name} has no {folder}" for node in answering for folder in node.lacking]
+        lines.append(
+            check("node data", bad, f"{', '.join(needs.folders)} on {all_of_them}", "put the files at the same place on all nodes")
+        )
+    return lines
+
+
+def check_nodes(needs: Needs, allow_mixed: bool) -> list[Check]:
     """See that every node of the cluster can do its part of a study, and that they all compute with the same versions.
 
     Args:
-        storage: which exists.
-        sources: text of the user's files by path.
+        needs: of the study, whose storage exists; it gets a token, so that nodes are seen to have the same one.
         allow_mixed: other versions are warned of only; every record says which ones it was made with.
+
+    Returns:
+        What was found, all of it good.
 
     Raises:
         NodesError: that is not so.
     """
+    storage = needs.storage
     filesystem, path = open_store(storage)
     token = f".nodes-{uuid.uuid4().hex[:12]}"
     with filesystem.open_output_stream(f"{path}/{token}") as stream:
         stream.write(b"gaplab")
     try:
-        nodes = asked(storage, token, sources)
+        nodes = asked(replace(needs, token=token))
     finally:
         with suppress(OSError):
             filesystem.delete_file(f"{path}/{token}")
     mixed = [*_submitted_elsewhere(), *differing(nodes)]
     unable = [f"{node.name} cannot write {storage}: {node.unwritable}" for node in nodes if node.unwritable]
     unable += [f"{node.name} cannot import the study's files: {node.unimportable}" for node in nodes if node.unimportable]
+    unable += [f"{node.name} has no {folder}, where the data lie" for node in nodes for folder in node.lacking]
     if mixed and not allow_mixed:
         sentence = "the cluster's versions are not those of this driver: install the same on all nodes, or say --allow-mixed"
         raise NodesError(sentence, [*mixed, *unable])
@@ -284,6 +360,7 @@ def check_nodes(storage: str, sources: Mapping[str, str], allow_mixed: bool) -> 
         raise NodesError(f"{len(unable)} of {len(nodes)} nodes of the cluster cannot take part", unable)
     if mixed:
         warnings.warn(f"versions are mixed, as allowed: {'; '.join(mixed)}", stacklevel=2)
+    return [replace(line, good=True) if allow_mixed and line.name == "node versions" else line for line in table(nodes, needs)]
 
 
 def _submitted_elsewhere() -> list[str]:

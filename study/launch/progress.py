@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.launch.node_checks import Check
 
 _SECONDS = 0.5
 """Between two changes of what is shown."""
@@ -25,6 +28,7 @@ class Progress:
         trained: once training has ended, before results are shown.
         mirrored: with how many records are copied to MLflow, and of how many.
         noted: with a sentence about what is going to be done.
+        checked: with what was found of a cluster's nodes, before the first point.
     """
 
     planned: Callable[[int], None] = lambda done: None
@@ -33,6 +37,7 @@ class Progress:
     trained: Callable[[], None] = lambda: None
     mirrored: Callable[[int, int], None] = lambda done, total: None
     noted: Callable[[str], None] = lambda sentence: None
+    checked: Callable[[Sequence[Check]], None] = lambda checks: None
 
 
 def in_notebook() -> bool:
@@ -90,4 +95,5 @@ def notebook_progress() -> Progress:
         advanced=advanced,
         mirrored=lambda done, total: bar.to("copying to MLflow", done, total),
         noted=print,
+        checked=lambda checks: print("\n".join(f"{check.name}: {check.found}" for check in checks)),
     )

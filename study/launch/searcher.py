@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,13 +11,20 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
+from study.launch.cluster import workers_now
 from study.launch.context import Run
 from study.launch.tuner import LOST, ROUNDS, Losses, Trials, for_good, let_go, placed_datasets, record_lost
 from study.plan.packs import expected_seconds
+from study.search.custom import CustomError
 from study.search.pruning import Pruning, SuggestionPruner
 from study.search.search import Search
 from trainables.point.text import dumps
 from trainables.resolution import Point, resolve
+
+MOST_AT_ONCE = 100_000
+"""Packs that Tune would take at once; unless it is told a number, it would let one wait at a time."""
+_LOOK_SECONDS = 2.0
+"""Between two looks at what the cluster has."""
 
 
 def fit_search(run: Run, search: Search) -> None:
@@ -29,9 +37,26 @@ def fit_search(run: Run, search: Search) -> None:
         search.refill(pruner)
         parameters["pruner"] = pruner.actor
     seconds, writer, losses = list[float](), run.writer, Losses()  # not the run: Tune pickles the searcher; what is drawn cannot be
-    searcher = PackSearcher(search, seconds, losses, lambda pack: record_lost([(list(pack), LOST)], writer))
-    at_once = run.plan.resources.workers or run.workers + 1  # one waits, so that no worker does; by itself Tune would let one run
-    Trials(parameters, seconds, at_once, searcher, losses).fit(run)
+    searcher = PackSearcher(search, seconds, losses, lambda pack: record_lost([(list(pack), LOST)], writer), _room(run))
+    Trials(parameters, seconds, run.plan.resources.workers or MOST_AT_ONCE, searcher, losses).fit(run)
+    if searcher.error:
+        raise searcher.error
+
+
+def _room(run: Run) -> Callable[[], int]:
+    """How many packs may be out at once: one waits, so that no worker does. Nodes that join are counted within seconds."""
+    resources, least = run.plan.resources, run.workers
+    if resources.workers:
+        return lambda: MOST_AT_ONCE  # Tune holds to that itself
+    known, since = least, 0.0
+
+    def room() -> int:
+        nonlocal known, since
+        if time.monotonic() - since > _LOOK_SECONDS:
+            known, since = max(least, workers_now(resources)), time.monotonic()
+        return known + 1
+
+    return room
 
 
 class PackSearcher(Searcher):
@@ -42,18 +67,37 @@ class PackSearcher(Searcher):
         seconds: gets the expected seconds of every pack that is given out.
         losses: of workers, so far, of each trial.
         lost: called with a point that has taken its worker with it again and again, to record that.
+        room: how many packs may be out at once.
+
+    Attributes:
+        error: of the user's own sampler, after which nothing is asked of it; packs in training end.
     """
 
-    def __init__(self, search: Search, seconds: list[float], losses: Losses, lost: Callable[[Sequence[Point]], None]) -> None:
+    def __init__(
+        self,
+        search: Search,
+        seconds: list[float],
+        losses: Losses,
+        lost: Callable[[Sequence[Point]], None],
+        room: Callable[[], int] = lambda: MOST_AT_ONCE,
+    ) -> None:
         super().__init__()
-        self._search, self._seconds, self._losses, self._lost = search, seconds, losses, lost
+        self._search, self._seconds, self._losses, self._lost, self._room = search, seconds, losses, lost, room
         self._packs: dict[str, list[Point]] = {}
         self._rounds = 1
+        self.error: CustomError | None = None
 
     def suggest(self, trial_id: str) -> Any:
         if trial_id in self._packs:  # Tune's ids are 32 random bits: it asks again, with another
             return None
-        pack = self._search.next_pack() or self._of_the_let_go()
+        if len(self._packs) >= self._room():
+            return None
+        try:
+            pack = None if self.error else self._search.next_pack() or self._of_the_let_go()
+        except CustomError as error:
+            self.error, pack = error, None
+        if self.error:
+            return Searcher.FINISHED
         if pack is None:
             return None if self._packs and not self._search.finished else Searcher.FINISHED
         self._packs[trial_id] = pack
@@ -61,13 +105,19 @@ class PackSearcher(Searcher):
         return {"pack": len(self._seconds) - 1, "points": dumps([point.config for point in pack])}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._search.collect()
+        self._collect()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._packs.pop(trial_id)
         if error and for_good(self._losses[trial_id] + 1) and not self._search.give_up(pack):
             self._lost(pack)
-        self._search.collect()
+        self._collect()
+
+    def _collect(self) -> None:
+        try:
+            self._search.collect()
+        except CustomError as error:
+            self.error = error
 
     def _of_the_let_go(self) -> list[Point] | None:
         """A pack of points that are not recorded, and that nobody trains any more."""
@@ -83,6 +133,9 @@ class PackSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing; see `save`."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Searcher, ()  # Tune pickles what it was given to restore runs, which gaplab never does; a sampler may be of any kind
 
 
 class RemotePruner(SuggestionPruner):

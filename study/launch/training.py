@@ -17,7 +17,7 @@ from analysis.records.schema import FINAL
 from analysis.records.store import open_store
 from study.launch.cluster import EarlyStart, connected, unused_gpus
 from study.launch.context import Run
-from study.launch.node_checks import admission, check_nodes
+from study.launch.node_checks import Check, Needs, admission, check_nodes
 from study.launch.progress import Progress
 from study.plan.packs import packs
 from study.plan.plan import Plan
@@ -28,6 +28,7 @@ from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
 from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, probe_store
+from trainables.redaction import redacted
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def train(
     with _search_of(plan) as search, _following(plan, mirror):
         points = plan.unrecorded(_compared(search)) if search else plan.missing
         _note_what_runs_again(plan, points, progress)
+        for line in search.told if search else ():
+            progress.noted(line)
         ran = len(points) + (search.left if search else 0)
         interrupted, halted = False, None
         if ran:
@@ -74,7 +77,7 @@ def train(
 
             with connected(plan.resources, address, early) as workers:
                 if address is not None:
-                    check_nodes(plan.root, plan.sources, allow_mixed)
+                    progress.checked([*check_nodes(_needs(plan), allow_mixed), *_tracked(mirror)])
                 if unused := unused_gpus(plan.resources):
                     progress.noted(unused)
                 _store(plan, search)
@@ -88,6 +91,18 @@ def train(
         if halted is None:  # a search has declared more by now, and a spec may have changed that needs no training
             _store(plan, search)
         return Trained(_declared(plan, search), ran, interrupted, halted)
+
+
+def _needs(plan: Plan) -> Needs:
+    """What the plan needs of every node; data that are held in memory come from here."""
+    trials = [cell.trial for cell in plan.search.cells] if plan.search else [point.config for point in plan.missing]
+    folders = {trial.data.name.partition(":")[2] for trial in trials if trial.data.streamed}
+    return Needs(plan.root, sources=plan.sources, folders=tuple(sorted(folders)))
+
+
+def _tracked(mirror: Mirror | None) -> list[Check]:
+    """What is said of MLflow, which was asked before."""
+    return [Check("tracking", True, f"{redacted(mirror.tracking_uri)} answers here; no other node writes to it")] if mirror else []
 
 
 def _take_up(plan: Plan, points: list[Point], progress: Progress) -> None:

@@ -15,15 +15,17 @@ import numpy as np
 from search_spaces.axes import Distribution, Values
 from search_spaces.conditional import Asker, suggest
 from search_spaces.space import Assignment, Space
+from study.search.custom import Custom, is_custom, read
 from study.search.objectives import Constraint, parse_constraint, parse_objectives
-from study.search.pruning import REDUCTION, Pruning
+from study.search.pruning import LEAST_SEEDS, REDUCTION, Pruning
 from study.search.quiet import quiet
 from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
 from study.spec.reading import Spec
+from trainables.models.custom import executed
 from trainables.point.config import TrialConfig, flatten, with_fields
 from trainables.point.errors import ConfigError, leave_if_stopped, named
-from trainables.resolution import resolve
+from trainables.resolution import Point, resolve
 
 Ask = Callable[[Asker, Mapping[str, Any]], Assignment]
 """Asks a trial for its fields, given those of its cell; the answer holds both."""
@@ -48,8 +50,10 @@ class SearchPlan:
         cells: one for each Optuna study; a single one without listed axes.
         seeds: every suggestion runs with each of these.
         why: the reason for the sampler, in words.
+        custom: the sampler itself, if it is the user's own or of OptunaHub.
         trials: suggestions in each cell.
         at_once: suggestions asked for together.
+        start_from: another study, whose records the search begins with; None if there is none.
         pruning: how members leave early; None if none do.
         ask: asks a trial for its fields.
         function: the reference to the user's own function, if one asks.
@@ -68,8 +72,10 @@ class SearchPlan:
     space: Space
     sampler: str
     why: str
+    custom: Custom | None
     trials: int
     at_once: int
+    start_from: str | None
     pruning: Pruning | None
     ask: Ask
     function: str | None
@@ -96,7 +102,7 @@ class SearchPlan:
     def untuned(self, trial: TrialConfig) -> dict[str, Any]:
         """The trial as written, as far as the space holds it: the first suggestion, so that tuning starts from there."""
         written = flatten(trial) | dict.fromkeys(self.space.switches, False)
-        return {name: written[name] for name, axis in self.space.distributions().items() if _holds(axis, written[name])}
+        return {name: written[name] for name, axis in self.space.distributions().items() if holds(axis, written[name])}
 
     def seed(self, cell: int, trials: int) -> int:
         """The sampler's seed: another one for every cell and, when a search is resumed, for every length of its history."""
@@ -121,10 +127,15 @@ def plan_search(spec: Spec) -> SearchPlan:
     if section.function is not None and random:
         raise ConfigError(f"search.function is the space, so space.{next(iter(random))} must be a listed axis or stand in the function")
     pruning = _pruning(spec, objectives)
+    if pruning and pruning.name == "wilcoxon" and len(seeds) < LEAST_SEEDS:
+        raise ConfigError(
+            f"search.pruner wilcoxon compares suggestions seed by seed, and {len(seeds)} are too few: set replicates to 4 or more"
+        )
     task = Task.of(spec.space, section.trials, len(objectives), len(constraints))
     if section.function is not None:
         task = replace(task, others=1)  # a function may do anything: no sampler that needs to know the axes
-    sampler, why = chosen(section.sampler, task)
+    custom = _custom(spec, "sampler")
+    sampler, why = (section.sampler, custom.told) if custom else chosen(section.sampler, task)
     text, ask = _asking(spec)
     plan = SearchPlan(
         study=spec.study,
@@ -135,8 +146,10 @@ def plan_search(spec: Spec) -> SearchPlan:
         space=spec.space,
         sampler=sampler,
         why=why,
+        custom=custom,
         trials=section.trials,
         at_once=section.at_once,
+        start_from=section.start_from,
         pruning=pruning,
         ask=ask,
         function=section.function,
@@ -158,7 +171,16 @@ def _pruning(spec: Spec, objectives: tuple[str, ...]) -> Pruning | None:
         return None
     if len(objectives) > 1 or objectives[0] not in ("validation_error", "validation_gap"):
         raise ConfigError("search.pruner needs one objective on the validation split: no other is reported while a point trains")
-    return Pruning(section.pruner, objectives[0], epochs, section.min_epochs or max(1, ceil(epochs / REDUCTION**2)))
+    least = section.min_epochs or max(1, ceil(epochs / REDUCTION**2))
+    return Pruning(section.pruner, objectives[0], epochs, least, _custom(spec, "pruner"))
+
+
+def _custom(spec: Spec, field: str) -> Custom | None:
+    """The user's own sampler or pruner, or OptunaHub's; None if the spec names one of gaplab's."""
+    reference = str(getattr(spec.search, field))
+    if not is_custom(reference):
+        return None
+    return read(f"search.{field}", reference, spec.source.parent if spec.source else Path())
 
 
 def _grid(spec: Spec) -> tuple[tuple[CellPlan, ...], tuple[int, ...]]:
@@ -213,15 +235,10 @@ def _function(reference: str, folder: Path) -> tuple[str, Callable[[Asker], Mapp
     if not colon or not path.is_file():
         raise ConfigError(f"search.function is {reference!r}: it must be FILE.py:NAME of a function, relative to the spec")
     text = path.read_text(encoding="utf-8")
-    module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
-    try:
-        exec(compile(text, str(path), "exec"), module)
-    except BaseException as error:
-        leave_if_stopped(error)
-        raise ConfigError(f"search.function: {path} raises {named(error)}") from None
-    if not callable(module.get(name)):
+    function = getattr(executed(str(path), text, "search.function"), name, None)
+    if not callable(function):
         raise ConfigError(f"search.function: {path} has no function {name}")
-    return text, module[name]
+    return text, function
 
 
 def _probe(plan: SearchPlan, cell: CellPlan) -> None:
@@ -239,7 +256,14 @@ def _probe(plan: SearchPlan, cell: CellPlan) -> None:
                 raise ConfigError(f"{error} (at {where})") from None
 
 
-def _holds(axis: Distribution, value: Any) -> bool:
+def point_of(trial: TrialConfig, chosen: Mapping[str, Any]) -> Point:
+    """The resolved point of a trial with some fields chosen."""
+    config = resolve(with_fields(trial, chosen))
+    return Point(config.key(), config)
+
+
+def holds(axis: Distribution, value: Any) -> bool:
+    """Whether the axis could be asked for that value."""
     if axis.kind == "choice":
         return value in axis.choices
     return isinstance(value, int | float) and axis.low <= value <= axis.high

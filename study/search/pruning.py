@@ -3,16 +3,21 @@
 The members of a pack report their validation error at every evaluation. Once all seeds of a suggestion have reported an
 epoch, the pruner sees their mean; if it says so, they leave, and their slots go to the next points. Optuna's pruners compare
 with all suggestions that came before, in whatever pack, so packs of one are pruned as well. They are asynchronous (Li et
-al. 2020): who is first at a rung goes on, and the order in which packs run has a say.
+al. 2020): who is first at a rung goes on, and the order in which packs run has a say. Wilcoxon's asks whether the seeds of a suggestion are
+worse than the same seeds of the best one so far, at the same epoch; it looks at every one, so that the error of its test adds up.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from analysis.records.searches.objectives import measured
+from study.search.custom import Custom
 from study.search.quiet import quiet
 
 if TYPE_CHECKING:
@@ -20,6 +25,10 @@ if TYPE_CHECKING:
 
 Suggested = tuple[str, int]
 """An Optuna study's name and the number of a trial in it."""
+LEAST_SEEDS = 4
+"""Of fewer the rank test could not tell: with four, of which all are worse, p is 1/16."""
+SURE = 0.1
+"""Below which p a suggestion is worse than the best one, for Wilcoxon's test: Optuna's own default."""
 REDUCTION = 3
 """One in three goes on from a rung to the next (Li et al. 2018 advise 3 or 4)."""
 
@@ -29,34 +38,44 @@ class Pruning:
     """How a search prunes.
 
     Attributes:
-        name: of Optuna's pruner: "successive_halving", "hyperband" or "median".
+        name: of Optuna's pruner: "successive_halving", "hyperband", "median" or "wilcoxon"; or as `custom` is referred to.
         objective: what members are compared by.
         epochs: of a run that is not pruned.
         min_epochs: before which no member leaves.
+        custom: the pruner itself, if it is the user's own or of OptunaHub.
     """
 
     name: str
     objective: str
     epochs: int
     min_epochs: int
+    custom: Custom | None = None
 
     def build(self) -> optuna.pruners.BasePruner:
         """Optuna's pruner itself."""
-        from optuna import pruners
+        from optuna import exceptions, pruners
 
+        if self.custom:
+            return self.custom.build()  # type: ignore[no-any-return]  # it has looked
+        if self.name == "wilcoxon":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", exceptions.ExperimentalWarning)
+                return pruners.WilcoxonPruner(p_threshold=SURE)
         if self.name == "successive_halving":
             return pruners.SuccessiveHalvingPruner(min_resource=self.min_epochs, reduction_factor=REDUCTION)
         if self.name == "hyperband":
             return pruners.HyperbandPruner(min_resource=self.min_epochs, max_resource=self.epochs, reduction_factor=REDUCTION)
-        return pruners.MedianPruner(n_warmup_steps=self.min_epochs - 1)
+        return pruners.MedianPruner(n_warmup_steps=self.min_epochs)
 
 
 @dataclass
 class _Case:
-    """A suggestion in training: what each of its members has reported (epoch -> value), and who has ended."""
+    """A suggestion in training: what each of its members has reported (epoch -> value), who has ended, and the seeds of all."""
 
+    study: str
     trial: optuna.Trial
     reports: dict[str, dict[int, float]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
     ended: set[str] = field(default_factory=set)
     shown: set[int] = field(default_factory=set)
     pruned: bool = False
@@ -68,8 +87,18 @@ class _Case:
 
     def mean(self, epoch: int) -> float:
         """The mean of the members' values at that epoch; one that ended counts with its last."""
-        values = [epochs[max(seen)] for epochs in self.reports.values() if (seen := [one for one in epochs if one <= epoch])]
+        values = [value for epochs in self.reports.values() if (value := _by(epochs, epoch)) is not None]
         return sum(values) / len(values)
+
+    def runs(self) -> dict[int, dict[int, float]]:
+        """What was reported by each seed."""
+        return dict(zip(self.seeds, self.reports.values(), strict=True)) if self.seeds else {}
+
+
+def _by(epochs: Mapping[int, float], epoch: int) -> float | None:
+    """The last value that was reported by that epoch; None if there was none."""
+    seen = [one for one in epochs if one <= epoch]
+    return epochs[max(seen)] if seen else None
 
 
 class SuggestionPruner:
@@ -89,10 +118,12 @@ class SuggestionPruner:
         self._studies: dict[str, optuna.Study] = {}
         self._cases: dict[Suggested, _Case] = {}
         self._of: dict[str, Suggested] = {}
+        self._best: dict[str, tuple[float, dict[int, dict[int, float]]]] = {}
+        """Of each study, the least final value, and what its suggestion reported: seed -> epoch -> value."""
 
-    def enter(self, suggestion: Suggested, keys: Sequence[str]) -> None:
-        """A suggestion begins, with the keys of its members, one a seed."""
-        self._cases[suggestion] = _Case(self._trial(suggestion[0]), {key: {} for key in keys})
+    def enter(self, suggestion: Suggested, keys: Sequence[str], seeds: Sequence[int] = ()) -> None:
+        """A suggestion begins, with the keys of its members, one a seed; the seeds are needed where they are compared one by one."""
+        self._cases[suggestion] = _Case(suggestion[0], self._trial(suggestion[0]), {key: {} for key in keys}, tuple(seeds))
         self._of |= dict.fromkeys(keys, suggestion)
 
     def judge(self, reports: Sequence[tuple[str, int, Mapping[str, Any]]]) -> list[str]:
@@ -118,18 +149,62 @@ class SuggestionPruner:
         case.ended.add(key)
         self._show(case)
         if case.shown and not case.pruned and len(case.ended) == len(case.reports):
-            case.trial.study.tell(case.trial, case.mean(max(case.shown)), state=optuna.trial.TrialState.COMPLETE, skip_if_finished=True)
+            value = case.mean(max(case.shown))
+            case.trial.study.tell(case.trial, value, state=optuna.trial.TrialState.COMPLETE, skip_if_finished=True)
+            self._note(case.study, value, case.runs())
 
-    def remember(self, study: str, values: Mapping[int, float], value: float | None) -> None:
-        """A suggestion of an earlier run: what it reported (epoch -> mean over seeds), and its final value if it was not pruned."""
+    def remember(
+        self, study: str, values: Mapping[int, float], value: float | None, runs: Mapping[int, Mapping[int, float]] = MappingProxyType({})
+    ) -> None:
+        """A suggestion of an earlier run.
+
+        Args:
+            values: what it reported: epoch -> mean over seeds.
+            value: its final one, if it was not pruned.
+            runs: what each seed reported: seed -> epoch -> value.
+        """
         import optuna
 
+        if value is not None:
+            self._note(study, value, runs)
         trial = self._trial(study)
         for epoch, reported in sorted(values.items()):
             trial.report(reported, epoch)
-            trial.should_prune()  # notes the rung
+            self._says(trial)  # notes the rung
         state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
         trial.study.tell(trial, value, state=state)
+
+    def _leaves(self, case: _Case, epoch: int) -> bool:
+        return self._is_worse(case, epoch) if self._pruning.name == "wilcoxon" else self._says(case.trial)
+
+    def _says(self, trial: optuna.Trial) -> bool:
+        """What the pruner says of the means over seeds."""
+        with self._pruning.custom.blamed() if self._pruning.custom else nullcontext():
+            return trial.should_prune()
+
+    def _is_worse(self, case: _Case, epoch: int) -> bool:
+        """Whether a suggestion's seeds are worse at that epoch than the same seeds of the best one, by Optuna's test with a step a seed."""
+        import optuna
+
+        best = self._best.get(case.study, (0.0, {}))[1]
+        pairs = {seed: (_by(run, epoch), _by(best[seed], epoch)) for seed, run in case.runs().items() if seed in best}
+        both = {seed: (ours, theirs) for seed, (ours, theirs) in pairs.items() if ours is not None and theirs is not None}
+        if len(both) < LEAST_SEEDS:
+            return False
+        with quiet():
+            compared = optuna.create_study(pruner=self._pruning.build())
+            compared.add_trial(
+                optuna.trial.create_trial(value=0.0, intermediate_values={seed: theirs for seed, (_, theirs) in both.items()})
+            )
+            trial = compared.ask()
+            for seed, (ours, _) in both.items():
+                trial.report(ours, seed)
+            return trial.should_prune()
+
+    def _note(self, study: str, value: float, runs: Mapping[int, Mapping[int, float]]) -> None:
+        """Keep what the best suggestion has reported."""
+        if study not in self._best or value < self._best[study][0]:
+            self._best[study] = (value, {seed: dict(run) for seed, run in runs.items()})
 
     def _trial(self, study: str) -> optuna.Trial:
         import optuna
@@ -148,6 +223,6 @@ class SuggestionPruner:
                 return
             case.shown.add(epoch)
             case.trial.report(case.mean(epoch), epoch)
-            if case.trial.should_prune():
+            if self._leaves(case, epoch) and epoch >= self._pruning.min_epochs:
                 case.pruned = True
                 case.trial.study.tell(case.trial, state=optuna.trial.TrialState.PRUNED)

@@ -119,9 +119,14 @@ def _check(name: str, task: Task) -> None:
         raise ConfigError("search.sampler cma_es needs the package cmaes: pip install cmaes")
 
 
+def label(name: str) -> str:
+    """What a sampler is called; one that is not gaplab's has no other name than its reference."""
+    return SAMPLERS[name].label if name in SAMPLERS else "custom"
+
+
 def drawn_at_random(name: str, space: Space) -> list[str]:
-    """The axes that the sampler does not learn from."""
-    if SAMPLERS[name].learns_choices:
+    """The axes that the sampler does not learn from, as far as that is known."""
+    if name not in SAMPLERS or SAMPLERS[name].learns_choices:
         return []
     return [axis for axis, given in space.distributions().items() if given.kind == "choice" or axis in space.conditions]
 

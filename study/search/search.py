@@ -15,24 +15,27 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FixedTrial, FrozenTrial
 
-from analysis.records.searches.objectives import mean
-from analysis.records.searches.trials import is_foreign, keys_of, recorded_under, without_foreign
+from analysis.records.searches.objectives import mean, measured
+from analysis.records.searches.trials import is_brought, is_foreign, keys_of, recorded_under, without_foreign
 from search_spaces.conditional import Asker
 from study import compat
 from study.search.cma_es import GENERATION, CmaEsSampler
+from study.search.custom import CustomError
 from study.search.outcomes import Answers, Outcomes
-from study.search.plan import CellPlan, SearchPlan
+from study.search.plan import CellPlan, SearchPlan, point_of
 from study.search.quiet import quiet
 from study.search.samplers import build
+from study.search.start import EarlierStudy
 from study.search.storage import Storage
-from trainables.point.config import TrialConfig, with_fields
+from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError
-from trainables.resolution import Point, resolve
+from trainables.resolution import Point
 
 if TYPE_CHECKING:
     import optuna
@@ -67,8 +70,11 @@ class Search:
         root: ``STORAGE/STUDY``, where records and (unless in a database) Optuna's journal lie.
         outcomes: what is recorded, if that is not read from `root`.
 
+    Attributes:
+        told: in sentences, what the search has begun with.
+
     Raises:
-        ConfigError: the storage cannot be opened.
+        ConfigError: the storage cannot be opened, or there is no study to start from.
     """
 
     def __init__(self, plan: SearchPlan, root: str, outcomes: Answers | None = None) -> None:
@@ -80,6 +86,8 @@ class Search:
         self._ready: deque[list[Point]] = deque()
         self._open: dict[str, list[Suggestion]] = defaultdict(list)
         """Key of a point to be recorded -> the suggestions that wait for it."""
+        self._earlier: EarlierStudy | None = None
+        self.told: list[str] = []
         self.cells = [self._cell(index, cell) for index, cell in enumerate(plan.cells)]
         for cell in self.cells:
             self._take_up(cell)
@@ -99,7 +107,8 @@ class Search:
 
     def keys(self) -> set[str]:
         """The keys of all points that were ever asked for."""
-        return {key for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) for key in keys_of(trial)}
+        asked = (trial for cell in self.cells for trial in cell.study.get_trials(deepcopy=False) if not is_brought(trial))
+        return {key for trial in asked for key in keys_of(trial)}
 
     def ranked(self, cell: Cell) -> optuna.Study:
         """The cell's study to read, in which only trials count whose points are recorded."""
@@ -113,7 +122,17 @@ class Search:
                 pruned = trial.state == _states().PRUNED
                 if is_foreign(trial, self._rows_of, self.plan.objectives):
                     continue
-                pruner.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0])
+                runs = self._runs(trial) if self.plan.pruning and self.plan.pruning.name == "wilcoxon" else {}
+                pruner.remember(cell.study.study_name, trial.intermediate_values, None if pruned else trial.values[0], runs)
+
+    def _runs(self, trial: FrozenTrial) -> dict[int, dict[int, float]]:
+        """What each seed of a suggestion has reported: seed -> epoch -> value."""
+        curves = {seed: self.outcomes.curve(key) for seed, key in zip(self.plan.seeds, keys_of(trial), strict=False)}
+        objective = self.plan.objectives[0]
+        return {
+            seed: {epoch: measured({"status": "running", **row}, objective) for epoch, row in curve.items()}
+            for seed, curve in curves.items()
+        }
 
     def next_pack(self) -> list[Point] | None:
         """Points of equal signature to be trained together; None if nothing can be asked for now.
@@ -130,8 +149,9 @@ class Search:
             for suggestion in {id(one): one for one in (self._open[point.key][0] for point in pack)}.values():
                 if isinstance(suggestion.trial, FrozenTrial) and suggestion.trial.state == _states().COMPLETE:
                     continue  # it was not pruned then
-                keys = [point.key for point in suggestion.points if point in pack]
-                self._pruner.enter((suggestion.cell.study.study_name, suggestion.trial.number), keys)
+                members = [point for point in suggestion.points if point in pack]
+                asked = (suggestion.cell.study.study_name, suggestion.trial.number)
+                self._pruner.enter(asked, [point.key for point in members], [point.config.seed for point in members])
         return pack
 
     def collect(self) -> None:
@@ -182,15 +202,32 @@ class Search:
             study.set_user_attr("cell", dict(cell.assignment))
         before = study.get_trials(deepcopy=False)
         state = optuna.trial.TrialState
-        if not before and (untuned := self.plan.untuned(cell.trial)):
-            study.enqueue_trial(untuned)
+        if not before:
+            self._begin(cell, study)
         resumed = 0 if self.plan.sampler == "qmc" else len(before)  # QMC goes on in one sequence, which the seed names
-        study.sampler = build(self.plan.sampler, self.plan.seed(index, resumed))
+        seed = self.plan.seed(index, resumed)
+        if custom := self.plan.custom:
+            study.sampler = custom.build(seed=seed)
+            if study.user_attrs.get("sampler") != custom.told:
+                study.set_user_attr("sampler", custom.told)
+        else:
+            study.sampler = build(self.plan.sampler, seed)
         ended = sum(
             trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._rows_of, self.plan.objectives) for trial in before
         )
         kept = ended + sum(trial.state == state.RUNNING for trial in before)
         return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
+
+    def _begin(self, cell: CellPlan, study: optuna.Study) -> None:
+        """What a new cell starts from: the trial as written, and what another study has recorded of its points."""
+        import optuna
+
+        if self.plan.start_from is not None:
+            study.sampler = optuna.samplers.RandomSampler(seed=0)  # nothing is asked of it
+            self._earlier = self._earlier or EarlierStudy(self.plan.start_from, self.root)
+            self.told.append(self._earlier.begin(self.plan, cell, study).sentence(self._earlier.name))
+        if untuned := self.plan.untuned(cell.trial):
+            study.enqueue_trial(untuned, skip_if_exists=True)
 
     def _take_up(self, cell: Cell) -> None:
         """Go on with suggestions that an earlier run left open, or whose records are gone: under their own number, with their values."""
@@ -211,7 +248,7 @@ class Search:
         """The suggestions that were reported and whose records are gone, as far as they can be made again with the same keys."""
         found = []
         for trial in cell.study.get_trials(deepcopy=False, states=(_states().COMPLETE, _states().PRUNED)):
-            if all(self._rows_of(key) for key in keys_of(trial)):
+            if is_brought(trial) or all(self._rows_of(key) for key in keys_of(trial)):
                 continue
             try:
                 points = self._points(cell, FixedTrial(trial.params, trial.number))
@@ -226,7 +263,9 @@ class Search:
         opened: list[Suggestion] = []
         while cell.left and len(opened) < self.plan.at_once:
             cell.left -= 1
-            suggestion = self._suggestion(cell, _asked(cell.study))
+            with self._blamed():
+                trial = _asked(cell.study)
+            suggestion = self._suggestion(cell, trial)
             if suggestion and not self._reported(suggestion):
                 opened.append(suggestion)
         self._pack(opened)
@@ -236,6 +275,8 @@ class Search:
         """The suggestion of a trial, with its points; None for one that cannot be run: it is reported as failed."""
         try:
             points = self._points(cell, trial)
+        except CustomError:
+            raise
         except ConfigError as error:
             trial.set_user_attr("reason", str(error))
             cell.study.tell(trial, state=_states().FAIL)
@@ -249,8 +290,13 @@ class Search:
         Raises:
             ConfigError: one of them cannot be run.
         """
-        chosen = self.plan.ask(trial, cell.assignment)
+        with self._blamed():
+            chosen = self.plan.ask(trial, cell.assignment)
         return tuple(point_of(cell.trial, chosen | {"seed": seed}) for seed in self.plan.seeds)
+
+    def _blamed(self) -> AbstractContextManager[None]:
+        """What a sampler of the user's own raises meanwhile is said to be its."""
+        return self.plan.custom.blamed() if self.plan.custom else nullcontext()
 
     def _pack(self, suggestions: Sequence[Suggestion]) -> None:
         """Queue the points that nothing else trains or has trained, by signature."""
@@ -292,7 +338,8 @@ class Search:
         else:
             for constraint in self.plan.constraints:
                 trial.set_constraint(constraint.text, constraint.violation(rows))
-            study.tell(trial, [mean(rows, name) for name in self.plan.objectives])
+            with self._blamed():  # whose after_trial it calls
+                study.tell(trial, [mean(rows, name) for name in self.plan.objectives])
 
     def _report_curve(self, suggestion: Suggestion, trial: optuna.Trial) -> None:
         """Intermediate values: the mean over the seeds at every epoch that all of them reached."""
@@ -315,12 +362,6 @@ def _asked(study: optuna.Study) -> optuna.Trial:
     if isinstance(study.sampler, CmaEsSampler) and study.sampler.generation is not None:
         trial.set_user_attr(GENERATION, study.sampler.generation)
     return trial
-
-
-def point_of(trial: TrialConfig, chosen: Mapping[str, Any]) -> Point:
-    """The resolved point of a trial with some fields chosen."""
-    config = resolve(with_fields(trial, chosen))
-    return Point(config.key(), config)
 
 
 def _states() -> Any:

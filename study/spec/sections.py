@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+SAMPLER_NAMES = ("auto", "tpe", "gp", "cma_es", "nsga2", "nsga3", "qmc", "random")
+PRUNER_NAMES = ("none", "successive_halving", "hyperband", "median", "wilcoxon")
+
+
+def _named_or_custom(names: Sequence[str]) -> Callable[[str], str]:
+    """A check that a value is one of the names, or refers to one's own or to OptunaHub's (see `study.search.custom`)."""
+
+    def check(written: str) -> str:
+        if written in names or ":" in written:
+            return written
+        near = difflib.get_close_matches(written, names, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"{meant}It is one of {', '.join(names)}; one's own is FILE.py:NAME, one of OptunaHub's optunahub:PACKAGE")
+
+    return check
+
+
 class SearchSection(Section):
     """How points are chosen from the space.
 
@@ -30,10 +49,12 @@ class SearchSection(Section):
         trials: suggestions that Optuna makes in each cell of the listed axes.
         objective: what it minimises: one of `study.search.objectives.OBJECTIVES`, or a list of them for a Pareto front.
         constraints: bounds such as ``train_error <= 0.01``; only what keeps to them is compared.
-        sampler: `auto` follows Optuna's table of samplers.
-        pruner: which members leave their pack early, by their validation error at every evaluation.
+        sampler: `auto` follows Optuna's table of samplers; also ``FILE.py:NAME`` of one's own, and ``optunahub:PACKAGE``.
+        pruner: which members leave their pack early, by their validation error at every evaluation; or as a sampler.
         min_epochs: what no member leaves before; a ninth of the epochs by default.
         at_once: suggestions asked for together, and trained in one pack where their shapes agree.
+        start_from: another study, by its name in the same storage, or its folder or URI: what it has recorded of this search's points is
+            told to the sampler, and the best of what lies in the space is tried first.
         storage: `journal` (a file beside the results), or the URL of a database.
         function: ``FILE.py:NAME`` of a define-by-run space: a function of an `optuna.Trial` that returns fields.
         ablation_seeds: fresh seeds on which the best point, the untuned one, and the best without each of its
@@ -46,10 +67,11 @@ class SearchSection(Section):
     trials: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
     objective: str | list[str] = "validation_error"
     constraints: list[str] = []
-    sampler: Literal["auto", "tpe", "gp", "cma_es", "nsga2", "nsga3", "qmc", "random"] = "auto"
-    pruner: Literal["none", "successive_halving", "hyperband", "median"] = "none"
+    sampler: Annotated[str, AfterValidator(_named_or_custom(SAMPLER_NAMES))] = "auto"
+    pruner: Annotated[str, AfterValidator(_named_or_custom(PRUNER_NAMES))] = "none"
     min_epochs: Annotated[int, Field(ge=1)] | None = None
     at_once: Annotated[int, Field(ge=1, le=10_000)] = 8
+    start_from: Annotated[str, Field(min_length=1)] | None = None
     storage: str = "journal"
     function: str | None = None
     ablation_seeds: Annotated[int, Field(ge=0, le=1000)] = 0

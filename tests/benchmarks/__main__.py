@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "measures", "scale", "tracking", "coverage", "forecasts")
+NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "samplers", "measures", "scale", "tracking", "coverage", "forecasts")
 RESULTS = Path(__file__).parent / "results"
 
 

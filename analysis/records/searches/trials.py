@@ -31,6 +31,8 @@ SECRET_VARIABLE = "GAPLAB_SEARCH_STORAGE"
 _TIMED = ("psycopg2", "psycopg", "pymysql", "mysqldb")
 """Drivers that take `connect_timeout`."""
 _PATIENCE_SECONDS = 10
+BROUGHT = "start_from"
+"""The attribute of a trial that a search was told of another study's records, with that study's name: it is none of its own."""
 RowsOf = Callable[[str], Sequence[Mapping[str, Any]]]
 """The rows with a final outcome of a point by its key, as far as objectives need them; none of one that is not recorded."""
 
@@ -54,10 +56,17 @@ def keys_of(trial: FrozenTrial) -> list[str]:
     return keys if isinstance(keys, list) and all(isinstance(key, str) for key in keys) else []
 
 
+def is_brought(trial: FrozenTrial) -> bool:
+    """Whether the trial stands for records of another study, from which the sampler learns and nobody else counts."""
+    return BROUGHT in trial.user_attrs
+
+
 def is_foreign(trial: FrozenTrial, rows_of: RowsOf, objectives: Sequence[str]) -> bool:
-    """Whether a trial says that it has ended well, and not all its points are recorded, or not with the values that it tells."""
+    """Whether a trial says that it has ended well, and is brought, or not all its points are recorded with the values that it tells."""
     if trial.state.name not in ("COMPLETE", "PRUNED"):
         return False
+    if is_brought(trial):
+        return True
     found = [rows_of(key) for key in keys_of(trial)]
     if not found or not all(found):
         return True
@@ -86,7 +95,7 @@ def objectives_of(study: optuna.Study) -> list[str]:
 
 
 def without_foreign(study: optuna.Study, rows_of: RowsOf, but: Collection[int] = ()) -> tuple[optuna.Study, str | None]:
-    """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence about them, if there are any.
+    """A study to read, in which foreign trials have failed, so that all keep their numbers; and a sentence if any are not brought.
 
     Args:
         but: numbers of trials that are left as they are.
@@ -104,8 +113,13 @@ def without_foreign(study: optuna.Study, rows_of: RowsOf, but: Collection[int] =
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             copy.set_metric_names(study.metric_names)
-    failed = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
-    copy.add_trials([failed if trial.number in foreign else trial for trial in trials])
+    fail = optuna.trial.TrialState.FAIL
+    failed = optuna.trial.create_trial(state=fail)
+    brought = {trial.number for trial in trials if is_brought(trial)}
+    others = optuna.trial.create_trial(state=fail, user_attrs={BROUGHT: ""})
+    copy.add_trials([others if trial.number in brought else failed if trial.number in foreign else trial for trial in trials])
+    if not (foreign := foreign - brought):
+        return copy, None
     named = ", ".join(map(str, sorted(foreign)[:8])) + (", ..." if len(foreign) > 8 else "")
     return copy, (
         f"{len(foreign):,} of {len(trials):,} Optuna trials of {study.study_name} have no record here that agrees (number {named}): "

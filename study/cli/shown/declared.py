@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 from study.cli.terminal.printing import say
 
 if TYPE_CHECKING:
+    from study.plan.plan import Plan
     from study.spec.reading import Spec
 
 
-def describe(spec: Spec, storage: str) -> None:
-    """What a spec declares, in a table of capacities, or of what is searched."""
+def describe(spec: Spec, storage: str, address: str | None = None) -> None:
+    """What a spec declares, in a table of capacities, or of what is searched; and what is left of it would take.
+
+    Args:
+        address: of the cluster that it is to run on, if it is not this machine: how many workers fit there is not asked.
+    """
     from study.plan.plan import plan_study
 
     plan = plan_study(spec, storage)
@@ -20,7 +25,7 @@ def describe(spec: Spec, storage: str) -> None:
     if plan.search:
         from study.cli.shown.search import described
 
-        for part in described(plan.search, plan.root):
+        for part in described(plan.search, plan.root, _workers(plan, address)):
             say(part)
         return
     from rich.table import Table as RichTable
@@ -43,6 +48,10 @@ def describe(spec: Spec, storage: str) -> None:
     for line in plan.trained_again(plan.points):
         say(line)
     say(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
+    from study.simulation.outlook import outlook
+
+    if found := outlook(plan, _workers(plan, address)):
+        say(" ".join(found.sentences(_duration(found.seconds))))
     if plan.measures:
         from study.cli.shown.measures import costs
 
@@ -76,6 +85,13 @@ def look(spec: Spec, storage: str) -> list[str]:
     if not plan.search:
         say(f"All {len(plan.points):,} points take in the order of {_duration(sum(one.seconds for one in found))} on one core.")
     return [one.problem for one in found if one.problem]
+
+
+def _workers(plan: Plan, address: str | None) -> int:
+    """How many workers a forecast is for: as the spec says, or as many as this machine has room for; one of a cluster that is not asked."""
+    from study.launch.cluster import workers_here
+
+    return (plan.resources.workers or 1) if address else workers_here(plan.resources)
 
 
 def _duration(seconds: float) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.records.searches.trials import recorded_under, without_foreign
+from analysis.records.searches.trials import is_brought, recorded_under, without_foreign
 from study.cli.shown.tables import with_interval
 from study.plan.packs import expected_seconds
 from study.search.objectives import OBJECTIVES
 from study.search.plan import SearchPlan
-from study.search.samplers import SAMPLERS, drawn_at_random
+from study.search.samplers import drawn_at_random, label
 from study.search.storage import for_reading
 from trainables.point.errors import ConfigError
 from trainables.resolution import capacity, resolve
@@ -29,23 +29,39 @@ if TYPE_CHECKING:
 _FINISHED = ("COMPLETE", "PRUNED")
 
 
-def described(search: SearchPlan, root: str) -> list[Table | Text]:
-    """What is searched, with which sampler and why, and how far each cell is."""
+def described(search: SearchPlan, root: str, workers: int) -> list[Table | Text]:
+    """What is searched, with which sampler and why, how far each cell is, and what the rest may take on so many workers."""
     seeds, cells = len(search.seeds), len(search.cells)
     points = cells * search.trials * seeds
     head = (
         f"{search.study}: {_count(cells, 'cell')} x {_count(search.trials, 'suggestion')} x {_count(seeds, 'seed')} = {points:,} points\n"
         f"minimised   {', '.join(f'{name} ({OBJECTIVES[name]})' for name in search.objectives)}, mean over seeds\n"
         f"constraints {', '.join(constraint.text for constraint in search.constraints) or 'none'}\n"
-        f"sampler     {SAMPLERS[search.sampler].label}: {search.why}"
+        f"sampler     {label(search.sampler)}: {search.why}"
     )
     if blind := drawn_at_random(search.sampler, search.space):
         head += f"; it draws {', '.join(blind)} at random"
     head += f"\npruner      {_pruner(search)}\nat once     {search.at_once}"
+    if search.start_from:
+        head += f"\nstart from  {search.start_from}"
     costs = [expected_seconds(resolve(cell.trial)) * search.trials * seeds for cell in search.cells]
     cost = f"If each spends all its epochs, in the order of {sum(costs):,.0f} seconds on one core."
     studies, said = _told_apart(search, root)
-    return [Text(head), _axes(search), _cells(search, studies), *map(Text, said), Text(cost)]
+    return [Text(head), _axes(search), _cells(search, studies), *map(Text, said), Text(cost), *_to_come(search, root, studies, workers)]
+
+
+def _to_come(search: SearchPlan, root: str, studies: list[optuna.Study | None], workers: int) -> list[Text]:
+    """What the suggestions that are left take if they are like those that are recorded; nothing if none is left, or recorded."""
+    from study.simulation.outlook import pace
+
+    asked = sum(sum(states[state] for state in _FINISHED) for states in _states(studies))
+    left = max(0, len(search.cells) * search.trials - asked) * len(search.seeds)
+    if not left or not (found := pace(root)):
+        return []
+    seconds, records = found
+    duration = f"{left * seconds / workers:,.0f} seconds on {_count(workers, 'worker')}"
+    like = f"if they take as long as the {_count(records, 'recorded point')} did on average"
+    return [Text(f"Forecast, not measured: about {duration} for the {_count(left, 'point')} left, {like}.")]
 
 
 def progress_of(search: SearchPlan, root: str) -> Text:
@@ -126,7 +142,9 @@ def _interval(row: dict[str, Any], name: str, sign: str = "") -> str:
 
 
 def _pruner(search: SearchPlan) -> str:
-    return search.pruning.name.replace("_", " ") if search.pruning else "none"
+    if search.pruning is None:
+        return "none"
+    return f"custom: {search.pruning.custom.told}" if search.pruning.custom else search.pruning.name.replace("_", " ")
 
 
 def _axes(search: SearchPlan) -> Table:
@@ -173,8 +191,9 @@ def _told_apart(search: SearchPlan, root: str) -> tuple[list[optuna.Study | None
 
 
 def _states(studies: list[optuna.Study | None]) -> list[Counter[str]]:
-    """How many Optuna trials of each cell are in which state."""
-    return [Counter(trial.state.name for trial in study.get_trials(deepcopy=False)) if study else Counter() for study in studies]
+    """How many suggestions of each cell are in which state."""
+    asked = [[trial for trial in study.get_trials(deepcopy=False) if not is_brought(trial)] if study else [] for study in studies]
+    return [Counter(trial.state.name for trial in trials) for trials in asked]
 
 
 def _studies(search: SearchPlan, root: str) -> list[optuna.Study | None]:

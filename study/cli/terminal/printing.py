@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+
+from trainables.redaction import redacted
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from study.launch.node_checks import Check
 
 
 def say(text: Any) -> None:
@@ -13,6 +21,18 @@ def say(text: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160).print(text)
+
+
+def checks_table(checks: Iterable[Check]) -> Table:
+    """What was looked at, what was found, and what helps where that is not good."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("check", "found", "remedy")
+    for check in checks:
+        verdict = Text("ok ", "green") if check.good else Text("no ", "red")
+        table.add_row(verdict + Text(check.name), Text(redacted(check.found)), Text("" if check.good else redacted(check.remedy)))
+    return table
 
 
 def fail(message: str) -> NoReturn:

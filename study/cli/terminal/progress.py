@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from rich import progress as rich_progress
 from rich.console import Console
 
+from study.cli.terminal.printing import checks_table
 from study.launch.progress import Progress
 
 if TYPE_CHECKING:
+    from study.launch.node_checks import Check
     from study.launch.summary import Summary
     from study.spec.reading import Spec
 
@@ -88,7 +90,10 @@ def drawn() -> Iterator[Progress]:
                 last_line = time.monotonic()
                 console.print(f"copied {done:,} of {total:,} records to MLflow")
 
-        yield Progress(planned, started, advanced, trained, mirrored, console.print)
+        def checked(checks: Sequence[Check]) -> None:
+            console.print(checks_table(checks))
+
+        yield Progress(planned, started, advanced, trained, mirrored, console.print, checked)
 
 
 def run_drawn(

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from trainables.point.errors import ConfigError
 
+_CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 60.0
+"""A server that is there, on a busy machine, may take long to say so."""
+
 
 def default_tracking_uri(storage: str) -> str | None:
     """An SQLite database in a local storage folder; None for storage that is not local."""
@@ -23,7 +27,7 @@ def check_reachable(uri: str) -> None:
         import requests
 
         try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=5).raise_for_status()
+            requests.get(f"{uri.rstrip('/')}/health", timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)).raise_for_status()
         except requests.RequestException as error:
             raise ConfigError(f"--tracking-uri: no MLflow server answers at {uri} ({type(error).__name__}): {advice}") from None
     elif "://" in uri and not uri.startswith(("databricks", "uc:")):

@@ -1,23 +1,30 @@
-"""Cluster files, checked as far as that goes without a cloud: Ray's schema, KubeRay's required fields, a Slurm made of stubs."""
+"""Cluster files, checked as far as that goes without a cloud: Ray's schema, KubeRay's required fields, a Slurm made of stubs, services
+that fit one another."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import time
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from ray.autoscaler._private.util import fillout_defaults, validate_config
 from ruamel.yaml import YAML
+from sqlalchemy import make_url
 
 import study
 from study.spec.presets import PRESETS
 
 CLUSTERS = PRESETS.parent / "clusters"
+ROOT = CLUSTERS.parents[1]
 
 
 def documents(name: str) -> list[Any]:
@@ -133,3 +140,94 @@ def test_the_slurm_script_lets_gaplab_stop_cleanly_when_time_is_up(tmp_path: Pat
     job.send_signal(signal.SIGTERM)
     assert job.wait(60) == 130
     assert calls(tmp_path, "interrupted")[-1] == "interrupted"
+
+
+def test_the_files_are_written_once_and_never_over_ones_own(gaplab: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "files"
+    assert gaplab("cluster-files", str(folder)).code == 0
+    names = sorted(path.name for path in CLUSTERS.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert {"aws.yaml", "Dockerfile", "Dockerfile.dockerignore", "compose.yaml", "slurm.sh"} <= set(names)
+    assert os.access(folder / "slurm.sh", os.X_OK) == os.access(CLUSTERS / "slurm.sh", os.X_OK)
+    (folder / "aws.yaml").write_text("mine")
+    (folder / "gcp.yaml").unlink()
+    again = gaplab("cluster-files", str(folder))
+    assert (again.code, again.out) == (2, "")
+    assert "aws.yaml" in again.err
+    assert (folder / "aws.yaml").read_text() == "mine"
+    assert not (folder / "gcp.yaml").exists(), "all or nothing"
+    (tmp_path / "file").touch()
+    assert "cannot be written" in gaplab("cluster-files", str(tmp_path / "file" / "below")).err
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def test_the_image_has_what_it_copies_and_says_the_cuda_that_torch_brings() -> None:
+    text = (CLUSTERS / "Dockerfile").read_text()
+    instructions = [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    known = {"FROM", "RUN", "USER", "WORKDIR", "COPY", "CMD"}
+    assert {line.split()[0] for line in instructions} == known
+    copied = [name for line in instructions if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {package.name for package in ROOT.iterdir() if (package / "__init__.py").exists()} - {"tests"} <= set(copied)
+    cuda = ".".join(pinned()["nvidia-cuda-runtime"].split(".")[:2])
+    page = (ROOT / "docs/cluster/docker.md").read_text()
+    assert f"bring CUDA {cuda} with them" in text
+    assert f"bring CUDA {cuda} with them" in page
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"cluster", "s3"} <= extras.keys()
+    (job,) = [one for one in documents("rayjob.yaml") if one["kind"] == "RayJob"]
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned()["ray"]
+
+
+def services() -> dict[str, Any]:
+    (written,) = documents("compose.yaml")
+    found: dict[str, Any] = written["services"]
+    return found
+
+
+def test_services_find_one_another_and_only_this_machine_finds_them() -> None:
+    found = services()
+    for name, service in found.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        assert set(service.get("depends_on", ())) <= found.keys()
+        for other, wanted in service.get("depends_on", {}).items():
+            assert wanted["condition"] != "service_healthy" or "healthcheck" in found[other]
+    (written,) = documents("compose.yaml")
+    assert {volume.partition(":")[0] for service in found.values() for volume in service.get("volumes", ())} == written["volumes"].keys()
+    variables = re.findall(r"\$\{(\w+)", (CLUSTERS / "compose.yaml").read_text())
+    described = re.findall(r"^#   (\w+)=", (CLUSTERS / "compose.yaml").read_text(), re.MULTILINE)
+    assert set(variables) == set(described), "no password stands there, and all that are needed are named"
+
+
+def test_mlflow_takes_the_options_of_its_service() -> None:
+    from mlflow.cli import cli
+
+    program, command, *options = services()["mlflow"]["command"]
+    taken = {name for parameter in cli.commands[command].params for name in parameter.opts}
+    assert program == "mlflow"
+    assert {option.partition("=")[0] for option in options} <= taken
+    address = next(option.partition("=")[2] for option in options if option.startswith("--backend-store-uri"))
+    assert make_url(address.replace("${POSTGRES_PASSWORD}", "x")).get_driver_name() == "psycopg"
+
+
+def test_the_buckets_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from moto.server import ThreadedMotoServer
+
+    *_, script = services()["buckets"]["command"]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    try:
+        for _ in range(2):
+            exec(script.replace("http://minio:9000", f"http://{host}:{port}"), {})
+        s3 = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
+        assert sorted(bucket["Name"] for bucket in s3.list_buckets()["Buckets"]) == ["gaplab", "mlflow"]
+    finally:
+        server.stop()

@@ -20,7 +20,7 @@ from study.launch import tuner
 from study.launch.breaker import Breaker
 from study.launch.cluster import joined
 from study.launch.doctor import Check, checks
-from study.launch.node_checks import NodesError
+from study.launch.node_checks import Needs, NodesError
 from study.launch.progress import Progress
 from study.launch.run import run
 from study.launch.tuner import Trials
@@ -66,7 +66,10 @@ def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_
             cluster.remove_node(old, allow_graceful=False)
             moved.append(cluster.add_node(num_cpus=2).node_id)
 
-    summary = run(spec, storage=str(tmp_path / "moved"), address=cluster.address, progress=Progress(advanced=advanced, noted=said.append))
+    looked: list[Check] = []
+    progress = Progress(advanced=advanced, noted=said.append, checked=looked.extend)
+    summary = run(spec, storage=str(tmp_path / "moved"), address=cluster.address, progress=progress)
+    assert [(check.name, check.good) for check in looked] == [(f"node{part}", True) for part in ("s", " versions", " gpus", " storage")]
     assert moved
     (host, _, _) = cluster.address.rpartition(":")
     assert set(said) <= {f"node {host} is gone: {STARTS_ANEW}"}, "Ray may not be sure of it yet"
@@ -85,6 +88,61 @@ def test_nodes_that_go_are_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
         gone[name] = address
         report.on_trial_result(1, [], trial, {"points": {}, "share": 0.0, "done": False})
     assert said == [f"node 10.0.0.2 is gone: {STARTS_ANEW}", f"node 10.0.0.3 is gone: {STARTS_ANEW}"]
+
+
+WAITING_MODEL = """
+import time
+from pathlib import Path
+
+import ray
+from torch import nn
+from trainables.models import model_family
+
+FOLDER = Path({folder!r})
+
+
+@model_family("waits", default_width=4)
+def waits(model, dropout, image_shape, classes):
+    if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+        (FOLDER / "nodes" / ray.get_runtime_context().get_node_id()).touch()
+        patience = time.monotonic() + 120
+        while (FOLDER / "grown").exists() and len(list((FOLDER / "nodes").iterdir())) < 2 and time.monotonic() < patience:
+            time.sleep(0.1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(image_shape[0] * image_shape[1] * image_shape[2], classes))
+"""
+
+
+@pytest.mark.xdist_group("faults")
+def test_a_search_uses_a_node_that_joins_while_it_runs(cluster: Cluster, tmp_path: Path) -> None:
+    """Once the cluster has grown, packs wait for one another: the search ends late if it never has more out than it began with."""
+    (only,) = cluster.worker_nodes
+    small = cluster.add_node(num_cpus=1)
+    cluster.remove_node(only)
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "waits.py").write_text(WAITING_MODEL.format(folder=str(tmp_path)))
+    written = {
+        "study": "grows",
+        "trial": {
+            "data": {"name": "synthetic", "dimension": 4, "train_size": 60, "validation_size": 20},
+            "model": {"name": "waits"},
+            "budget": {"epochs": 2},
+        },
+        "space": {"optimizer.learning_rate": {"log_uniform": {"low": 1e-3, "high": 1e-1}}},
+        "search": {"kind": "optuna", "sampler": "random", "trials": 10, "at_once": 1},
+        "imports": [str(tmp_path / "waits.py")],
+        "tracking": {"mlflow": False},
+    }
+
+    def advanced(statuses: Any, seconds: float) -> None:
+        if statuses and not (tmp_path / "grown").exists():
+            cluster.add_node(num_cpus=1)
+            (tmp_path / "grown").touch()
+
+    summary = run(study.understand(written), storage=str(tmp_path), address=cluster.address, progress=Progress(advanced=advanced))
+    assert summary.counts == {"completed": 10}
+    used = {path.name for path in (tmp_path / "nodes").iterdir()}
+    assert used == {node.node_id for node in cluster.worker_nodes}
+    assert small.node_id in used
 
 
 @pytest.mark.xdist_group("faults")
@@ -175,11 +233,17 @@ def test_a_mixed_cluster_is_refused_unless_told_and_records_say_what_made_them(
 def test_nodes_that_cannot_import_the_study_or_write_its_storage_are_named(cluster: Cluster, tmp_path: Path) -> None:
     with joined(cluster.address):
         with pytest.raises(NodesError, match="2 of 2 nodes of the cluster cannot take part") as raised:
-            survey.check_nodes(str(tmp_path), {"mine.py": "import no_such_module"}, allow_mixed=False)
+            survey.check_nodes(Needs(str(tmp_path), sources={"mine.py": "import no_such_module"}), allow_mixed=False)
         assert all("cannot import the study's files" in line and "no_such_module" in line for line in raised.value.table)
-        found = survey.asked(str(tmp_path), token="written-elsewhere")
+        with pytest.raises(NodesError, match="2 of 2 nodes of the cluster cannot take part") as raised:
+            survey.check_nodes(Needs(str(tmp_path), folders=("/no/images",)), allow_mixed=False)
+        assert all(line.endswith("has no /no/images, where the data lie") for line in raised.value.table)
+        found = survey.asked(Needs(str(tmp_path), token="written-elsewhere"))
         assert [node.unwritable for node in found] == ["OSError: it is another folder there: what was written here is not seen"] * 2
-        survey.check_nodes(str(tmp_path), {}, allow_mixed=False)
+        good = survey.check_nodes(Needs(str(tmp_path), sources={"mine.py": "import math"}, folders=("/tmp",)), allow_mixed=False)
+    assert [(line.name, line.good) for line in good] == [
+        (name, True) for name in ("nodes", "node versions", "node gpus", "node storage", "node imports", "node data")
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,6 +269,20 @@ def never(*arguments: Any) -> None:
     raise AssertionError("something was trained")
 
 
+def test_a_node_that_is_late_on_a_busy_machine_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = survey.Node("here", survey.versions(), "none", None)
+    late = survey.Node("there", {}, "unknown", "no answer within 300 seconds", late=True)
+    monkeypatch.setattr(survey, "busy", lambda: None)
+    assert not survey.table([here, late], Needs("/tmp"))[0].good
+    monkeypatch.setattr(survey, "busy", lambda: "this machine is busy (9 processes want its 2 cores)")
+    nodes = survey.table([here, late], Needs("/tmp"))[0]
+    assert nodes.good
+    assert "which says little: this machine is busy" in nodes.found
+    dead = survey.Node("there", {}, "unknown", "RayTaskError: gone")
+    assert not survey.table([here, dead], Needs("/tmp"))[0].good, "that is another matter"
+    assert not survey.table([late], Needs("/tmp"))[0].good, "nobody has answered"
+
+
 def test_versions_that_matter() -> None:
     here = survey.versions()
     same = here | {"python": here["python"] + "1", "torch": here["torch"].partition("+")[0] + "+cu999"}
@@ -217,5 +295,5 @@ def test_a_job_that_another_gaplab_submitted_is_a_mixture(monkeypatch: pytest.Mo
     monkeypatch.setenv(survey.SUBMITTED_WITH, "9.9")
     monkeypatch.setattr(survey, "asked", lambda *arguments: [])
     with pytest.raises(NodesError) as raised:
-        survey.check_nodes(str(tmp_path), {}, allow_mixed=False)
+        survey.check_nodes(Needs(str(tmp_path)), allow_mixed=False)
     assert raised.value.table == (f"who submitted the job has gaplab 9.9, not {version('gaplab')}",)

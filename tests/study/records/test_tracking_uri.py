@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
+from study.records.tracking import tracking_uri
 from study.records.tracking.tracking_uri import check_reachable, default_tracking_uri
 from trainables.point.errors import ConfigError
 
@@ -30,6 +35,23 @@ def test_an_unreachable_server_is_a_sentence_without_its_password(uri, sentence)
         check_reachable(uri)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_there_may_be_slow(monkeypatch):
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(0.6)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setattr(tracking_uri, "_CONNECT_SECONDS", 0.3)
+    with HTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        check_reachable(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
 
 
 def test_a_file_that_is_no_database_is_a_sentence(tmp_path):

@@ -289,7 +289,7 @@ def test_show_and_status_say_what_is_searched_how_and_how_far(trained: Trained) 
     spec = spec_of(SPACE | {"model.width": {"values": [2, 4]}}, sampler="auto", replicates=3)
     search, root = plan_search(spec), trained.root / spec.study
     console = Console(width=160, record=True)
-    for part in (*described(search, str(root)), progress_of(search, str(root))):
+    for part in (*described(search, str(root), 1), progress_of(search, str(root))):
         console.print(part)
     text = console.export_text()
     assert "2 cells x 20 suggestions x 3 seeds = 120 points" in text

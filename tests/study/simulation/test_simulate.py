@@ -20,7 +20,7 @@ from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
 from study.search.plan import plan_search
 from study.search.search import Search
-from study.simulation.cost import RecordedCosts, back_test
+from study.simulation.cost import RecordedCosts, back_test, held_out
 from study.simulation.replay import PACK_SECONDS, forecast, replay, schedule
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
@@ -125,6 +125,20 @@ def test_costs_in_proportion_to_the_expected_ones_are_predicted_exactly(tmp_path
     tested = back_test(recorded)
     assert tested is not None
     assert (tested.point, tested.low, tested.high) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
+def test_a_back_test_holds_out_all_seeds_of_a_configuration(tmp_path: Path) -> None:
+    """Subset and corruption follow the seed: a neighbour that differs in these alone would tell what is asked."""
+    points = [resolved(**{"model.width": width, "seed": seed}) for width in WIDTHS for seed in range(3)]
+    assert len({point.data.seed for point in points}) == 3
+    recorded = RecordedCosts.read(
+        record(tmp_path, points, lambda point: expected_seconds(point) * 4 ** (WIDTHS.index(point.model.width) % 2))
+    )
+    folds = held_out(recorded)
+    assert sorted(len(predicted) for fold in folds for predicted, _ in fold) == [3] * len(WIDTHS)
+    tested = back_test(recorded)
+    assert tested is not None
+    assert tested.point > 0.3, "each width tells nothing of the others"
 
 
 def test_a_back_test_finds_out_that_a_cost_follows_nothing(tmp_path: Path) -> None:
