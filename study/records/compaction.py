@@ -116,7 +116,7 @@ def alone(filesystem: pyarrow.fs.FileSystem, path: str) -> Iterator[None]:
         yield
         return
     with FileLock(folder / COMPACTING):
-        for file in folder.glob(f"*/{MERGED}/.*.tmp"):
+        for file in folder.glob(f"*/{MERGED}/.*.parquet.tmp"):
             file.unlink()
         whole = {file.name for file in (folder / "records" / MERGED).glob("*.parquet")}
         for file in (folder / "curves" / MERGED).glob("*.parquet"):

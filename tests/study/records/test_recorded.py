@@ -287,6 +287,18 @@ def test_a_network_trained_again_to_another_result_lends_no_measure(writer, monk
     assert statuses(writer.root, ["path_norm"]) == {first.key: "completed"}, "it would come out so again: it is not trained a third time"
 
 
+def test_a_compaction_removes_no_file_that_none_has_made(writer):
+    for seed in range(3):
+        writer([result(seed=seed)], "cpu")
+    compact(writer.root)
+    folder = Path(writer.root, "records", "merged")
+    for name in (".notes.tmp", ".half.parquet.tmp"):
+        (folder / name).write_text("")
+    compact(writer.root)
+    assert (folder / ".notes.tmp").exists()
+    assert not (folder / ".half.parquet.tmp").exists()
+
+
 def test_a_merged_curve_without_records_is_kept(writer):
     for seed in range(3):
         writer([result(seed=seed)], "cpu")
