@@ -10,7 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, draw_line, error_axis, explain, log_axis, mark_thresholds, note
+from analysis.figures.drawing.canvas import (
+    FIT_NOTE,
+    THRESHOLD_NOTE,
+    draw_line,
+    error_axis,
+    explain,
+    label_ends,
+    log_axis,
+    mark_thresholds,
+    note,
+)
 from analysis.figures.drawing.lines import Line, only_shown, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.records.mlflow import MLFLOW
@@ -80,6 +90,8 @@ def gap_vs_capacity(
                 log_axis(panel, lines[0].numbers(capacity, cells))
                 error_axis(panel, lines[0].numbers(value, cells))
                 mark_thresholds(panel, [(line, marks.get((*line.values, *(column.values if column else ())))) for line in shown])
+                if value == ERRORS[0] and column is None:
+                    label_ends(panel, shown, capacity, value)
                 above = f"{words(column.by[0])} {column.label}\n" if column and value == ERRORS[0] else ""
                 formula = " (test error \N{MINUS SIGN} train error)" if value == ERRORS[0] else ""
                 panel.set_title(above + words(value) + formula)

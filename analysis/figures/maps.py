@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_SETTINGS = 4
 """The most settings of what varies beside capacity and corruption that get a map."""
-_MOST_NUMBERS = 160
+MOST_NUMBERS = 160
 """The most cells of a map whose numbers are written out."""
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,8 @@ class Map:
         levels: of corruption, ascending.
         reached: means over the seeds that reached their train target, shape (levels, capacities), NaN where none did.
         missed: those over the seeds that did not.
-        share: of seeds that did, NaN where nothing was run.
+        reached_seeds: how many seeds each of the first means is over, shape (levels, capacities).
+        missed_seeds: how many each of the others is over.
         cells: the means as a table, as from `analysis.over_seeds`, by level, capacity and ``interpolated``.
         thresholds: the interpolation threshold of each level; 0 and infinite where all or no seeds fit everywhere, NaN without a seed.
     """
@@ -52,7 +53,8 @@ class Map:
     levels: list[Any]
     reached: Floats
     missed: Floats
-    share: Floats
+    reached_seeds: Floats
+    missed_seeds: Floats
     cells: pa.Table
     thresholds: Floats
 
@@ -82,7 +84,8 @@ def capacity_corruption_map(
     """Draw a value as a map of capacity against corruption level, with the interpolation threshold as a line.
 
     Above are the means over seeds that reached their train target, below those over seeds that did not: no cell averages both, and a
-    colour means the same in every cell. What varies beside capacity and corruption has a column of maps for each setting.
+    colour means the same in every cell, which says over how many seeds it is. Colours diverge around 0 where values may lie on both sides
+    of it, as a gap's do. What varies beside capacity and corruption has a column of maps for each setting.
 
     Args:
         table: records.
@@ -98,7 +101,7 @@ def capacity_corruption_map(
     both = [name for name in ("reached", "missed") if any(np.isfinite(getattr(one, name)).any() for one in maps)]
     wide = 0.3 + 0.56 * max(min(max(len(one.columns), 6), 14) for one in maps)
     high = 0.55 + 0.36 * max(min(max(len(one.levels), 4), 10) for one in maps)
-    ends = np.concatenate([getattr(one, name)[np.isfinite(getattr(one, name))] for one in maps for name in both])
+    ends = colour_ends(maps, value)
     with drawing():
         from matplotlib.figure import Figure
 
@@ -107,7 +110,7 @@ def capacity_corruption_map(
         for name, row in zip(both, panels, strict=True):
             fit = "reached the train target" if name == "reached" else "did not reach it"
             for one, panel in zip(maps, row, strict=True):
-                mesh = _draw(panel, one, getattr(one, name), (ends.min(), ends.max()))
+                mesh = _draw(panel, one, getattr(one, name), ends)
                 panel.set_title((f"{one.label}\n" if one.label and name == both[0] else "") + f"{words(value)}, seeds that {fit}")
                 panel.set_xlabel(words(capacity) if name == both[-1] else "")
             row[0].set_ylabel(title_of(["corruption.level"], table))
@@ -115,6 +118,15 @@ def capacity_corruption_map(
         text = note(table, pa.concat_tables(one.cells for one in maps), [value], interval=None, also=_also(maps, of))
         explain(figure, [], "", title, text)
     return figure
+
+
+def colour_ends(maps: Sequence[Map], value: str) -> tuple[float, float]:
+    """The values at both ends of the colours: those of all cells, or as far below 0 as above it for a value that lies on both sides."""
+    grids = [grid[np.isfinite(grid)] for one in maps for grid in (one.reached, one.missed)]
+    low, high = (float(end) for end in (np.concatenate(grids).min(), np.concatenate(grids).max()))
+    if value != "generalization_gap" and low >= 0:
+        return low, high
+    return -max(abs(low), abs(high), 1e-9), max(abs(low), abs(high), 1e-9)
 
 
 def threshold_line(one: Map) -> tuple[Floats, Floats]:
@@ -134,9 +146,7 @@ def _map(label: str, runs: pa.Table, capacity: str, value: str) -> Map:
     for cell in cells.to_pylist():
         where = int(cell["interpolated"]), row_of[cell["corruption.level"]], column_of[cell[capacity]]
         means[where], seeds[where] = cell[value], cell["seeds"]
-    with np.errstate(invalid="ignore"):
-        share = seeds[1] / seeds.sum(axis=0)
-    return Map(label, columns, levels, means[1], means[0], share, cells, _thresholds(runs, levels, capacity))
+    return Map(label, columns, levels, means[1], means[0], seeds[1], seeds[0], cells, _thresholds(runs, levels, capacity))
 
 
 def _thresholds(runs: pa.Table, levels: Sequence[Any], capacity: str) -> Floats:
@@ -153,10 +163,11 @@ def _thresholds(runs: pa.Table, levels: Sequence[Any], capacity: str) -> Floats:
 
 def _draw(panel: Axes, one: Map, grid: Floats, ends: tuple[float, float]) -> Any:
     """Draw the cells, their numbers and the threshold."""
-    mesh = panel.pcolormesh(np.ma.masked_invalid(grid), cmap="cividis", vmin=ends[0], vmax=ends[1], rasterized=grid.size > 5000)
-    panel.set_facecolor("#e4e4e4")
+    colours = "RdBu_r" if ends[0] == -ends[1] else "cividis"
+    mesh = panel.pcolormesh(np.ma.masked_invalid(grid), cmap=colours, vmin=ends[0], vmax=ends[1], rasterized=grid.size > 5000)
+    panel.set_facecolor("#d5d5d5")
     panel.grid(visible=False)
-    if grid.size <= _MOST_NUMBERS:
+    if grid.size <= MOST_NUMBERS:
         _write_numbers(panel, one, grid, mesh)
     xs, ys = threshold_line(one)
     for width, colour in ((3.4, "black"), (1.8, "white")):
@@ -167,16 +178,16 @@ def _draw(panel: Axes, one: Map, grid: Floats, ends: tuple[float, float]) -> Any
 
 
 def _write_numbers(panel: Axes, one: Map, grid: Floats, mesh: Any) -> None:
-    """Write each mean into its cell, and below it the share of seeds where some reached the target and some did not."""
+    """Write each mean into its cell, and below it over how many seeds it is."""
+    seeds = one.reached_seeds if grid is one.reached else one.missed_seeds
     for (row, column), number in np.ndenumerate(grid):
         if not np.isfinite(number):
             continue
-        share = one.share[row, column] if grid is one.reached else 1 - one.share[row, column]
-        text = f"{number:.2f}" + (f"\n{100 * share:.0f} %" if 0 < share < 1 else "")
+        text = f"{number:.2f}\nn {seeds[row, column]:.0f}"
         colour = mesh.cmap(mesh.norm(number))
         look: dict[str, Any] = {
             "color": "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5 else "black",
-            "fontsize": 7.5,
+            "fontsize": 6.8,
             "linespacing": 1,
         }
         behind = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "none"}  # over the threshold
@@ -185,10 +196,7 @@ def _write_numbers(panel: Axes, one: Map, grid: Floats, mesh: Any) -> None:
 
 def _also(maps: Sequence[Map], of: int) -> list[str]:
     """The sentences that are a map's own."""
-    also = ["White line: interpolation threshold, between the capacities that were run."]
-    if any(((one.share > 0) & (one.share < 1)).any() for one in maps):
-        also.append("Per cent: the share of seeds, where some reached the target and some did not.")
-    also.append("Grey: no such seed.")
+    also = ["White line: interpolation threshold, between the capacities that were run. n: seeds of a cell. Grey: no such seed."]
     if of > len(maps):
         also.append(f"{len(maps)} of {of:,} settings are shown.")
     return also

@@ -11,19 +11,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import bare_figure, draw_line, error_axis, explain, log_axis, mark_end, note, parts_of
+from analysis.figures.drawing.canvas import bare_figure, draw_line, error_axis, explain, label_ends, log_axis, mark_end, note, parts_of
 from analysis.figures.drawing.lines import Line, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.intervals import DEFAULT, Method
-from analysis.statistics.selection import SEEDS, completed, largest_model, lines_over
+from analysis.statistics.selection import SEEDS, codes, completed, largest_model, lines_over
 from analysis.words import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENDS = "Solid: runs that reach the train target, dashed: runs that do not. Each line ends where the first of its runs does."
+ENDS = "Solid: runs that reach the train target, dashed: runs that do not. A run that has stopped counts on with its last value."
+TRAINING = "training"
+"""The column of how many runs of a mean still trained at its epoch."""
+RUNS = "of_runs"
+"""The column of how many there are."""
 
 
 def runs_over_training(table: pa.Table, by: Sequence[str] | None = None) -> tuple[pa.Table, list[str], str]:
@@ -41,7 +45,8 @@ def runs_over_training(table: pa.Table, by: Sequence[str] | None = None) -> tupl
 def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: Sequence[str], *, interval: Method = DEFAULT) -> pa.Table:
     """Means over seeds at every evaluated epoch, of runs that reach their train target and of runs that do not.
 
-    A mean over the runs that are still training would jump where one stops, so each group ends with its shortest run.
+    A mean over the runs that are still training would jump where one stops, for those that go on are others than those that stopped. So a
+    run that has stopped counts on with its last value, which is that of its trained network, until the last run of its group stops.
 
     Args:
         runs: records, as from `runs_over_training`; so are ``by``.
@@ -51,7 +56,8 @@ def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: S
         interval: as for `over_seeds`.
 
     Returns:
-        As `over_seeds`, by ``by``, ``interpolated`` and ``epoch``.
+        As `over_seeds`, by ``by``, ``interpolated`` and ``epoch``; and the columns `TRAINING` and `RUNS`: how many of
+        how many runs still trained then.
 
     Raises:
         NothingToShow: there is no curve that has one of the values.
@@ -61,11 +67,14 @@ def over_training(runs: pa.Table, curves: pa.Table, values: Sequence[str], by: S
     known = curves.filter(pc.is_in(curves["key"], runs["key"].combine_chunks())).select(["key", "epoch", *values])
     seeds = [name for name in SEEDS if name in runs.column_names]
     joined = known.join(runs.select(list(dict.fromkeys(["key", *by, *seeds]))), "key", join_type="inner")
-    trained = _match(joined.group_by([*by, "epoch"]).aggregate([([], "count_all")]), runs, by)
+    joined = _carried_on(joined, by)
+    trained = joined.group_by([*by, "epoch"]).aggregate([([], "count_all"), (TRAINING, "sum")])
     cells = seed_means(joined, [*by, "epoch"], values, interval=interval)
-    kept = {tuple(row[name] for name in (*by, "epoch")) for row in trained.to_pylist() if row["count_all"] == row["runs"]}
-    here = zip(*(cells[name].to_pylist() for name in (*by, "epoch")), strict=True)
-    cells = cells.filter(pa.array([one in kept for one in here], pa.bool_()))
+    counts = {tuple(row[name] for name in (*by, "epoch")): row for row in _match(trained, runs, by).to_pylist()}
+    here = [counts[one] for one in zip(*(cells[name].to_pylist() for name in (*by, "epoch")), strict=True)]
+    for name, count in ((TRAINING, f"{TRAINING}_sum"), (RUNS, "runs")):
+        cells = cells.append_column(name, pa.array([row[count] for row in here], pa.int64()))
+    cells = cells.filter(pa.array([row["count_all"] == row["runs"] for row in here], pa.bool_()))
     if not sum(len(cells[value]) - cells[value].null_count for value in values):
         raise NothingToShow(f"no completed record has a curve of {', '.join(words(value) for value in values)}: nothing can be shown")
     return cells.sort_by("epoch")
@@ -95,12 +104,13 @@ def learning_curves(
     """
     drawn = _means(table, curves, [value], by, interval)
     with drawing():
-        figure, panel = bare_figure(7.4, 4.6)
+        figure, panel = drawn.panel()
         for line in drawn.lines:
             draw_line(panel, line, "epoch", value, marker="")
             mark_end(panel, line, "epoch", value)
         error_axis(panel, drawn.lines[0].numbers(value, drawn.cells))
-        _name(panel, "epoch", value)
+        label_ends(panel, drawn.lines, "epoch", value)
+        panel.set_title(words(value))
         drawn.explain(figure, [value], title, interval, [ENDS])
     return figure
 
@@ -165,7 +175,7 @@ def early_stopping(table: pa.Table, curves: pa.Table, *, by: Sequence[str] | Non
     """
     drawn = _means(table, curves, ["test_error"], by)
     with drawing():
-        figure, panel = bare_figure(7.4, 4.6)
+        figure, panel = drawn.panel()
         for line in drawn.lines:
             for rows, style in parts_of(line):
                 epochs, errors = line.numbers("epoch", rows), line.numbers("test_error", rows)
@@ -175,7 +185,7 @@ def early_stopping(table: pa.Table, curves: pa.Table, *, by: Sequence[str] | Non
                 panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
             mark_end(panel, line, "epoch", "test_error")
         error_axis(panel, drawn.lines[0].numbers("test_error", drawn.cells))
-        _name(panel, "epoch", "test_error")
+        panel.set_title(words("test_error"))
         also = ["Shaded: above the best mean so far (dotted), chosen with knowledge of the test error: a bound, not a method.", ENDS]
         drawn.explain(figure, ["test_error"], title, None, also)
     return figure
@@ -218,6 +228,42 @@ def epoch_double_descent(
     return figure
 
 
+def _carried_on(curves: pa.Table, by: Sequence[str]) -> pa.Table:
+    """The curves, each with its last row again at every epoch at which another of its group was evaluated later.
+
+    The column `TRAINING` is 1 in rows of their own and 0 in those.
+    """
+    curves = curves.append_column(TRAINING, pa.array(np.ones(curves.num_rows, np.int64)))
+    parts = [curves]
+    ordered = curves.sort_by([("key", "ascending"), ("epoch", "ascending")])
+    key, epoch, group = codes(ordered, ["key"]), ordered["epoch"].to_numpy(), codes(ordered, by)
+    last = np.flatnonzero(np.append(np.diff(key) != 0, True)) if len(key) else np.zeros(0, np.int64)
+    for one in np.unique(group):
+        ends = last[group[last] == one]
+        epochs = np.unique(epoch[group == one])
+        rows, later = np.nonzero(epochs[None, :] > epoch[ends][:, None])
+        if len(rows):
+            more = ordered.take(ends[rows])
+            more = more.set_column(more.column_names.index("epoch"), "epoch", pa.array(epochs[later], more["epoch"].type))
+            parts.append(more.set_column(more.column_names.index(TRAINING), TRAINING, pa.array(np.zeros(len(rows), np.int64))))
+    return pa.concat_tables(parts)
+
+
+def _draw_training(panel: Axes, lines: Sequence[Line]) -> None:
+    """Draw how many runs of each line still train."""
+    from matplotlib.ticker import MaxNLocator
+
+    for line in lines:
+        for rows, style in parts_of(line):
+            panel.step(
+                line.numbers("epoch", rows), line.numbers(TRAINING, rows), where="post", linestyle=style, color=line.colour, gid=TRAINING
+            )
+    panel.set_ylim(bottom=0)
+    panel.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
+    panel.set_title("runs still training")
+    panel.set_xlabel(words("epoch"))
+
+
 def _match(cells: pa.Table, runs: pa.Table, by: Sequence[str]) -> pa.Table:
     """The cells with the column ``runs``, how many their line has; unlike in a join, nulls match nulls."""
     counts = runs.group_by(list(by)).aggregate([([], "count_all")]).to_pylist()
@@ -238,6 +284,19 @@ class _Drawn:
     lines: list[Line]
     of: int
 
+    def panel(self) -> tuple[Figure, Axes]:
+        """A figure of one panel over epochs, above one of how many runs still train where some stop before others."""
+        if (self.cells[TRAINING].to_numpy() == self.cells[RUNS].to_numpy()).all():
+            figure, panel = bare_figure(7.4, 4.6)
+            panel.set_xlabel(words("epoch"))
+            return figure, panel
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.4, 5.6), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4.2, 1])
+        _draw_training(below, self.lines)
+        return figure, above
+
     def explain(self, figure: Figure, values: Sequence[str], title: str | None, interval: Method | None, also: Sequence[str]) -> None:
         """Put the title, the legend and the note on the figure."""
         also = [*([self.said] if self.said else []), *also]
@@ -250,8 +309,3 @@ def _means(table: pa.Table, curves: pa.Table, values: Sequence[str], by: Sequenc
     runs, lines, said = runs_over_training(table, by)
     cells = over_training(runs, curves, values, lines, interval=interval)
     return _Drawn(table, runs, said, cells, lines, *split(cells, lines))
-
-
-def _name(panel: Axes, x: str, y: str) -> None:
-    panel.set_xlabel(words(x))
-    panel.set_title(words(y))

@@ -10,19 +10,22 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.figures.corruption import TIME, times_note, times_of, wrong_label_rates
-from analysis.figures.drawing.canvas import FIT_NOTE, note, single_runs_note
+from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, note, single_runs_note
 from analysis.figures.drawing.lines import only_shown, split, title_of
-from analysis.figures.maps import maps_of, threshold_line
+from analysis.figures.maps import MOST_NUMBERS, colour_ends, maps_of, threshold_line
 from analysis.figures.runs import evenly
 from analysis.figures.training import ENDS, over_training, runs_over_training
-from analysis.report.traces import InteractiveFigure, error_plot, mean_traces, reference, run_traces
+from analysis.report.traces import InteractiveFigure, error_plot, mean_traces, reference, run_traces, threshold_marks, with_thresholds
 from analysis.statistics.aggregate import ERRORS, seed_means
+from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT
-from analysis.statistics.selection import SEEDS, completed, completed_lines, groups, largest_model, lines_over, varying_fields
+from analysis.statistics.selection import SEEDS, codes, completed, completed_lines, groups, largest_model, lines_over, varying_fields
 from analysis.words import words
 
 MOST_MARKS = 3000
 """The most runs that are drawn one by one."""
+MOST_TIMED = 1000
+"""The most lines whose times to fit are averaged: survival curves of 100,000 take minutes."""
 _DRAWN = (
     *("key", "status", *SEEDS, "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
     *("interpolated", "fit_epoch", "epochs", "wrong_label_rate", *ERRORS),
@@ -59,15 +62,18 @@ def _gap(table: pa.Table) -> InteractiveFigure:
     if not cells.num_rows:
         raise NothingToShow("no completed record has a generalization gap and parameters per sample")
     lines, marks = split(cells, by)[0], evenly(shown, MOST_MARKS)
+    thresholds = threshold_marks(lines, line_thresholds(shown, by, "parameters_per_sample"))
     plots = []
     for value in ERRORS:
         traces = run_traces(marks, lines, "parameters_per_sample", value)
         traces += [trace for line in lines for trace in mean_traces(line, "parameters_per_sample", value)]
         title = f"{words(value)} (test error {_MINUS} train error)" if value == ERRORS[0] else words(value)
-        plots.append(error_plot(traces, "parameters per sample p/n", title, logarithmic=True))
-    also = [FIT_NOTE, "Small marks: single runs."]
+        panel = error_plot(traces, "parameters per sample p/n", title, logarithmic=True)
+        plots.append(with_thresholds(panel, thresholds))
+    also = [FIT_NOTE, *([THRESHOLD_NOTE] if thresholds else []), "Small marks: single runs."]
     text = note(table, cells, ERRORS, interval=DEFAULT, lines=(len(lines), of), also=also)
-    return InteractiveFigure("gap", "Generalization gap against capacity", text, title_of(by, runs), [line.values for line in lines], plots)
+    values = [line.values for line in lines]
+    return InteractiveFigure("gap", "Generalization gap against capacity", text, title_of(by, runs), values, plots, linked=True)
 
 
 def _map(table: pa.Table) -> InteractiveFigure:
@@ -77,25 +83,27 @@ def _map(table: pa.Table) -> InteractiveFigure:
         raise NothingToShow("a map of capacity against corruption needs at least two of each")
     grids = [(one, name, grid) for one in maps for name, grid in (("reached", one.reached), ("missed", one.missed))]
     grids = [(one, name, grid) for one, name, grid in grids if np.isfinite(grid).any()]
-    ends = [function([function(grid[np.isfinite(grid)]) for _, _, grid in grids]) for function in (np.min, np.max)]
+    ends = colour_ends(maps, "generalization_gap")
     panels = []
     for one, name, grid in grids:
-        share = one.share if name == "reached" else 1 - one.share
+        seeds = one.reached_seeds if name == "reached" else one.missed_seeds
         heat = {
             "type": "heatmap",
             "z": [[None if np.isnan(cell) else cell for cell in row] for row in grid.tolist()],
             "x": (np.arange(len(one.columns)) + 0.5).tolist(),
             "y": (np.arange(len(one.levels)) + 0.5).tolist(),
-            "zmin": float(ends[0]),
-            "zmax": float(ends[1]),
+            "zmin": ends[0],
+            "zmax": ends[1],
             "customdata": [
-                [f"p/n {size:.3g}, level {level:.3g}; {100 * cell:.0f} % of seeds" for size, cell in zip(one.columns, row, strict=True)]
-                for level, row in zip(one.levels, np.nan_to_num(share), strict=True)
+                [f"p/n {size:.3g}, level {level:.3g}; {cell:.0f} seeds" for size, cell in zip(one.columns, row, strict=True)]
+                for level, row in zip(one.levels, seeds, strict=True)
             ],
-            "colorscale": "Cividis",
+            "colorscale": "RdBu",
             "colorbar": {"title": {"text": "gap"}, "outlinewidth": 0},
             "hovertemplate": "%{customdata}: gap %{z:.4f}<extra></extra>",
         }
+        if grid.size <= MOST_NUMBERS:
+            heat |= {"text": [[f"n {cell:.0f}" if cell else "" for cell in row] for row in seeds], "texttemplate": "%{text}"}
         xs, ys = threshold_line(one)
         fit = "reached the train target" if name == "reached" else "did not reach it"
         title = f"p/n, seeds that {fit}" + (f"; {one.label}" if one.label else "")
@@ -127,6 +135,8 @@ def _error_vs_corruption(table: pa.Table) -> InteractiveFigure:
 
 def _time_to_fit(table: pa.Table) -> InteractiveFigure:
     runs, by = lines_over(table, "corruption.level")
+    if (of := int(codes(runs, by).max(initial=0)) + 1) > MOST_TIMED:
+        raise NothingToShow(f"the time to fit against corruption has {of:,} lines, of which {MOST_TIMED:,} are the most that are averaged")
     cells, left_out = times_of(runs, by, relative=True)
     cells = _several(cells, "time to fit against corruption needs at least two levels")
     for name in (TIME, "fit_share"):
@@ -137,7 +147,8 @@ def _time_to_fit(table: pa.Table) -> InteractiveFigure:
         traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", value, fit=value == TIME)]
         plots.append(error_plot(traces, title_of(["corruption.level"], runs), title))
     text = times_note(table, cells, (len(lines), of), left_out, relative=True)
-    return InteractiveFigure("time", "Time to fit against corruption", text, title_of(by, runs), [line.values for line in lines], plots)
+    values = [line.values for line in lines]
+    return InteractiveFigure("time", "Time to fit against corruption", text, title_of(by, runs), values, plots, linked=True)
 
 
 def _train_vs_test(table: pa.Table) -> InteractiveFigure:
@@ -177,7 +188,7 @@ def _training(table: pa.Table, curves: pa.Table) -> Iterator[InteractiveFigure]:
             plots.append(error_plot(traces, "epoch", words(value)))
         also = [*([said] if said else []), ENDS]
         text = note(table, cells, values, interval=DEFAULT, lines=(len(lines), of), also=also)
-        yield InteractiveFigure(name, title, text, title_of(by, runs), [line.values for line in lines], plots)
+        yield InteractiveFigure(name, title, text, title_of(by, runs), [line.values for line in lines], plots, linked=True)
 
 
 def _several(cells: pa.Table, otherwise: str) -> pa.Table:

@@ -110,7 +110,7 @@ def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity:
     fit[seed, index] = some["interpolated"].fill_null(False).to_numpy()
     level = values[list(by).index("corruption.level")] if list(by) == ["corruption.level"] else None
     label = label_of(by, values)
-    name = label if level is None else f"{title_of(by, runs)} {level:.3g}" if level else "true labels"
+    name = label if level is None else f"{_title(by, runs)} {level:.3g}" if level else "true labels"
     return _Line(label, name, float(level) if isinstance(level, int | float) else None, sizes, numbers, fit)
 
 
@@ -183,7 +183,7 @@ def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table) -> tuple[l
         return [], []
     values = {line.label: np.where(line.fit[:, -1], line.values[:, -1], np.nan) for line in lines}
     verdict = order_verdict(values)
-    rises = f"there it rises from each level to the next ({title_of(by, runs)}), paired by seed"
+    rises = f"there it rises from each level to the next ({_title(by, runs)}), paired by seed"
     if verdict.outcome == "undecided":
         return [], [f"Whether {rises}, is {verdict.sentence}."]
     return [f"That {rises}, {verdict.outcome}."], []
@@ -221,7 +221,7 @@ def _mixed(lines: Sequence[_Line], capacity: str) -> Iterator[str]:
 
 
 def _by(by: Sequence[str], runs: pa.Table) -> str:
-    return f", by {title_of(by, runs)}" if by else ""
+    return f", by {_title(by, runs)}" if by else ""
 
 
 def _signed(change: Estimate, sign: float = 1.0) -> str:
@@ -239,6 +239,10 @@ def _size(capacity: str, size: float) -> str:
 
 def _name(capacity: str) -> str:
     return _plain(capacity).removesuffix(" p/n").removesuffix(" p")
+
+
+def _title(by: Sequence[str], runs: pa.Table) -> str:
+    return title_of(by, runs).replace("$", "")
 
 
 def _plain(column: str) -> str:

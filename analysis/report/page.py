@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +19,17 @@ from analysis.records.parquet.samples import load_samples
 from analysis.records.reader import Mapped, load, load_curves
 from analysis.records.store import open_store
 from analysis.report import tables
+from analysis.report.explorer import CURVE_VALUES, Explorer, explorer, stated_beside
 from analysis.report.figures import interactive_figures
 from analysis.report.findings import as_facts
 from analysis.report.measures import measure_figures
-from analysis.report.search import SearchedCell, searched_cells
+from analysis.report.search import searched_cells
 from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 from trainables.redaction import redacted
+
+SCRIPTS = ("figures", "columns", "scatter", "parallel", "explorer", "page")
+"""The page's own code, in the order in which it runs."""
 
 
 def write_report(
@@ -38,8 +43,9 @@ def write_report(
 ) -> Path:
     """Write the report of a study: what was asked, what ran and what failed and why, figures, tables, the data, how to reproduce.
 
-    The figures are interactive: zoom, hover over a point for its key, click on a legend to filter. The file needs no
-    network, and a policy in it forbids any.
+    The figures are interactive: zoom, hover over a point for its key, click on a legend to filter. The explorer shows every point over
+    axes of the reader's choice, with filters, parallel coordinates and a table that share one selection. The file needs no network, and
+    a policy in it forbids any.
 
     Args:
         source: as for `analysis.load`.
@@ -51,6 +57,31 @@ def write_report(
 
     Returns:
         The path.
+
+    Raises:
+        NothingToShow: there is no such study, or it has no records.
+    """
+    path = Path(path)
+    html = report_html(source, at=at, tracking_uri=tracking_uri, mapping=mapping, all_recorded=all_recorded)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def report_html(
+    source: str,
+    *,
+    at: Literal["end"] | Moment = "end",
+    tracking_uri: str | None = None,
+    mapping: Mapped | None = None,
+    all_recorded: bool = False,
+    version: str | None = None,
+) -> str:
+    """The page that `write_report` writes.
+
+    Args:
+        source: as for `write_report`; so are ``at``, ``tracking_uri``, ``mapping`` and ``all_recorded``.
+        version: of a page that is served: it asks its server for the version that there is by now, and is loaded anew when that is another.
 
     Raises:
         NothingToShow: there is no such study, or it has no records.
@@ -67,46 +98,53 @@ def write_report(
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)
     drawn = [*interactive_figures(table, curves_of), *measure_figures(table, lambda: load_samples(source, keys=table["key"]))]
     drawn += [f"{others}: they are not shown"] if others else []
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     spec = _spec(source)
-    path.write_text(_render(table, source, drawn, spec, searched_cells(source, spec)), encoding="utf-8")
-    return path
+    points = explorer(
+        table, lambda records: curves_of(records, ["key", "epoch", *CURVE_VALUES]), spec=None if mapping else stated_beside(spec)
+    )
+    page = {"source": redacted(source), "spec": spec, "searched": searched_cells(source, spec), "ablation": tables.ablation_part(source)}
+    return _render(table, drawn, points, page | {"version": version})
 
 
-def _render(
-    table: pa.Table, source: str, drawn: Sequence[InteractiveFigure | str], spec: str | None, searched: Sequence[SearchedCell]
-) -> str:
+def _render(table: pa.Table, drawn: Sequence[InteractiveFigure | str], points: Explorer, page: dict[str, Any]) -> str:
+    """The template, filled in; ``page`` holds what is not of the records: source, spec, searched cells, ablation, version."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    loader = jinja2.PackageLoader("analysis.report", ".")
+    loader = jinja2.PackageLoader("analysis.report", "assets")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [one for one in drawn if isinstance(one, InteractiveFigure)]
     parts = (
-        tables.ablation_part(source),
+        page["ablation"],
         tables.gap_part(table),
         tables.threshold_part(table),
         tables.scaling_part(table),
         tables.ranked_part(table),
     )
     return environment.get_template("report.html.j2").render(
-        title=table["study"][0].as_py() or redacted(source),
+        title=table["study"][0].as_py() or page["source"],
         facts=[*tables.facts(table), *as_facts(table)],
         figures=shown,
         figure_data=_finite({one.name: asdict(one) | {"colours": _palettes(one.lines)} for one in shown}),
         missing=[one for one in drawn if isinstance(one, str)],
-        searched=[asdict(one) | {"best": tables.best_part(one)} for one in searched],
+        searched=[asdict(one) | {"best": tables.best_part(one)} for one in page["searched"]],
         tables=[part for part in parts if part],
         problems=tables.problems_part(table),
-        points=tables.points_part(table),
-        spec=spec,
+        explored=points,
+        spec=page["spec"],
         origin=tables.origin(table),
-        source=redacted(source),
+        source=page["source"],
+        version=page["version"],
         data=tables.as_csv(table),
         most_data=tables.MOST_DATA,
         plotly=get_plotlyjs(),
+        style=_asset("report.css"),
+        script="\n".join(['"use strict";', *(_asset(f"{name}.js") for name in SCRIPTS)]),
     )
+
+
+def _asset(name: str) -> str:
+    return (files("analysis.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

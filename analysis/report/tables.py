@@ -12,17 +12,16 @@ import pyarrow.csv
 
 from analysis.errors import NothingToShow
 from analysis.figures.drawing.lines import label_of, title_of
-from analysis.records.schema import OUTCOMES
 from analysis.report.measures import ranked_rows
 from analysis.report.scaling import scaling_rows
 from analysis.report.search import SearchedCell, ablation_rows
 from analysis.statistics.aggregate import gap_table
-from analysis.statistics.interpolation import threshold_table
+from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.moments import moment_of
-from analysis.statistics.selection import SETTINGS, outcomes, varying_fields
+from analysis.statistics.selection import SETTINGS, codes, lines_over, outcomes, varying_fields
 from analysis.words import words
 
-MOST_ROWS = 1000
+MOST_ROWS = 300
 """The most rows of a table."""
 MOST_DATA = 20_000
 """The most records that the page carries for download."""
@@ -67,7 +66,7 @@ def gap_part(table: pa.Table) -> dict[str, Any] | None:
         return None
     by = cells.column_names[: cells.column_names.index("parameters_per_sample")]
     rows = []
-    for cell in cells.to_pylist()[:MOST_ROWS]:
+    for cell in cells.slice(0, MOST_ROWS).to_pylist():
         fit = {True: "yes", False: "no", None: "unknown"}[cell["interpolated"]]
         where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit]
         gap = [cell[f"generalization_gap{end}"] for end in (".seeds", "", ".low", ".high")]
@@ -77,16 +76,18 @@ def gap_part(table: pa.Table) -> dict[str, Any] | None:
         "Means over seeds with 95 % intervals in [-1, 1], by Student's t on the logit scale. "
         "Seeds that reached their train target and others are two rows."
     )
+    caption += f" The first {MOST_ROWS:,} of {cells.num_rows:,} rows." if cells.num_rows > MOST_ROWS else ""
     return _part("Gap by capacity and corruption", caption, head, rows)
 
 
 def threshold_part(table: pa.Table) -> dict[str, Any] | None:
     """The interpolation threshold of each line, or None without a completed record."""
     try:
-        located = threshold_table(table)
+        runs, by = lines_over(table, "parameters_per_sample")
     except NothingToShow:
         return None
-    by = located.column_names[: located.column_names.index("threshold")]
+    line = codes(runs, by)
+    located = line_thresholds(runs.filter(pa.array(line < MOST_ROWS)), by, "parameters_per_sample")  # of 100,000 it takes minutes
     numbers = ("threshold", "threshold.low", "threshold.high", "seeds", "never", "always", "mixed")
     rows = [[label_of(by, [row[name] for name in by]), *(row[name] for name in numbers)] for row in located.to_pylist()]
     head = [title_of(by, table), "p/n", "95 % from", "to", "seeds", "never", "always", "mixed"]
@@ -95,7 +96,8 @@ def threshold_part(table: pa.Table) -> dict[str, Any] | None:
         "that were run; the grid's error is in the interval. Never, always: seeds that no capacity, or that every capacity, brought there. "
         "Mixed: seeds with a capacity that did below one that did not."
     )
-    return _part("Interpolation threshold", caption, head, rows[:MOST_ROWS])
+    of = int(line.max()) + 1
+    return _part("Interpolation threshold", caption + (f" {MOST_ROWS:,} of {of:,} lines." if of > MOST_ROWS else ""), head, rows)
 
 
 def scaling_part(table: pa.Table) -> dict[str, Any] | None:
@@ -145,14 +147,6 @@ def problems_part(table: pa.Table) -> dict[str, Any] | None:
     for row in groups.to_pylist()[:MOST_ROWS]:
         rows.append([row["status"], row["reason"] or "no reason given", row["key_count"], ", ".join(sorted(row["key_list"])[:3])])
     return _part("What did not complete", "", ["status", "reason", "points", "keys (at most 3)"], rows)
-
-
-def points_part(table: pa.Table) -> dict[str, Any]:
-    """The points one by one, with what varied and what came out."""
-    names = ["key", "status", *varying_fields(table), "seed", *(name for name in OUTCOMES if table[name].null_count < table.num_rows)]
-    rows = [list(row.values()) for row in table.select(names).slice(0, MOST_ROWS).to_pylist()]
-    caption = "" if table.num_rows <= MOST_ROWS else f"The first {MOST_ROWS:,} of {table.num_rows:,}; `gaplab export` writes them all."
-    return _part("Points", caption, names, rows)
 
 
 def _part(title: str, caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analysis.figures.drawing.canvas import ends_of, rows_apart
 from analysis.figures.drawing.lines import Line
+from analysis.figures.training import RUNS, TRAINING
 from analysis.statistics.aggregate import ERRORS
 from analysis.statistics.selection import varying_fields
 from analysis.words import words
@@ -42,6 +44,7 @@ class InteractiveFigure:
         legend: what the colours stand for; empty for none.
         lines: the values of the lines, for their colours.
         plots: what plotly.js takes, ``{"data": [...], "layout": {...}}``.
+        linked: whether the plots have one horizontal axis, along which a zoom in one is a zoom in all.
     """
 
     name: str
@@ -50,6 +53,7 @@ class InteractiveFigure:
     legend: str
     lines: list[Any]
     plots: list[dict[str, Any]]
+    linked: bool = False
 
 
 def plot(
@@ -130,7 +134,47 @@ def _mean_text(row: dict[str, Any], line: Line, x: str, y: str) -> str:
     interval = "" if low is None else f" (95 %: {low:.4g} to {high:.4g})"
     count = row[f"{y}.seeds"]
     seeds = f"{count:,} seed{'s' if count > 1 else ''}"
+    if row.get(TRAINING, 0) < row.get(RUNS, 0):
+        seeds += f", {row[TRAINING]:,} of them still training"
     return f"{head}{_plain(x)} {row[x]:.4g}<br>mean {_plain(y)} {row[y]:.4g}{interval}<br>{seeds}"
+
+
+def threshold_marks(lines: Sequence[Line], located: pa.Table) -> list[tuple[Line, dict[str, Any]]]:
+    """Each line with its row of `analysis.statistics.interpolation.line_thresholds`, of those whose threshold is located."""
+    rows = {tuple(row[name] for name in lines[0].by): row for row in located.to_pylist()} if lines else {}
+    return [(line, rows[line.values]) for line in lines if rows.get(line.values, {}).get("threshold") is not None]
+
+
+def with_thresholds(panel: dict[str, Any], marks: Sequence[tuple[Line, dict[str, Any]]]) -> dict[str, Any]:
+    """An error plot with a triangle and a dotted line at each line's threshold, and a bar for its interval, above all data."""
+    if not marks or "range" not in panel["layout"]["yaxis"]:
+        return panel
+    ranks = rows_apart([row["threshold"] for _, row in marks], [ends_of(row) for _, row in marks])
+    low, high = panel["layout"]["yaxis"]["range"]
+    apart = 0.035 * (high - low)
+    top = high + apart * (1 + max(ranks))
+    xs = [x for trace in panel["data"] for x in trace["x"] if x]
+    traces = []
+    for (line, row), rank in zip(marks, ranks, strict=True):
+        place, height = row["threshold"], top - apart * (rank + 0.5)
+        left, right = (min(max(end, min(xs)), max(xs)) for end in ends_of(row))
+        bar = [left, place, right] if row["seeds"] > 1 else [place] * 3
+        text = f"<b>{escape(line.label)}</b><br>interpolation threshold {place:.4g}{_interval(row)}<br>{row['seeds']:,} seeds"
+        shared = {"name": escape(line.label), "legendgroup": escape(line.label), "showlegend": False}
+        shared |= {"meta": {"role": "threshold", "line": line.values}}
+        stem = {"x": [place] * 2, "y": [low, height], "mode": "lines", "line": {"width": 1, "dash": "dot"}, "hoverinfo": "skip"}
+        mark = {"x": bar, "y": [height] * 3, "mode": "lines+markers", "marker": {"symbol": "triangle-down", "size": [0, 9, 0]}}
+        traces += [stem | shared, mark | shared | {"line": {"width": 1.5}, "text": [text] * 3, "hovertemplate": "%{text}<extra></extra>"}]
+    layout = panel["layout"] | {"yaxis": panel["layout"]["yaxis"] | {"range": [low, top]}}
+    return {"data": [*panel["data"], *traces], "layout": layout}
+
+
+def _interval(row: dict[str, Any]) -> str:
+    """The interval of a threshold, as far as the capacities that were run bound it."""
+    low, high = row["threshold.low"], row["threshold.high"]
+    if low is None and high is None:
+        return ""
+    return f" (95 %: {'below the smallest' if low is None else f'{low:.4g}'} to {'above the largest' if high is None else f'{high:.4g}'})"
 
 
 def run_traces(marks: pa.Table, lines: Sequence[Line], x: str, y: str, *, size: int = 4) -> list[dict[str, Any]]:

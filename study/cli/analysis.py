@@ -169,6 +169,8 @@ def report(
     source: Source,
     output: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the study's folder by default.")] = None,
     at: At = "end",
+    serve: Annotated[bool, typer.Option("--serve", help="Serve it on this machine instead, anew as records come; Ctrl-C stops.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --serve; 0 for any that is free.")] = 0,
     all_recorded: AllRecorded = False,
     tracking_uri: Tracking = None,
     mapping: Mapping = None,
@@ -180,6 +182,13 @@ def report(
     from analysis.records.declared import undeclared
 
     _check(tracking_uri)
+    if serve:
+        if output is not None:
+            raise ConfigError("--serve writes no file: leave --output out")
+        _serve(source, port, at, tracking_uri, mapping, all_recorded)
+        return
+    if port:
+        raise ConfigError("--port is of --serve: add that, or leave --port out")
     local = "://" not in source and not source.startswith("mlflow:") and not mapping
     path = output or (Path(source) / "report.html" if local else Path("report.html"))
     if not all_recorded and (others := undeclared(source)):
@@ -196,6 +205,25 @@ def report(
         from study.records.mirror import Mirror
 
         Mirror(f"sqlite:///{beside}", Path(source).resolve().name, source).log_artifacts([path])
+
+
+def _serve(source: str, port: int, at: Moment, tracking_uri: str | None, mapping: list[str] | None, all_recorded: bool) -> None:
+    """Serve the report until Ctrl-C."""
+    from analysis.report.page import report_html
+    from analysis.report.serving import ReportServer, version_of
+
+    mapped = _mapping(mapping)
+
+    def make(version: str) -> str:
+        return report_html(source, at=at, tracking_uri=tracking_uri, mapping=mapped, all_recorded=all_recorded, version=version)
+
+    try:
+        server = ReportServer(make, lambda: version_of(source, listed=not mapped), port)
+    except OSError as error:
+        raise ConfigError(f"port {port} of this machine cannot be had ({error.strerror}): give another --port, or none") from None
+    with server:
+        print(f"the report of {source} is served at {server.address} on this machine alone; Ctrl-C stops", flush=True)
+        server.serve_forever()
 
 
 def propose_mapping(

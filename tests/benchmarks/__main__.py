@@ -16,7 +16,10 @@ from typing import Any
 
 import torch
 
-NAMES = ("engine", "against_ray", "overhead", "analysis", "search", "samplers", "measures", "scale", "tracking", "coverage", "forecasts")
+NAMES = (
+    *("engine", "against_ray", "overhead", "analysis", "search", "samplers", "measures"),
+    *("scale", "tracking", "coverage", "forecasts", "report"),
+)
 RESULTS = Path(__file__).parent / "results"
 
 

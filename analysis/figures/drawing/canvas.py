@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from analysis.figures.drawing.lines import Line
+from analysis.figures.drawing.lines import FEW_LINES, Line
 from analysis.statistics.intervals import LEVEL, Method
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes
@@ -97,6 +97,25 @@ def mark_end(panel: Axes, line: Line, x: str, y: str) -> None:
             panel.plot(ends[x][-1].as_py(), ends[y][-1].as_py(), line.marker, color=line.colour, markerfacecolor=face, zorder=3)
 
 
+def label_ends(panel: Axes, lines: Sequence[Line], x: str, y: str) -> None:
+    """Write the name of each line beside its last mean, clear of the others, where lines are too many to tell by their colours.
+
+    Call it when the vertical axis has its final range.
+    """
+    ends = []
+    for line in lines if len(lines) > FEW_LINES else ():
+        rows = line.rows.filter(pc.is_valid(line.rows[y])).sort_by(x)
+        if rows.num_rows:
+            ends.append((line.numbers(y, rows)[-1], line))
+    low, high = panel.get_ylim()
+    apart = 8.5 / (panel.bbox.height * 72 / panel.figure.dpi)
+    below = -np.inf
+    for place, line in sorted(ends, key=lambda end: end[0]):
+        below = max(below + apart, min(max((place - low) / (high - low), 0.0), 1.0))
+        text, look = line.label.partition(" (")[0], {"fontsize": 7, "color": line.colour, "va": "center", "annotation_clip": False}
+        panel.annotate(text, (1, below), xycoords="axes fraction", xytext=(3, 0), textcoords="offset points", gid="end", **look)
+
+
 def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
     """Let the vertical axis run from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside it."""
     finite = ys[np.isfinite(ys)]
@@ -114,7 +133,7 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
     from matplotlib.transforms import ScaledTranslation
 
     known = [(line, row) for line, row in marks if row is not None and row["threshold"] is not None]
-    rows = _rows([row["threshold"] for _, row in known], [_ends(row) for _, row in known])
+    rows = rows_apart([row["threshold"] for _, row in known], [ends_of(row) for _, row in known])
     height = panel.bbox.height * 72 / panel.figure.dpi
     low, high = panel.get_ylim()
     panel.set_ylim(low, low + (high - low) / max(1 - (1 + max(rows, default=-1)) * _APART / height, 0.5))  # room for them above all data
@@ -122,16 +141,18 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
         top = panel.get_xaxis_transform() + ScaledTranslation(0, -(rank + 0.5) * _APART / 72, panel.figure.dpi_scale_trans)
         panel.axvline(row["threshold"], color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
         if row["seeds"] > 1:
-            panel.plot(_ends(row), [1, 1], transform=top, color=line.colour, linewidth=1.2, solid_capstyle="butt", zorder=4, gid="interval")
+            panel.plot(
+                ends_of(row), [1, 1], transform=top, color=line.colour, linewidth=1.2, solid_capstyle="butt", zorder=4, gid="interval"
+            )
         panel.plot(row["threshold"], 1, "v", transform=top, color=line.colour, markersize=5, clip_on=False, zorder=4, gid="threshold")
 
 
-def _ends(row: Mapping[str, Any]) -> list[float]:
+def ends_of(row: Mapping[str, Any]) -> list[float]:
     """Both ends of a threshold's interval; far outside the figure where the grid leaves it open."""
     return [edge if row[end] is None else row[end] for end, edge in zip(("threshold.low", "threshold.high"), _FAR, strict=True)]
 
 
-def _rows(places: Sequence[float], ends: Sequence[Sequence[float]]) -> list[int]:
+def rows_apart(places: Sequence[float], ends: Sequence[Sequence[float]]) -> list[int]:
     """The row, from the top, in which each mark stands clear of those before it."""
     taken: list[list[tuple[float, float]]] = []
     rows = []

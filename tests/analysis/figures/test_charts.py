@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +41,36 @@ def test_learning_curves_are_means_of_the_curves(one_cell):
         np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
 
 
-def test_a_mean_curve_ends_with_its_shortest_run():
-    rows = [record(seed=0, epochs=5), record(seed=1, epochs=9)]
-    line = lines_of(analysis.learning_curves(records(rows), curves_of(rows)).axes[0])[0]
-    assert line.get_xdata().tolist() == [1, 2, 3, 4, 5]
+def test_a_run_that_has_stopped_counts_on_with_its_last_value():
+    """A mean over those that still train would rise where the first stops: they are others."""
+    rows = [record(seed=0, epochs=5, train_loss=0.0), record(seed=1, epochs=9, train_loss=0.4)]
+    figure = analysis.learning_curves(records(rows), curves_of(rows))
+    line = lines_of(figure.axes[0])[0]
+    assert line.get_xdata().tolist() == list(range(1, 10))
+    longer = [point["train_loss"] for point in curve(rows[1])]
+    shorter = [point["train_loss"] for point in curve(rows[0])] + [0.0] * 4
+    np.testing.assert_allclose(line.get_ydata(), np.mean([longer, shorter], axis=0), atol=1e-12)
+    survivors = next(line for line in lines_of(figure.axes[1], "training") if len(line.get_xdata()))
+    assert survivors.get_ydata().tolist() == [2] * 5 + [1] * 4
+
+
+def test_an_epoch_at_which_one_was_not_evaluated_has_no_mean():
+    rows = [record(seed=0, epochs=4), record(seed=1, epochs=4)]
+    curves = curves_of(rows)
+    curves = curves.filter(~((pc.field("key") == rows[0]["key"]) & (pc.field("epoch") == 2)))
+    line = lines_of(analysis.learning_curves(records(rows), curves).axes[0])[0]
+    assert line.get_xdata().tolist() == [1, 3, 4]
+
+
+def test_many_lines_are_named_at_their_ends():
+    levels = [level / 10 for level in range(11)]
+    figure = analysis.gap_vs_capacity(records(gap_study(levels=levels)))
+    figure.draw_without_rendering()
+    ends = [text for text in figure.axes[0].texts if text.get_gid() == "end"]
+    assert [text.get_text() for text in ends] == ["0", *(f"{level:.3g}" for level in levels[1:])]
+    heights = [text.get_window_extent().y0 for text in ends]
+    assert all(upper - lower > 8 for lower, upper in pairwise(heights))
+    assert not [text for text in analysis.gap_vs_capacity(records(gap_study())).axes[0].texts if text.get_gid() == "end"]
 
 
 def test_runs_that_fit_and_runs_that_do_not_are_in_no_mean_curve_together():
@@ -140,12 +167,21 @@ def test_the_map_has_a_cell_a_setting_and_the_threshold_between(study):
     mesh = np.where(reached.mask, missed.data, reached.data)
     cells = {(row["corruption.level"], row["parameters_per_sample"]): row["train_error"] for row in study}
     np.testing.assert_allclose(mesh, [[cells[level, size] for size in (0.1, 1, 10, 100)] for level in (0, 0.5, 1)], rtol=1e-12)
+    assert {text.get_text().partition("\n")[2] for axes in figure.axes[:2] for text in axes.texts} == {"n 3"}
     threshold = lines_of(figure.axes[0], "threshold")[-1]
     np.testing.assert_allclose(threshold.get_xydata(), [[1, 0], [1, 1], [2, 1], [2, 2], [2, 2], [2, 3]])
     assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == [
         "train error, seeds that reached the train target",
         "train error, seeds that did not reach it",
     ]
+
+
+def test_colours_of_a_gap_diverge_around_zero(study):
+    gap, error = (analysis.capacity_corruption_map(records(study), value=value).axes[0] for value in ("generalization_gap", "train_error"))
+    low, high = gap.collections[0].get_clim()
+    means = analysis.gap_table(records(study))["generalization_gap"].to_numpy()
+    assert low == -high == pytest.approx(-abs(means).max())
+    assert error.collections[0].get_clim()[0] == 0
 
 
 def test_double_descent_over_width_and_over_samples():

@@ -109,3 +109,11 @@ def test_large_networks_that_do_not_fit_lack_training_and_what_to_change_is_said
     assert sentence.endswith(
         "raise budget.epochs (100) to several times that, or change optimizer.learning_rate (0.1; a third of it is the first to try)."
     )
+
+
+def test_sentences_have_no_tex():
+    rows = [row | {"data.train_size": size} for size in (500, 1000) for row in gap_study()]
+    found = analysis.findings(records([row | {"key": str(index)} for index, row in enumerate(rows)]))
+    sentences = [*found.found, *found.left_open]
+    assert any("training samples n" in sentence for sentence in sentences)
+    assert not [sentence for sentence in sentences if "$" in sentence]

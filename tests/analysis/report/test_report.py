@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
-import time
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +16,7 @@ import pytest
 import analysis
 from analysis.records.schema import CURVES
 from tests.analysis.made_up_study import gap_study, mirror, record, records
+from tests.analysis.report.conftest import wait
 
 pytestmark = pytest.mark.xdist_group("analysis")  # one browser, one MLflow database
 NASTY = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned=2'> & \"quoted\" 'too' {{ 7191 * 7 }} $x_1$"
@@ -75,6 +74,17 @@ def test_the_figures_hold_the_means_of_the_records(html, study):
         }
         expected = zip(*(cells[name].to_pylist() for name in ("corruption.level", "parameters_per_sample", value)), strict=True)
         assert drawn == set(expected)
+
+
+def test_the_thresholds_stand_in_every_panel_of_the_gap(html, study):
+    located = analysis.threshold_table(analysis.load(str(study))).to_pylist()
+    for plot in figures_of(html)["gap"]["plots"]:
+        marks = [trace for trace in plot["data"] if trace["meta"]["role"] == "threshold" and "marker" in trace]
+        assert {(trace["meta"]["line"][0], trace["x"][1]) for trace in marks} == {
+            (row["corruption.level"], row["threshold"]) for row in located if row["threshold"] is not None
+        }
+        lowest = min(y for trace in marks for y in trace["y"])
+        assert lowest > max(y for trace in plot["data"] if trace["meta"]["role"] in ("mean", "run") for y in trace["y"])
 
 
 def test_every_run_can_be_hovered_over_by_its_key(html, study):
@@ -150,43 +160,10 @@ def test_exports_hold_the_records(study, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["all.csv"]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    browser, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
-    if not browser or not driver:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1250,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield running
-    running.quit()
-
-
 @pytest.fixture
-def opened(browser, page):
-    """The browser with the report open and drawn; then no error may stand in its console, and no request may have left."""
-    if browser.current_url != page.as_uri():  # drawing everything takes seconds: the tests share one page
-        browser.get_log("performance")
-        browser.get(page.as_uri())
-    wait(lambda: browser.execute_script("return document.querySelectorAll('.legend button').length > 0"))
-    yield browser
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    asked = [message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("file:", "blob:", "data:"))] == []
-    assert browser.execute_script("return window.pwned") is None
-
-
-def wait(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the page did not come to it"
-        time.sleep(0.05)
+def opened(open_page, page):
+    """The browser with the report open and drawn."""
+    return open_page(page)
 
 
 def test_the_charts_draw(opened, html):
@@ -228,16 +205,23 @@ def test_a_click_on_the_legend_filters_every_panel(opened):
 
 
 def test_a_table_is_sorted_by_a_click(opened):
-    head = opened.find_elements("css selector", "#points-table th")
-    column = [one.text for one in head].index("test_error")
-    cells = "return [...document.querySelectorAll('#points-table tbody tr')].map(row => row.cells[arguments[0]].textContent)"
+    head = opened.find_elements("css selector", "#problems-table th")
+    column = [one.get_attribute("textContent") for one in head].index("points")
+    cells = "return [...document.querySelectorAll('#problems-table tbody tr')].map(row => row.cells[arguments[0]].textContent)"
     opened.execute_script("arguments[0].querySelector('button').click()", head[column])
-    up = [float(text) for text in opened.execute_script(cells, column) if text]
-    assert len(up) == 36
-    assert up == sorted(up)
+    assert opened.execute_script(cells, column) == ["1", "2"]
     opened.execute_script("arguments[0].querySelector('button').click()", head[column])
-    assert [float(text) for text in opened.execute_script(cells, column) if text] == up[::-1]
+    assert opened.execute_script(cells, column) == ["2", "1"]
     assert head[column].get_attribute("aria-sort") == "descending"
+
+
+def test_a_zoom_in_one_panel_is_a_zoom_in_all(opened):
+    ranges = "return [0, 1, 2].map(index => document.getElementById(`plot-gap-${index}`).layout.xaxis.range)"
+    whole = opened.execute_script(ranges)
+    opened.execute_script("return Plotly.relayout('plot-gap-1', {'xaxis.range[0]': 0.1, 'xaxis.range[1]': 1.2})")
+    wait(lambda: opened.execute_script(ranges) == [[0.1, 1.2]] * 3)
+    opened.execute_script("return Plotly.relayout('plot-gap-2', {'xaxis.range': arguments[0]})", whole[0])
+    wait(lambda: opened.execute_script(ranges) == [whole[0]] * 3)
 
 
 def test_the_data_can_be_downloaded(opened, study):
