@@ -30,7 +30,7 @@ def concluded(records: pa.Table, folder: Path, title: str) -> list[Path]:
         drawn.add_row(*("" if row[name] is None else f"{row[name]}" for name in shown), *_cells(row))
     seeds = sorted(set(found["seeds"].to_pylist()))
     drawn.caption = (
-        f"over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds; gap: true labels, at the largest n; "
+        f"over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seed{'s' * (seeds[-1] > 1)}; gap: true labels, at the largest n; "
         "≥: every n tried fit; <: not even the smallest did; *: not all runs fit there"
     )
     say(drawn)
