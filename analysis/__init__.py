@@ -16,6 +16,7 @@ from analysis.lazy import lazy_exports
 if TYPE_CHECKING:
     from analysis.errors import AnalysisError, NothingToShow
     from analysis.figures.bits import capacity_chart
+    from analysis.figures.bounds import bound_vs_corruption
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
     from analysis.figures.corruption import error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
@@ -54,6 +55,7 @@ __all__ = [
     "StudyLaw",
     "ablation_table",
     "at_moment",
+    "bound_vs_corruption",
     "capacity_chart",
     "capacity_corruption_map",
     "capacity_ranks",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from analysis.figures.bounds import bound_vs_corruption
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
     from analysis.figures.corruption import error_vs_corruption, time_to_fit
     from analysis.figures.descent import double_descent
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
 
 __all__ = [
+    "bound_vs_corruption",
     "capacity_corruption_map",
     "counts_vs_gap",
     "double_descent",

@@ -32,6 +32,7 @@ class FigureKind(StrEnum):
     IMAGES = "memorised-images"
     RIDGELESS = "ridgeless-risk"
     BITS = "capacity-in-bits"
+    BOUND = "bound-vs-corruption"
 
 
 def drawn(
@@ -76,5 +77,6 @@ def drawn(
         FigureKind.IMAGES: lambda: analysis.memorised_images(table, samples()),
         FigureKind.RIDGELESS: lambda: analysis.ridgeless_risk(table),
         FigureKind.BITS: lambda: analysis.capacity_chart(table),
+        FigureKind.BOUND: lambda: analysis.bound_vs_corruption(table, **lines),
     }
     return draw[kind]()
