@@ -29,9 +29,9 @@ def concluded(records: pa.Table, folder: Path, title: str) -> list[Path]:
     for row in found.to_pylist():
         drawn.add_row(*("" if row[name] is None else f"{row[name]}" for name in shown), *_cells(row))
     seeds = sorted(set(found["seeds"].to_pylist()))
+    over = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) + (" seeds" if seeds[-1] > 1 else " seed")
     drawn.caption = (
-        f"over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seed{'s' * (seeds[-1] > 1)}; gap: true labels, at the largest n; "
-        "≥: every n tried fit; <: not even the smallest did; *: not all runs fit there"
+        f"over {over}; gap: true labels, at the largest n; ≥: every n tried fit; <: not even the smallest did; *: not all runs fit there"
     )
     say(drawn)
     if said := analysis.capacity_ranks(found):
