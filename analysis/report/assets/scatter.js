@@ -1,5 +1,5 @@
 // One point against another: plotly.js draws the axes and gives zoom and selection; the points are drawn on a canvas above them.
-// A canvas of two dimensions draws 100,000 points without WebGL, which remote desktops lack, and without code made from text.
+// A canvas of two dimensions draws 100,000 points without WebGL, which remote desktops lack.
 
 const MARGIN = { l: 62, r: 14, t: 12, b: 48 };
 
