@@ -460,7 +460,7 @@ function showPoint(explorer, point) {
 
 function drawCurve(box, curve) {
   const names = explorer.description.palettes[dark.matches && !printing ? "dark" : "light"].names;
-  const trace = (y, name, colour) => ({ x: curve.epoch, y, name, mode: "lines", line: { color: colour, width: 2 }, hovertemplate: `epoch %{x}: ${name} %{y:.4f}<extra></extra>` });
+  const trace = (y, name, colour) => ({ x: curve.epoch, y, name, mode: curve.epoch.length > 2 ? "lines" : "lines+markers", line: { color: colour, width: 2 }, hovertemplate: `epoch %{x}: ${name} %{y:.4f}<extra></extra>` });
   const axis = { zeroline: false, showline: true, automargin: true };
   const layout = {
     xaxis: { ...axis, title: { text: "epoch" } }, yaxis: { ...axis, title: { text: "error" }, rangemode: "tozero" },
