@@ -37,9 +37,11 @@ def leave_if_stopped(error: BaseException) -> None:
     may strike in the middle of that code.
 
     >>> leave_if_stopped(SystemExit(3))
-    >>> leave_if_stopped(KeyboardInterrupt())
-    Traceback (most recent call last):
-    KeyboardInterrupt
+    >>> try:
+    ...     leave_if_stopped(KeyboardInterrupt())
+    ... except KeyboardInterrupt:
+    ...     print("raised again")
+    raised again
     """
     if isinstance(error, KeyboardInterrupt):
         raise error

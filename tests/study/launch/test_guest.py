@@ -72,7 +72,7 @@ searched = grid | {{"study": "searched", "space": rate, "search": search, "track
 wrong = grid | {{"study": "wrong", "resources": {{"gpus": 99}}}}
 
 run, sync = study.run, study.sync  # what importing gaplab brings is not what a run leaves
-for written in (grid, searched, grid, wrong):
+for written in (grid, searched, wrong):
     spec = study.understand(written)
     before, levels = found(), loggers()
     try:
