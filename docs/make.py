@@ -150,8 +150,11 @@ def models_page() -> str:
 
     page = "# Model families\n\nParameters at the default width, for 10 classes and images of 28x28x3, or the smallest that it takes.\n\n"
     known = [family for family in families().values() if family.digest is None]
-    rows = ((f"`{one.name}`", one.default_width, one.default_depth or "", one.default_batch_norm, count(one)) for one in known)
-    return page + table(("name", "default width", "default depth", "batch norm", "parameters"), rows)
+    rows = (
+        (f"`{one.name}`", one.default_width, one.default_depth or "", one.default_batch_norm, "yes" if one.has_mup else "", count(one))
+        for one in known
+    )
+    return page + table(("name", "default width", "default depth", "batch norm", "`parameterization: mup`", "parameters"), rows)
 
 
 def figures_page(source: str) -> str:

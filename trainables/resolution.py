@@ -14,7 +14,7 @@ from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.given_labels import given_labels
 from trainables.data.sets.sources import load
 from trainables.least_squares import solving
-from trainables.models import check_outputs, family, multiply_adds, parameter_count, solver_of
+from trainables.models import check_outputs, family, multiply_adds, parameter_count, parameterization, solver_of
 from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 from trainables.point.errors import ConfigError
 from trainables.point.transitions import NAMED, canonical
@@ -45,6 +45,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     model = family(point.model.name).complete(point.model)
     if point.is_solved and (model.initialization, model.initialization_scale) != (None, None):
         raise ConfigError("model.initialization is for networks that are trained, and closed_form solves this point: leave it out")
+    parameterization.check(replace(point, model=model))
     if point.is_solved and model.activation is not None:
         raise ConfigError("model.activation is for networks that are trained, and closed_form solves this point: leave it out")
     if model.parameters_per_sample is not None:

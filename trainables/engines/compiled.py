@@ -65,9 +65,10 @@ class CompiledDense(StackedDense):
         joined = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else _NO_MASKS
         pixels, members = inputs.contiguous().flatten(0, 1), len(inputs)
         unused, none = np.zeros(members, np.float32), np.zeros((members, 0), np.int64)
+        rule = unused[:, None], unused, unused[:, None], self.ends, False
         kernels.steps(
-            self.parameter_rows.numpy(), self.gradient_rows.numpy(), self.gradient_rows.numpy(), unused, unused, unused[:, None], self.ends,
-            False, *self._shapes, pixels.numpy(), none, none, inputs.shape[1], unused, joined, bool(masks), False,
+            self.parameter_rows.numpy(), self.gradient_rows.numpy(), self.gradient_rows.numpy(), *rule, *self._shapes,
+            pixels.numpy(), none, none, inputs.shape[1], unused, joined, bool(masks), False,
             self._loss == "squared", *workspace.own, targets.contiguous().numpy().reshape(-1),
         )  # fmt: skip
 
@@ -148,7 +149,8 @@ class CompiledSgd(StackedOptimizer):
         return self._rows.numpy(), self._each_rate, self._each_momentum, self._each_decay, self._engine.ends, self._rule.nesterov
 
     def set_rates(self, rates: Tensor) -> None:
-        self._each_rate = rates.numpy()
+        super().set_rates(rates)
+        self._each_rate = torch.stack([rate.reshape(-1) for rate in self._rates], 1).numpy()
 
     def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]

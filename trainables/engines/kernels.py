@@ -43,7 +43,7 @@ _number, _flag = types.int64, types.boolean
 _vector, _matrix = types.float32[::1], types.float32[:, ::1]
 _numbers, _table, _flags = types.int64[::1], types.int64[:, ::1], types.boolean[:, ::1]
 _shapes = (_numbers, _numbers, _numbers)
-_rule = (_vector, _vector, _matrix, _numbers, _flag)
+_rule = (_matrix, _vector, _matrix, _numbers, _flag)
 
 
 @intrinsic
@@ -313,11 +313,11 @@ def _member_gradient(
 
 
 @_called
-def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentum: Any, decays: Any, ends: Any, nesterov: bool) -> None:
-    """Take one step of SGD as `torch.optim.SGD` does, with a weight decay for each parameter; a row's parameters end at `ends`."""
+def _member_descent(weights: Any, gradient: Any, moment: Any, rates: Any, momentum: Any, decays: Any, ends: Any, nesterov: bool) -> None:
+    """Take one step of SGD as `torch.optim.SGD` does, with rate and weight decay for each parameter; a row's parameters end at `ends`."""
     begins = 0
     for parameter in range(len(ends)):
-        decay, end = decays[parameter], ends[parameter]
+        rate, decay, end = rates[parameter], decays[parameter], ends[parameter]
         own, gradients, averages = weights[begins:end], gradient[begins:end], moment[begins:end]
         if nesterov:
             for index in range(len(own)):
@@ -333,10 +333,10 @@ def _member_descent(weights: Any, gradient: Any, moment: Any, rate: Any, momentu
 
 @_kernels.declare(_matrix, _matrix, _matrix, *_rule)
 def descent(weights: Any, gradients: Any, moments: Any, rates: Any, momenta: Any, decays: Any, ends: Any, nesterov: bool) -> None:
-    """Take a step of SGD with each member: weights, gradients and moments are (K, P), rates and momenta (K,), decays (K, parameters)."""
+    """Take a step of SGD with each member: weights, gradients and moments are (K, P), momenta (K,), rates and decays (K, parameters)."""
     for member in range(len(weights)):
-        rate, momentum = rates[member], momenta[member]
-        _member_descent(weights[member], gradients[member], moments[member], rate, momentum, decays[member], ends, nesterov)
+        own_rates, momentum = rates[member], momenta[member]
+        _member_descent(weights[member], gradients[member], moments[member], own_rates, momentum, decays[member], ends, nesterov)
 
 
 @_kernels.declare(

@@ -1,8 +1,8 @@
 """SGD, Adam and AdamW for stacked members, each with its own learning rate, momentum and weight decay.
 
 PyTorch's update rules to the letter (`torch.optim.SGD`, `Adam`, `AdamW` with their defaults; the tests compare them), with
-hyperparameters as (K, 1, ...) tensors: `torch.optim` takes one number for all. Every member goes through the same
-operations whatever its neighbours' values, so its bits do not depend on them.
+hyperparameters as (K, 1, ...) tensors: `torch.optim` takes one number for all. The rate of each parameter may have a factor of its own.
+Every member goes through the same operations whatever its neighbours' values, so its bits do not depend on them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ class StackedOptimizer:
         self._rule = rule
         self._moments: list[Tensor] = []
         self._steps: list[int] = []
+        self._factors: tuple[float, ...] = ()
+
+    def scale(self, factors: tuple[float, ...]) -> None:
+        """Multiply the learning rate of each parameter by its own factor from the next `refill` on, and divide its weight decay by that.
+
+        Together they leave the share of a parameter that decays in a step as it is. Empty for rates as they are.
+        """
+        self._factors = factors
 
     def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
@@ -59,12 +67,16 @@ class StackedOptimizer:
         decays = [point.regularizers.weight_decay for point in points]
         biases = [decay if point.regularizers.decay_biases else 0.0 for decay, point in zip(decays, points, strict=True)]
         self._decays = [_shaped(column(decays if parameter.dim() > 2 else biases), parameter) for parameter in parameters]
+        if self._factors:
+            self._decays = [decay / factor for decay, factor in zip(self._decays, self._factors, strict=True)]
         self._any_decay = any(decays)
         self._any_clip = any(point.regularizers.gradient_clip for point in points)
 
     def set_rates(self, rates: Tensor) -> None:
         """Set the learning rate of each member from now on, (K,) float32."""
         self._rates = [_shaped(rates, parameter) for parameter in self._parameters]
+        if self._factors:
+            self._rates = [rate * factor for rate, factor in zip(self._rates, self._factors, strict=True)]
         self._down = [-rate for rate in self._rates]
 
     def step(self, gradients: list[Tensor]) -> None:

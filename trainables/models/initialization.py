@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from trainables.point.config import Model
 
-_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+"""The layers whose start is chosen."""
 
 
 def _lecun(weight: Tensor) -> None:
@@ -33,7 +34,7 @@ def initialize(module: nn.Module, model: Model) -> None:
     """
     with torch.no_grad():
         for layer in module.modules():
-            if isinstance(layer, _LAYERS):
+            if isinstance(layer, LAYERS):
                 _initialize_layer(layer, model)
 
 
@@ -46,3 +47,24 @@ def _initialize_layer(layer: nn.Linear | nn.modules.conv._ConvNd, model: Model) 
             nn.init.zeros_(layer.bias)
     if model.initialization_scale is not None:
         layer.weight.mul_(model.initialization_scale)
+
+
+def scale_to_width(module: nn.Module, base: nn.Module) -> None:
+    """Make a module's start that of the maximal update parameterization (see `trainables.models.parameterization`), in place.
+
+    Args:
+        base: the module of the base width; its numbers are not looked at.
+    """
+    with torch.no_grad():
+        for layer, other in zip(module.modules(), base.modules(), strict=True):
+            if isinstance(layer, LAYERS) and isinstance(other, LAYERS):
+                inputs, outputs = growth(layer.weight.shape, other.weight.shape)
+                if outputs == 1:
+                    layer.weight.mul_(inputs**-0.5)
+                if layer.bias is not None:
+                    layer.bias.mul_(inputs**0.5)
+
+
+def growth(shape: torch.Size, base: torch.Size) -> tuple[float, float]:
+    """By which factors a parameter has more inputs, and more outputs, than the same parameter of the base width."""
+    return shape[1] / base[1] if len(shape) > 1 else 1.0, shape[0] / base[0]

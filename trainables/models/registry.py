@@ -40,14 +40,17 @@ class Family:
     solver: Solver | None
     has_hidden_units: Callable[[Model], bool]
     is_trained: bool
+    has_mup: bool
 
     def complete(self, model: Model) -> Model:
-        """The model with width, depth and batch norm filled in."""
+        """The model with width, depth and batch norm filled in, and for `mup` the base width."""
+        base_width = self.default_width if model.parameterization == "mup" and model.base_width is None else model.base_width
         return replace(
             model,
             width=self.default_width if model.width is None else model.width,
             depth=self.default_depth if model.depth is None else model.depth,
             batch_norm=self.default_batch_norm if model.batch_norm is None else model.batch_norm,
+            base_width=base_width,
             digest=self.digest,
         )
 
@@ -78,6 +81,7 @@ def model_family(
     reads: tuple[str, ...] = _SIZES,
     solver: Solver | None = None,
     has_hidden_units: Callable[[Model], bool] = lambda model: True,
+    has_mup: bool = False,
 ) -> Callable[[Builder], Builder]:
     """Register a builder as the model family ``name``.
 
@@ -89,6 +93,8 @@ def model_family(
             point's key, so that a bundled family must not change its mind. Of a custom model all are.
         solver: how ``optimizer: {name: closed_form}`` solves it; None where that is not for this family.
         has_hidden_units: whether a model of it has units for dropout to act on.
+        has_mup: whether ``parameterization: mup`` is right for it: `width` scales every hidden layer, weights start with a variance of
+            1/fan_in, and nothing else in it depends on the width, as the scale of attention does.
     """
 
     def register(build: Builder) -> Builder:
@@ -104,6 +110,7 @@ def model_family(
             solver=solver,
             has_hidden_units=has_hidden_units,
             is_trained=build is not _not_trained,
+            has_mup=has_mup,
         )
         return build
 
@@ -185,7 +192,18 @@ def build(model: Model, dropout: float, image_shape: ImageShape, classes: int, *
             from trainables.models.initialization import initialize
 
             initialize(module, model)
+        if model.parameterization == "mup":
+            from trainables.models.initialization import scale_to_width
+
+            with torch.device("meta"):
+                base = _built(chosen, at_base_width(model), dropout, image_shape, classes)
+            scale_to_width(module, base)
         return module
+
+
+def at_base_width(model: Model) -> Model:
+    """The network at the width at which both parameterizations are the same."""
+    return replace(model, width=model.base_width, parameterization=None, base_width=None)
 
 
 @lru_cache(maxsize=100_000)

@@ -12,25 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from trainables.point.key import key_of
 from trainables.point.knobs import Group, check_range, knob, limited
 
-CorruptionKind = Literal[
-    "redraw",
-    "flip",
-    "random_labels",
-    "random_signs",
-    "shuffled_pixels",
-    "random_pixels",
-    "gaussian",
-    "given",
-    "class_conditional",
-    "instance",
-]
-LABEL_KINDS = ("redraw", "flip", "random_labels", "random_signs", "given", "class_conditional", "instance")
-PIXEL_KINDS = ("shuffled_pixels", "random_pixels", "gaussian")
+LabelKind = Literal["redraw", "flip", "random_labels", "random_signs", "given", "class_conditional", "instance"]
+PixelKind = Literal["shuffled_pixels", "random_pixels", "gaussian"]
+CorruptionKind = Literal[LabelKind, PixelKind]
+LABEL_KINDS, PIXEL_KINDS = get_args(LabelKind), get_args(PixelKind)
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.sets.image_files`)."""
 TABLE_FILES = (".csv", ".parquet")
@@ -197,6 +187,14 @@ class Model(Group):
     activation: Literal["relu", "gelu", "silu", "tanh"] | None = knob(
         None, "what hidden units do where their family, or your own model, has rectifiers (`nn.ReLU` layers); `relu` leaves these"
     )
+    parameterization: Literal["standard", "mup"] | None = knob(
+        None,
+        "how start and learning rate of each layer follow the width: `standard`, the default, has one rate for all layers; with `mup` one "
+        "rate suits all widths (maximal update: Yang et al. 2021, Table 3); both are the same at `base_width`",
+    )
+    base_width: int | None = knob(
+        None, "`mup` only: the width at which it is the standard parameterization; the family's default by default", low=1, high=WIDEST
+    )
     digest: str | None = knob(None, "hash of the source of a model from your own file, filled in by gaplab")
 
 
@@ -329,6 +327,8 @@ def sizes_only(model: Model) -> Model:
     """The model without what it was solved from and what it starts from, so that equal architectures are equal."""
     activation = None if model.activation == "relu" else model.activation
     start = replace(model, parameters_per_sample=None, hold="train_size", initialization=None, initialization_scale=None)
+    if model.parameterization != "mup":
+        start = replace(start, parameterization=None, base_width=None)
     return replace(start, activation=activation)
 
 

@@ -58,6 +58,8 @@ def _what_counts(fields: Mapping[str, Any]) -> dict[str, Any]:
         del counts["model"]["initialization"]
     if model.initialization_scale in (None, 1):
         del counts["model"]["initialization_scale"]
+    if model.parameterization != "mup":
+        del counts["model"]["parameterization"], counts["model"]["base_width"]
     if corruption.level == 0:
         counts["corruption"] = corruption.kind if corruption.kind == "random_signs" else None
     else:

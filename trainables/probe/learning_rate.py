@@ -9,7 +9,7 @@ trained differently.
 
 One rate holds for all widths and numbers of samples of a study, so that lines over capacity are of one rate: it is probed at up to three
 widths, the narrowest, the widest and the one between them in ratio, and the rate is chosen whose losses are above the best of each width
-by the smallest factor, taken over the widths by the geometric mean.
+by the smallest factor, taken over the widths by the geometric mean. With `model.parameterization: mup` that is the rate of each of them.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from trainables.data.inputs import point_data
 from trainables.engines import Engine, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.models import build
+from trainables.models.parameterization import rate_factors
 from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError, leave_if_stopped, named
 from trainables.point.streams import derive, generator
@@ -243,6 +244,7 @@ class Training:
             shape = self._active[0].data.image_shape
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
             self._optimizer = self._engine.optimizer(first.optimizer)
+            self._optimizer.scale(rate_factors(first.model, first.optimizer.name, shape, self._active[0].data.classes))
         self._engine.refill(stayed, [member.module for member in new])
         self._optimizer.refill(
             stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]

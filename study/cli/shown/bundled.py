@@ -32,5 +32,6 @@ def model_families() -> Table:
         width = f"{one.default_width:,}" if "width" in one.reads else ""
         depth = str(one.default_depth) if "depth" in one.reads and one.default_depth else ""
         solved = "only" if not one.is_trained else "also" if one.solver else ""
-        table.add_row(one.name, width, depth, ", ".join(one.reads), solved)
+        reads = (*one.reads, *(["parameterization"] if one.has_mup else []))
+        table.add_row(one.name, width, depth, ", ".join(reads), solved)
     return table

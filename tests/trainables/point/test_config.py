@@ -53,6 +53,8 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     ),
     "corruption.validation": ({"corruption.level": 0.5, "data.validation_size": 9}, None, "noisy"),
     "model.kernel_scale": ({"model.name": "random_features"}, 5.0, 2.0),
+    "model.parameterization": ({}, None, "mup"),
+    "model.base_width": ({"model.parameterization": "mup"}, 4, 8),
     "model.activation": ({}, None, "tanh"),
     "model.initialization": ({}, None, "he"),
     "model.initialization_scale": ({}, 1.0, 2.0),
@@ -114,6 +116,8 @@ MATTERS_NOT: list[tuple[dict[str, Any], str, Any, Any]] = [
     ({}, "model.kernel_scale", 5.0, 2.0),
     ({}, "model.initialization_scale", None, 1.0),
     ({}, "model.activation", None, "relu"),
+    ({}, "model.parameterization", None, "standard"),
+    ({}, "model.base_width", None, 8),
     ({}, "regularizers.crop_from", None, "image"),
     ({"model.name": "linear"}, "model.width", 1, 2),
     ({"model.name": "linear"}, "model.depth", 0, 2),
@@ -322,7 +326,7 @@ MAY_DIFFER = (
 OTHERS: dict[str, tuple[Any, ...]] = {"regularizers.crop_from": ("image",)}
 MAY_NOT_DIFFER = [
     *("data.name", "data.train_size", "data.validation_size", "data.preprocessing", "data.digest", "precision"),
-    *("model.name", "model.width", "model.depth", "model.batch_norm", "model.activation", "model.digest"),
+    *("model.name", "model.width", "model.depth", "model.batch_norm", "model.activation", "model.parameterization", "model.digest"),
     *("optimizer.name", "optimizer.batch_size", "optimizer.loss", "budget.epochs", "budget.evaluate_every"),
 ]
 

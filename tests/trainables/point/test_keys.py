@@ -16,7 +16,7 @@ from trainables.point.families import unread_fields
 STORED = [json.loads(line) for line in (Path(__file__).parent / "keys.jsonl").read_text().splitlines()]
 """Random points of every family, trained and solved, with what an earlier version made of them."""
 
-LATER = ("initialization", "initialization_scale", "activation")
+LATER = ("initialization", "initialization_scale", "activation", "parameterization", "base_width")
 """Fields of a model that came later, as they were not there."""
 
 

@@ -8,7 +8,7 @@ from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model
 
 
-@model_family("cnn5", default_width=64, default_batch_norm=True, smallest_image=8, reads=("width", "batch_norm"))
+@model_family("cnn5", default_width=64, default_batch_norm=True, smallest_image=8, reads=("width", "batch_norm"), has_mup=True)
 def cnn5(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build 3x3 convolutions with k, 2k, 4k and 8k channels (k = `width`), each with bias, batch norm and ReLU, then a linear layer.
 

@@ -33,7 +33,9 @@ def _has_hidden_units(model: Model) -> bool:
     return bool(model.depth)
 
 
-@model_family("mlp", default_width=512, default_depth=1, reads=("width", "depth", "batch_norm"), has_hidden_units=_has_hidden_units)
+@model_family(
+    "mlp", default_width=512, default_depth=1, reads=("width", "depth", "batch_norm"), has_hidden_units=_has_hidden_units, has_mup=True
+)
 def mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build `depth` hidden layers of `width` units each."""
     return dense_stack([prod(image_shape), *[model.width or 0] * (model.depth or 0), classes], dropout, bool(model.batch_norm))

@@ -14,7 +14,12 @@ from trainables.point.config import ImageShape, Model
 
 
 @model_family(
-    "embedding_mlp", default_width=128, default_depth=1, reads=("width", "depth"), has_hidden_units=lambda model: bool(model.depth)
+    "embedding_mlp",
+    default_width=128,
+    default_depth=1,
+    reads=("width", "depth"),
+    has_hidden_units=lambda model: bool(model.depth),
+    has_mup=True,
 )
 def embedding_mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build embeddings of `width` numbers a token, put side by side, then `depth` hidden layers of `width` units each.

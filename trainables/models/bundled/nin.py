@@ -8,7 +8,15 @@ from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model
 
 
-@model_family("nin", default_width=200, default_depth=2, default_batch_norm=True, smallest_image=4, reads=("width", "depth", "batch_norm"))
+@model_family(
+    "nin",
+    default_width=200,
+    default_depth=2,
+    default_batch_norm=True,
+    smallest_image=4,
+    reads=("width", "depth", "batch_norm"),
+    has_mup=True,
+)
 def nin(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build `depth` blocks of a 3x3 convolution of stride 2 and two 1x1 convolutions, `width` channels each, then a readout.
 

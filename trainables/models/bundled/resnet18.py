@@ -33,7 +33,7 @@ class PreActivationBlock(nn.Module):
         return straight + residual
 
 
-@model_family("resnet18", default_width=64, default_batch_norm=True, smallest_image=8, reads=("width", "batch_norm"))
+@model_family("resnet18", default_width=64, default_batch_norm=True, smallest_image=8, reads=("width", "batch_norm"), has_mup=True)
 def resnet18(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> nn.Module:
     """Build four stages of two blocks with k, 2k, 4k and 8k channels, then the mean over all positions and a linear layer.
 
