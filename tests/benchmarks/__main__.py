@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 NAMES = (
-    *("engine", "against_ray", "overhead", "analysis", "search", "samplers", "measures"),
+    *("engine", "convolutions", "against_ray", "overhead", "analysis", "search", "samplers", "measures"),
     *("scale", "tracking", "coverage", "forecasts", "report"),
 )
 RESULTS = Path(__file__).parent / "results"

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from trainables.data.protocol import Source
 from trainables.engines import kernels
-from trainables.engines.base import State, Stream
-from trainables.engines.losses import ROWS
+from trainables.engines.base import ROWS, State, Stream
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.stacked import StackedDense
 from trainables.point.config import Optimizer, TrialConfig

@@ -2,22 +2,141 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from trainables.data.protocol import Source
-from trainables.engines.base import Engine, State, Stream
-from trainables.engines.losses import losses_and_errors
+from trainables.engines.base import Engine, State, Stream, losses_and_errors
 from trainables.point.config import ImageShape
 from trainables.point.streams import derive
 
+_DRAWING = (
+    *(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU),
+    *(nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, nn.MultiheadAttention, nn.RNNBase),
+)
+"""Layers of PyTorch that draw for themselves, or can: ``nn.Dropout`` alone is drawn for by engines."""
+
+
+def shareable(module: nn.Module) -> bool:
+    """Whether members may share a module's code: its layers are PyTorch's and gaplab's, and draw nothing that no engine knows of.
+
+    What layers of others keep beside parameters and buffers might be one member's own.
+    """
+    layers = list(module.modules())
+    known = all(type(layer).__module__.startswith(("torch.nn.", "trainables.")) for layer in layers)
+    return known and not any(isinstance(layer, _DRAWING) for layer in layers)
+
+
+@dataclass(frozen=True)
+class DropoutUse:
+    """Where a forward pass drops: which of the module's dropout layers, and the shape and type of what it drops from."""
+
+    layer: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Dropouts:
+    """A module whose dropout layers take masks that were drawn before its forward pass, in the order in which it uses them.
+
+    So a pass of several members, or one that was captured, drops in each member what its own stream says.
+
+    Args:
+        module: is changed: `_Masked` layers take the place of its ``nn.Dropout``.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        for layer, (name, _) in enumerate(_dropouts_of(module)):
+            module.set_submodule(name, _Masked(self, layer))
+        self._uses: dict[tuple[int, ...], list[DropoutUse]] = {}
+        self._noted: list[DropoutUse] | None = None
+        self._masks: Iterator[Tensor] | None = None
+
+    @staticmethod
+    def rates_of(module: nn.Module) -> list[float]:
+        """The rates of a module's own dropout layers, in the order in which `DropoutUse` counts them."""
+        return [layer.p for _, layer in _dropouts_of(module)]
+
+    def uses(self, shape: tuple[int, ...], forward: Callable[[], object]) -> list[DropoutUse]:
+        """Where the module drops from inputs of one shape.
+
+        Args:
+            shape: of the inputs.
+            forward: a pass of such inputs, taken once, in evaluation mode.
+        """
+        if shape not in self._uses:
+            self._noted, training = [], self.module.training
+            try:
+                self.module.eval()
+                forward()
+                self._uses[shape] = self._noted
+            finally:
+                self._noted = None
+                self.module.train(training)
+        return self._uses[shape]
+
+    @contextmanager
+    def using(self, masks: Sequence[Tensor]) -> Iterator[None]:
+        """Drop by these masks, one for each use, in the passes inside; nothing is dropped without any."""
+        self._masks = iter(masks) if masks else None
+        try:
+            yield
+        finally:
+            self._masks = None
+
+    @staticmethod
+    def draw(masks: Sequence[Tensor], uses: Sequence[DropoutUse], rates: Sequence[float], stream: Stream) -> None:
+        """Write one member's masks: 0, or 1/(1 - rate), as ``nn.Dropout`` draws them from the stream."""
+        _seed(stream, masks[0].is_cuda)
+        for mask, use in zip(masks, uses, strict=True):
+            mask.copy_(nn.functional.dropout(torch.ones_like(mask), rates[use.layer]))
+
+    def dropped(self, inputs: Tensor, layer: int) -> Tensor:
+        """What a dropout layer gives out."""
+        if self._noted is not None:
+            self._noted.append(DropoutUse(layer, tuple(inputs.shape), inputs.dtype))
+        return inputs if self._masks is None else inputs * next(self._masks)
+
+
+class _Masked(nn.Module):
+    """In the place of a dropout layer."""
+
+    def __init__(self, dropouts: Dropouts, layer: int) -> None:
+        super().__init__()
+        self._dropouts, self._layer = dropouts, layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self._dropouts.dropped(inputs, self._layer)
+
+
+def _dropouts_of(module: nn.Module) -> list[tuple[str, nn.Dropout]]:
+    """The dropout layers by name; one that stands at two places has two names."""
+    return [(name, layer) for name, layer in module.named_modules(remove_duplicate=False) if isinstance(layer, nn.Dropout)]
+
+
+def _seed(stream: Stream, on_gpu: bool) -> None:
+    torch.default_generator.manual_seed(derive(*stream))
+    if on_gpu:
+        torch.cuda.manual_seed(derive(*stream))
+
 
 class ModuleEngine(Engine):
-    """Modules member by member (see `trainables.engines.Engine`). They act as in PyTorch; dropout is drawn from the member's seed."""
+    """Modules member by member (see `trainables.engines.Engine`). They act as in PyTorch; dropout is drawn from the member's seed.
 
-    def __init__(self, loss: str, precision: str, image_shape: ImageShape) -> None:
+    Args:
+        loss, precision, image_shape: as of `trainables.engines.make_engine`.
+        channels_last: have the channels of a pixel side by side in memory, which chooses other kernels for convolutions.
+    """
+
+    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, channels_last: bool = False) -> None:
         self._modules: list[nn.Module] = []
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         self._modules = [self._modules[member] for member in keep] + modules
@@ -33,7 +152,7 @@ class ModuleEngine(Engine):
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         modules = [self._modules[member] for member in members]
         with torch.no_grad(), self._autocast:
-            outputs = [module.eval()(self._images(images)).float() for module, images in zip(modules, inputs, strict=True)]
+            outputs = [module.eval()(self._images(images)).to(images.dtype) for module, images in zip(modules, inputs, strict=True)]
         return torch.stack(outputs).transpose(1, 2).contiguous()
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
@@ -43,19 +162,19 @@ class ModuleEngine(Engine):
         for gradient in self.gradients:
             gradient.zero_()
         for module, images, target, stream in zip(self._modules, inputs, targets, streams, strict=True):
-            torch.default_generator.manual_seed(derive(*stream))
-            if images.is_cuda:
-                torch.cuda.manual_seed(derive(*stream))
+            _seed(stream, images.is_cuda)
             with self._autocast:
-                outputs = module.train()(self._images(images)).float()
-            if self._loss == "squared":
-                loss = (outputs - target.T).square().sum(1).mean() / 2
-            else:
-                loss = nn.functional.cross_entropy(outputs, target.T)
-            torch.autograd.backward(loss)
+                outputs = module.train()(self._images(images)).to(images.dtype)
+            torch.autograd.backward(self._loss_of(outputs, target))
 
     def state(self, member: int) -> State:
         return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}
 
+    def _loss_of(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """One member's mean loss, of outputs (B, classes) and a target (classes, B)."""
+        if self._loss == "squared":
+            return (outputs - target.T).square().sum(1).mean() / 2
+        return nn.functional.cross_entropy(outputs, target.T)
+
     def _images(self, flat: Tensor) -> Tensor:
-        return flat.reshape(-1, *self._image_shape)
+        return flat.reshape(-1, *self._image_shape).contiguous(memory_format=self._format)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from trainables.compat import through_rectifier
 from trainables.data.protocol import Source
-from trainables.engines.base import Engine, State, Stream
-from trainables.engines.losses import losses_and_errors
+from trainables.engines.base import Engine, State, Stream, losses_and_errors
 from trainables.gpu_memory import granted_bytes
 from trainables.models.chains import activation_of, layers_of
 from trainables.models.fourier import FourierFeatures

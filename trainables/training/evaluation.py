@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.data.misclassified import misclassified
 from trainables.data.protocol import PointData, Samples
 from trainables.engines import Engine
-from trainables.engines.losses import ROWS, losses_and_errors
+from trainables.engines.base import ROWS, losses_and_errors
 from trainables.training.distributed import Processes
 
 

@@ -33,8 +33,8 @@ from tests.trainables.engines.test_engines import (
 )
 from trainables.data.inputs import Inputs, StackedInputs
 from trainables.engines import Engine, kernels
+from trainables.engines.base import ROWS
 from trainables.engines.compiled import CompiledDense
-from trainables.engines.losses import ROWS
 from trainables.engines.stacked import StackedDense
 from trainables.point.config import Optimizer, Regularizers, TrialConfig
 

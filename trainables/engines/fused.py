@@ -1,0 +1,145 @@
+"""Any ``nn.Module``, all members in one pass: `torch.func.vmap` of the module over stacked parameters and buffers.
+
+PyTorch makes a convolution of K members one convolution of K groups, a linear layer one batched product, and a batch norm one over K times
+the channels, whose running statistics are written in place. A step then starts as many operations as one member's does alone, which pays
+where starting them is what takes the time, and costs where grouped convolutions are slower than plain ones: `choice` measures which.
+
+The members share a module's code (`trainables.engines.modules.shareable`), and may differ in parameters, buffers and dropout rates alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from trainables.data.protocol import Source
+from trainables.engines.base import Engine, State, Stream, losses_and_errors
+from trainables.engines.modules import Dropouts
+from trainables.point.config import ImageShape
+
+
+class UnfoldedConv2d(nn.Conv2d):
+    """A convolution as one matrix product of its unfolded inputs, which is a batched product over members."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, channels, height, width) to (batch, outputs, rows, columns), as ``nn.Conv2d`` gives it."""
+        vertical, horizontal = (int(size) for size in self.padding)
+        padded = nn.functional.pad(input, (horizontal, horizontal, vertical, vertical))
+        windows = padded.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1])
+        batch, _, rows, columns = windows.shape[:4]
+        flat = windows.permute(1, 4, 5, 0, 2, 3).reshape(self.weight.shape[1] * self.kernel_size[0] * self.kernel_size[1], -1)
+        outputs = self.weight.flatten(1) @ flat
+        if self.bias is not None:
+            outputs = outputs + self.bias[:, None]
+        return outputs.reshape(-1, batch, rows, columns).transpose(0, 1)
+
+
+def unfold_convolutions(module: nn.Module) -> None:
+    """Let the convolutions of a module that are plain ones be `UnfoldedConv2d`, with the parameters that they have."""
+    for layer in module.modules():
+        plain = type(layer) is nn.Conv2d and layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+        if plain and not isinstance(layer.padding, str):
+            layer.__class__ = UnfoldedConv2d
+
+
+class FusedEngine(Engine):
+    """All members in one pass (see `trainables.engines.Engine`). Dropout is drawn from the members' streams, as `ModuleEngine` draws it.
+
+    Args:
+        loss, precision, image_shape: as of `trainables.engines.make_engine`.
+        unfold: multiply unfolded inputs in place of grouped convolutions.
+
+    Raises:
+        ValueError: a module has other layers than the first (from `refill`).
+    """
+
+    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, unfold: bool = False) -> None:
+        self._loss, self._precision, self._image_shape, self._unfold = loss, precision, image_shape, unfold
+        self._template: nn.Module | None = None
+        self._stacked: State = {}
+        self._rates: list[list[float]] = []
+
+    def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
+        if self._template is None:
+            self._begin(modules[0])
+        own = [dict(module.state_dict(keep_vars=True)) | dict(module.named_buffers()) for module in modules]
+        for module in modules:
+            if repr(Dropouts(copy.deepcopy(module)).module) != self._layers:
+                raise ValueError("members in one pass must have the same layers")
+        for name in self._names:
+            parts = [self._stacked[name][keep]] if keep else []
+            parts += [torch.stack([tensors[name].detach() for tensors in own])] if own else []
+            self._stacked[name] = torch.cat(parts)
+        self._rates = [self._rates[member] for member in keep] + [Dropouts.rates_of(module) for module in modules]
+        self._leaves = [self._stacked[name].requires_grad_() for name in self._trainable]
+        self.parameters = [leaf.detach() for leaf in self._leaves]
+        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def _begin(self, module: nn.Module) -> None:
+        """Take over the layers of the first module: how members compute, and what of them is stacked."""
+        parameters = dict(module.named_parameters())
+        self._trainable = [name for name, parameter in parameters.items() if parameter.requires_grad]
+        self._names = [*parameters, *dict(module.named_buffers())]
+        kept = module.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in [*module.named_buffers(), *parameters.items()]}
+        self._state = {name: first[id(tensor)] for name, tensor in kept.items()}  # two names may be of one tensor
+        self._dropouts = Dropouts(copy.deepcopy(module))
+        self._template = self._dropouts.module
+        self._layers = repr(self._template)
+        device = next(module.parameters()).device.type
+        self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
+        if self._unfold:
+            unfold_convolutions(self._template)
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        assert self._template is not None
+        self._template.train()
+        outputs = self._outputs(inputs, None, self._masks(inputs, streams))
+        aims = targets.transpose(1, 2)
+        if self._loss == "squared":
+            losses = (outputs - aims).square().sum(2).mean(1) / 2
+        else:
+            losses = -(outputs.log_softmax(2) * aims).sum(2).mean(1)
+        self.gradients = list(torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True, materialize_grads=True))
+
+    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+        assert self._template is not None
+        self._template.eval()
+        with torch.no_grad():
+            return self._outputs(inputs, members, []).transpose(1, 2).contiguous()
+
+    def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
+        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
+
+    def state(self, member: int) -> State:
+        return {name: self._stacked[stacked][member].detach().clone() for name, stacked in self._state.items()}
+
+    def _outputs(self, inputs: Tensor, members: list[int] | None, masks: list[Tensor]) -> Tensor:
+        """The outputs (M, B, classes) of some members, or of all (None), for inputs (M, B, D)."""
+        everyone = members is None or members == list(range(len(self._rates)))
+        stacked = self._stacked if everyone else {name: tensor[members] for name, tensor in self._stacked.items()}
+        with self._autocast:
+            outputs: Tensor = vmap(self._of_one)(stacked, inputs, masks)
+        return outputs.to(inputs.dtype)
+
+    def _of_one(self, tensors: State, inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        assert self._template is not None
+        with self._dropouts.using(masks):
+            outputs: Tensor = functional_call(self._template, tensors, (inputs.reshape(-1, *self._image_shape),))
+        return outputs
+
+    def _masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor]:
+        """The dropout masks of a step, each (K, *shape), in the order in which the layers use them; none where nothing is dropped."""
+        if not any(map(any, self._rates)):
+            return []
+        first = {name: tensor[0].detach().clone() for name, tensor in self._stacked.items()}
+        with torch.no_grad(), self._autocast:
+            uses = self._dropouts.uses(tuple(inputs.shape[1:]), lambda: self._of_one(first, inputs[0], []))
+        masks = [torch.empty(len(self._rates), *use.shape, dtype=use.dtype, device=inputs.device) for use in uses]
+        for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
+            self._dropouts.draw([mask[member] for mask in masks], uses, rates, stream)
+        return masks
