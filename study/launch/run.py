@@ -18,6 +18,7 @@ from study.launch.mirroring import copied_to_the_end, mirror_of
 from study.launch.progress import Progress, in_notebook, notebook_progress
 from study.launch.summary import Summary
 from study.launch.training import Trained, train
+from study.plan.check import tried_before_training
 from study.plan.plan import Plan, plan_study
 from study.records.compaction import merge_if_many
 from study.records.folder import claimed, read_statuses
@@ -65,10 +66,11 @@ def run(
         plan = plan_study(
             spec, storage, _planned(storage, spec.study, address, early, progress), lambda: early.begin() if address is None else None
         )
+        tried = tried_before_training(plan)
         with claimed(plan.root):
             mirror = mirror_of(plan, tracking_uri)
             plan = _with_sound_records(plan)
-            for line in (*(plan.told if plan.missing or plan.search else ()), *_doubts(plan.missing)):
+            for line in (*(plan.told if plan.missing or plan.search else ()), *_doubts(plan.missing), *tried):
                 progress.noted(line)
             trained = train(plan, address, early, progress, mirror, allow_mixed)
             summary = _summary(plan, trained, mirror)

@@ -49,3 +49,11 @@ def _multiply_adds(point: TrialConfig) -> float:
         if family(point.model.name).digest is None:
             raise
         return 3.0 * capacity(point) * (point.data.train_size or 1) * point.budget.epochs  # your model looks at its input's values
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit of which there are two."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

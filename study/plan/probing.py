@@ -18,12 +18,15 @@ PATIENCE_SECONDS = 60.0
 """How long an answer may take; the probe keeps to about ten seconds."""
 
 
-def answers(wanted: Sequence[tuple[str, Sequence[TrialConfig]]], sources: Mapping[str, str]) -> list[dict[str, Any]]:
+def answers(
+    wanted: Sequence[tuple[str, Sequence[TrialConfig]]], sources: Mapping[str, str], patience: float = PATIENCE_SECONDS
+) -> list[dict[str, Any]]:
     """What the probe answers to each question (see `trainables.probe.__main__`); where it did not, `why` says so.
 
     Args:
         wanted: what is asked, and of which points.
         sources: the user's own modules, path -> text.
+        patience: seconds that an answer may take; they may share it as they like.
     """
     home = str(Path(trainables.__file__).parents[1])
     paths = os.pathsep.join(path for path in (home, os.environ.get("PYTHONPATH")) if path)
@@ -35,12 +38,12 @@ def answers(wanted: Sequence[tuple[str, Sequence[TrialConfig]]], sources: Mappin
             stderr=subprocess.DEVNULL,
             text=True,
             env=os.environ | {"PYTHONPATH": paths},
-            timeout=PATIENCE_SECONDS * len(wanted),
+            timeout=patience * len(wanted),
             check=False,
         ).stdout
         lost = "the probe's process ended"
     except subprocess.TimeoutExpired as error:
         said = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        lost = f"the probe did not end within {PATIENCE_SECONDS:g} seconds for each"
+        lost = f"the probe did not end within {patience:g} seconds for each"
     found = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith("\n")]
     return [*found, *[{"why": lost}] * (len(wanted) - len(found))]

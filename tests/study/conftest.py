@@ -45,6 +45,12 @@ def trained(tmp_path: Path) -> Trained:
     return Trained(tmp_path)
 
 
+@pytest.fixture
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No look at one's own networks before they train, for tests of what becomes of them there."""
+    monkeypatch.setattr("study.launch.run.tried_before_training", lambda plan: [])
+
+
 @dataclass
 class Answer:
     """What a command printed and returned."""

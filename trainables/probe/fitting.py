@@ -30,11 +30,13 @@ class Fit:
         steps: after which every sample was right; None if that never was.
         tried: steps that there could be.
         why: what the network raised, or what its outputs are and should be; empty if it trains.
+        wrong_outputs: whether it is the latter: training would teach something else than the classes.
     """
 
     steps: int | None = None
     tried: int = 0
     why: str = ""
+    wrong_outputs: bool = False
 
 
 def fit(point: TrialConfig, device: torch.device) -> Fit:
@@ -55,7 +57,7 @@ def fit(point: TrialConfig, device: torch.device) -> Fit:
     )
     try:
         if problem := _outputs(few, device):
-            return Fit(why=problem)
+            return Fit(why=problem, wrong_outputs=True)
         steps = int(min(STEPS, max(1, MULTIPLY_ADDS / max(1.0, work(few)))))
     except BaseException as error:
         leave_if_stopped(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from study.cli.terminal.printing import say
+from study.plan.packs import duration
 
 if TYPE_CHECKING:
     from study.plan.plan import Plan
@@ -47,17 +48,17 @@ def describe(spec: Spec, storage: str, address: str | None = None) -> None:
     missing = f"{len(plan.missing):,} points to run"
     for line in plan.trained_again(plan.points):
         say(line)
-    say(f"{missing}; if each spends all its epochs, in the order of {_duration(plan.missing_seconds)} on one core.")
+    say(f"{missing}; if each spends all its epochs, in the order of {duration(plan.missing_seconds)} on one core.")
     from study.simulation.outlook import outlook
 
     if found := outlook(plan, _workers(plan, address)):
-        say(" ".join(found.sentences(_duration(found.seconds))))
+        say(" ".join(found.sentences(duration(found.seconds))))
     if plan.measures:
         from study.cli.shown.measures import costs
 
         if costly := costs(plan):
             say(costly[0])
-            say(f"They may add in the order of {_duration(costly[1])} on one core.")
+            say(f"They may add in the order of {duration(costly[1])} on one core.")
 
 
 def look(spec: Spec, storage: str) -> list[str]:
@@ -79,11 +80,11 @@ def look(spec: Spec, storage: str) -> list[str]:
     for one in found:
         model, data = one.point.model, one.point.data
         ratio = f"{one.parameters / (data.train_size or 1):.3g}"
-        row = (data.name, model.name, f"{model.width:,}", f"{one.parameters:,}", ratio, one.fits, f"{one.points:,}", _duration(one.seconds))
+        row = (data.name, model.name, f"{model.width:,}", f"{one.parameters:,}", ratio, one.fits, f"{one.points:,}", duration(one.seconds))
         table.add_row(*row)
     say(table)
     if not plan.search:
-        say(f"All {len(plan.points):,} points take in the order of {_duration(sum(one.seconds for one in found))} on one core.")
+        say(f"All {len(plan.points):,} points take in the order of {duration(sum(one.seconds for one in found))} on one core.")
     return [one.problem for one in found if one.problem]
 
 
@@ -92,10 +93,3 @@ def _workers(plan: Plan, address: str | None) -> int:
     from study.launch.cluster import workers_here
 
     return (plan.resources.workers or 1) if address else workers_here(plan.resources)
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -46,7 +46,9 @@ class _Eta:
 @contextmanager
 def drawn() -> Iterator[Progress]:
     """A `Progress` that draws itself on the terminal, or prints a line now and then into a log."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(
+        stderr=True, highlight=False, markup=False, soft_wrap=True
+    )  # words in brackets are no colours, a sentence is one line
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),

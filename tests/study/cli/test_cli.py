@@ -150,6 +150,8 @@ def luckless(model, dropout, image_shape, classes):
     answer = gaplab("run", path)
     assert answer.code == 1
     assert "failed   1: RuntimeError: [red]no luck[/red] [/today]" in answer.out.splitlines(), "words in brackets are no colours"
+    before = "luckless of width 1 on synthetic does not train: RuntimeError: [red]no luck[/red] [/today]"
+    assert before in answer.err.splitlines(), "said before it trains"
     assert "No chart" in answer.out
     status = gaplab("status", path)
     assert "1 points declared; 1 failed" in status.out

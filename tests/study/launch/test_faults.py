@@ -99,6 +99,7 @@ def test_workers_killed_in_the_middle_lose_nothing(undisturbed: list[dict[str, A
     assert rows(summary.root) == undisturbed
 
 
+@pytest.mark.usefixtures("untried")
 def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(one_ray: None, tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     written = WRITTEN | {
@@ -122,6 +123,7 @@ def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(o
     assert [row for row in found if row["status"] != "failed"] == table([3, 9], "undisturbed")
 
 
+@pytest.mark.usefixtures("untried")
 def test_a_study_in_which_everything_fails_stops_and_says_why(one_ray: None, tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY)
     trial = {"data": DATA, "model": {"name": "faulty", "width": 5}, "optimizer": {"learning_rate": 0.1}}

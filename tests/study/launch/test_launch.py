@@ -261,6 +261,7 @@ def flagged(model, dropout, image_shape, classes):
 """
 
 
+@pytest.mark.usefixtures("untried")
 def test_an_own_model_that_raises_is_a_failed_record_and_runs_again(tmp_path):
     flag = tmp_path / "flag"
     flag.touch()

@@ -113,6 +113,7 @@ def waits(model, dropout, image_shape, classes):
 
 
 @pytest.mark.xdist_group("faults")
+@pytest.mark.usefixtures("untried")
 def test_a_search_uses_a_node_that_joins_while_it_runs(cluster: Cluster, tmp_path: Path) -> None:
     """Once the cluster has grown, packs wait for one another: the search ends late if it never has more out than it began with."""
     (only,) = cluster.worker_nodes

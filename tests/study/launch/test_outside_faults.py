@@ -203,6 +203,7 @@ def eater(model, dropout, image_shape, classes):
 """At width 5 it takes memory until there is none; at width 7 its process is ended, as the kernel and Ray's memory monitor do it."""
 
 
+@pytest.mark.usefixtures("untried")
 def test_points_that_eat_the_memory_fail_with_their_reason_and_disturb_no_other(tmp_path: Path) -> None:
     (tmp_path / "eater.py").write_text(EATER)
     written = WRITTEN | {"trial": {**WRITTEN["trial"], "model": {"name": "eater"}}, "imports": ["eater.py"]}

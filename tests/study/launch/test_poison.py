@@ -80,6 +80,7 @@ def processes(folder: Path, what: str) -> set[str]:
     return {path.name.partition("-")[2] for path in folder.glob(f"{what}-*")}
 
 
+@pytest.mark.usefixtures("untried")
 def test_a_poisoned_worker_leaves_and_its_points_are_trained_in_a_new_process(one_ray: None, tmp_path: Path) -> None:
     summary = run(written([3, 5, 9], tmp_path), storage=str(tmp_path / "results"))
     assert summary.counts == {"completed": 6}
@@ -89,6 +90,7 @@ def test_a_poisoned_worker_leaves_and_its_points_are_trained_in_a_new_process(on
     assert rows(again.root) == rows(summary.root)
 
 
+@pytest.mark.usefixtures("untried")
 def test_a_point_that_poisons_every_process_fails_with_its_reason_and_no_other_does(
     one_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
