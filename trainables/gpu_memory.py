@@ -1,8 +1,12 @@
-"""The memory of a GPU that this process may take: Ray counts fractions of a GPU, and leaves it to the processes to keep to theirs."""
+"""The memory of a GPU: how much this process may take, for Ray leaves it to the processes to keep to their fractions; what goes there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 
 
 def keep_to(fraction: float) -> None:
@@ -16,9 +20,19 @@ def keep_to(fraction: float) -> None:
 
 
 def granted_bytes(device: torch.device) -> float:
-    """Bytes that this process may count on: what is free now, times the fraction that was granted.
+    """Bytes that this process may count on: what is free now, or kept by PyTorch for its next tensors, times the fraction that was granted.
 
     Processes that share a GPU start one after another: each takes its fraction of what the ones before it, and other programs, have left.
     """
     free, _ = torch.cuda.mem_get_info(device)
-    return free * torch.cuda.get_per_process_memory_fraction(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # of earlier packs, by PyTorch for the next one
+    return (free + kept) * torch.cuda.get_per_process_memory_fraction(device)
+
+
+def uploaded(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers, or rows of them, as a tensor on the device. On a GPU nobody waits for the copy: it starts from pinned memory.
+
+    ``torch.tensor(values, device=...)`` lets the process wait until the GPU has done all that it was given before.
+    """
+    tensor = torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

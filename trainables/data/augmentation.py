@@ -46,7 +46,7 @@ def augment(
             pad = 0 if crops_the_image(point) else regularizers.crop
             inputs[member] = _moved(images, pad, regularizers.flip, draw).flatten(1)
         if regularizers.mixup:
-            weight = _beta(regularizers.mixup, draw)
+            weight = beta(regularizers.mixup, draw, 1).item()
             order = torch.randperm(inputs.shape[1], generator=draw).to(inputs.device)
             inputs[member] = weight * inputs[member] + (1 - weight) * inputs[member][order]
             targets[member] = weight * targets[member] + (1 - weight) * targets[member][:, order]
@@ -66,11 +66,11 @@ def _moved(images: Tensor, pad: int, flip: bool, draw: torch.Generator) -> Tenso
     return padded[which, :, rows, columns].permute(0, 3, 1, 2)
 
 
-def _beta(alpha: float, draw: torch.Generator) -> float:
-    """One draw of Beta(alpha, alpha): A / (A + B) for two Gamma(alpha) draws, each a Gamma(alpha + 1) draw times U^(1/alpha).
+def beta(alpha: float, draw: torch.Generator, count: int) -> Tensor:
+    """Draws (count,) float64 of Beta(alpha, alpha): A / (A + B) for two Gamma(alpha), each a Gamma(alpha + 1) times U^(1/alpha).
 
     Taken from their logarithms, because for a small alpha both powers underflow (Marsaglia and Tsang 2000, section 6).
     """
-    gammas = standard_gamma(torch.full((2,), alpha + 1, dtype=torch.float64), draw)
-    logs = gammas.log() + torch.rand(2, generator=draw, dtype=torch.float64).log() / alpha
-    return (logs[0] - logs[1]).sigmoid().item()
+    gammas = standard_gamma(torch.full((2, count), alpha + 1, dtype=torch.float64), draw)
+    logs = gammas.log() + torch.rand(2, count, generator=draw, dtype=torch.float64).log() / alpha
+    return (logs[0] - logs[1]).sigmoid()

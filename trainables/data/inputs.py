@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainables.data.augmentation import augment, augments, crops_the_image
 from trainables.data.corruption import classes_of, corrupt_pixels, labels_of
+from trainables.data.device_augmentation import DeviceAugmentation
 from trainables.data.protocol import Images, PointData, Samples, Source
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.image_files import ImageFiles
@@ -97,26 +98,34 @@ class StackedInputs:
         self._sources = sources[:1] if all(source is sources[0] for source in sources) else sources
         self._memory: dict[torch.Size, tuple[Tensor, list[Tensor]]] = {}
         self._points: Sequence[TrialConfig] = ()
-        self._draws: list[torch.Generator] = []  # of each member's augmentation; empty where nobody augments
+        self._draws: list[torch.Generator] = []  # of each member's augmentation on a CPU; empty where nobody augments
+        self._augmentation: DeviceAugmentation | None = None  # on a GPU
 
     @property
     def shared(self) -> Tensor | None:
         """See `trainables.data.protocol.Source`; also None for a set that is converted when it is gathered, and while it is augmented."""
-        return self._sources[0].ready if len(self._sources) == 1 and not self._draws else None
+        return self._sources[0].ready if len(self._sources) == 1 and not self._draws and self._augmentation is None else None
 
     def announce(self, index: Tensor, size: int) -> None:
         """See `trainables.data.protocol.Source`: all is ready already."""
 
     def begin_epoch(self, points: Sequence[TrialConfig], epochs: Sequence[int], index: Tensor, size: int) -> None:
         """See `trainables.data.protocol.Source`."""
-        several = zip(points, epochs, strict=True)
-        changed = any(augments(point) for point in points)
-        self._points = points
-        self._draws = [generator(point.seed, "augmentation", epoch) for point, epoch in several] if changed else []
+        self._points, self._draws, self._augmentation = points, [], None
+        if not any(augments(point) for point in points):
+            return
+        if index.is_cuda:
+            windows, steps = [source.windows for source in self._sources], -(-index.shape[1] // size)
+            shape = self._sources[0].image_shape
+            self._augmentation = DeviceAugmentation(points, epochs, shape, windows, steps, index.device)
+        else:
+            self._draws = [generator(point.seed, "augmentation", epoch) for point, epoch in zip(points, epochs, strict=True)]
 
     def training_batch(self, index: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """See `trainables.data.protocol.Source`."""
         inputs = self.gather(index)
+        if self._augmentation is not None:
+            return self._augmentation.next(index, inputs, targets)
         if not self._draws:
             return inputs, targets
         for member, (point, draw) in enumerate(zip(self._points, self._draws, strict=True)):
@@ -207,7 +216,7 @@ def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: t
         for images in (dataset.train_images, dataset.test_images)
     )
     if preprocessing == "paper":
-        train.windows = Windows(dataset.train_images, train.image_shape[1:], _full_range(dataset))
+        train.windows = Windows(dataset.train_images.to(device), train.image_shape[1:], _full_range(dataset))
     return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels % classes)
 
 

@@ -13,7 +13,7 @@ class Windows:
     """Images before their centre is cut out.
 
     Attributes:
-        pixels: (n, C, H, W) as stored.
+        pixels: (n, C, H, W) as stored, on the device.
         size: height and width of a window.
         full_range: the largest value of a pixel.
     """
@@ -28,7 +28,7 @@ class Windows:
         return min((whole - part) // 2 for whole, part in zip(self.pixels.shape[2:], self.size, strict=True))
 
     def cut(self, index: Tensor, reach: int, draw: torch.Generator) -> Tensor:
-        """Cut a window out of each image, up to `reach` pixels from its centre each way, uniformly, and standardize it.
+        """Cut a window out of each image, up to `reach` pixels from its centre each way, uniformly, on a CPU, and standardize it.
 
         Args:
             index: (B,) int64.
@@ -36,16 +36,30 @@ class Windows:
             draw: of the places.
 
         Returns:
-            (B, C*h*w) float32, each row of mean 0 and deviation 1, on the index's device.
+            (B, C*h*w) float32, each row of mean 0 and deviation 1.
         """
-        images = self.pixels[index.to(self.pixels.device)]
-        moves = torch.randint(0, 2 * reach + 1, (len(images), 2), generator=draw)
-        corner = torch.tensor([(whole - part) // 2 - reach for whole, part in zip(images.shape[2:], self.size, strict=True)])
-        rows, columns = (torch.arange(part) + place[:, None] for part, place in zip(self.size, (corner + moves).T, strict=True))
-        window = images[torch.arange(len(images))[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return self.at(index, torch.randint(0, 2 * reach + 1, (len(index), 2), generator=draw) - reach)
+
+    def at(self, index: Tensor, moves: Tensor) -> Tensor:
+        """Cut a window out of each image, moved from its centre, and standardize it.
+
+        Args:
+            index: (B,) int64, on the pixels' device.
+            moves: (B, 2) int64: down and to the right, in pixels, each at most `reach` in size.
+
+        Returns:
+            (B, C*h*w) float32, each row of mean 0 and deviation 1.
+        """
+        device, images = index.device, self.pixels[index]
+        rows, columns = (
+            torch.arange((whole - part) // 2, (whole - part) // 2 + part, device=device) + move[:, None]
+            for whole, part, move in zip(images.shape[2:], self.size, moves.T, strict=True)
+        )
+        each = torch.arange(len(images), device=device)[:, None, None]
+        window = images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         flat = window.reshape(len(images), -1)
         scale, shift = per_image_standardization(flat, self.full_range)
-        return (flat.float() * scale + shift).to(index.device)
+        return flat.float() * scale + shift
 
 
 def per_image_standardization(flat: Tensor, full_range: float) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,10 @@ from trainables.data.protocol import Source
 from trainables.engines import kernels
 from trainables.engines.base import ROWS, State, Stream
 from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.rows import RowOptimizer
 from trainables.engines.stacked import StackedDense
 from trainables.point.config import Optimizer, TrialConfig
 
-_CACHE_LINE = 16
-"""Numbers in a cache line; every parameter of every member begins one."""
 _NO_MASKS = np.zeros((1, 0), np.float32)
 _Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -49,7 +48,7 @@ class CompiledDense(StackedDense):
         workspace = self._member_workspace(ROWS)
         losses, misclassified = torch.empty(labels.shape), torch.empty(labels.shape, dtype=torch.bool)
         kernels.losses(
-            self.parameter_rows.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(),
+            self.parameter_rows.whole.numpy(), np.array(members), *self._shapes, pixels.numpy(), index.contiguous().numpy(),
             labels.contiguous().numpy(), ROWS, self._loss == "squared", workspace.hidden, workspace.logits, workspace.scratch,
             workspace.batch, losses.numpy(), misclassified.numpy(),
         )  # fmt: skip
@@ -63,16 +62,16 @@ class CompiledDense(StackedDense):
         workspace = self._member_workspace(inputs.shape[1])
         joined = torch.cat([mask.flatten(1) for mask in masks], 1).numpy() if masks else _NO_MASKS
         pixels, members = inputs.contiguous().flatten(0, 1), len(inputs)
-        unused, none = np.zeros(members, np.float32), np.zeros((members, 0), np.int64)
+        gradients, unused, none = self.gradient_rows.whole.numpy(), np.zeros(members, np.float32), np.zeros((members, 0), np.int64)
         rule = unused[:, None], unused, unused[:, None], self.ends, False
         kernels.steps(
-            self.parameter_rows.numpy(), self.gradient_rows.numpy(), self.gradient_rows.numpy(), *rule, *self._shapes,
-            pixels.numpy(), none, none, inputs.shape[1], unused, joined, bool(masks), False,
+            self.parameter_rows.whole.numpy(), gradients, gradients, *rule, *self._shapes, pixels.numpy(),
+            none, none, inputs.shape[1], unused, joined, bool(masks), False,
             self._loss == "squared", *workspace.own, targets.contiguous().numpy().reshape(-1),
         )  # fmt: skip
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
-        return CompiledSgd(rule, self) if rule.name == "sgd" else StackedOptimizer(rule)
+        return CompiledSgd(rule, self) if rule.name == "sgd" else RowOptimizer(rule, self)
 
     def descend(
         self, optimizer: StackedOptimizer, inputs: Source, index: Tensor, labels: Tensor, size: int, smoothing: Tensor | None
@@ -84,45 +83,25 @@ class CompiledDense(StackedDense):
         workspace = self._member_workspace(size)
         smoothed = torch.zeros(len(index)) if smoothing is None else smoothing
         kernels.steps(
-            self.parameter_rows.numpy(), self.gradient_rows.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(),
+            self.parameter_rows.whole.numpy(), self.gradient_rows.whole.numpy(), *optimizer.state_of_all, *self._shapes, pixels.numpy(),
             index.contiguous().numpy(), labels.contiguous().numpy(), size, smoothed.numpy(), _NO_MASKS, False, True,
             self._loss == "squared", *workspace.own, workspace.targets,
         )  # fmt: skip
         return True
 
     def _lay_out(self) -> State:
-        self._begins, end = {}, 0
-        for name in self._trainable:
-            self._begins[name] = end
-            end += -(-self._stacked[name][0].numel() // _CACHE_LINE) * _CACHE_LINE
-        self.ends = np.array([*list(self._begins.values())[1:], end])
-        self.parameter_rows, parameters = self._zeros()
-        self.gradient_rows, gradients = self._zeros()
-        for name, parameter in parameters.items():
-            self._stacked[name] = parameter.copy_(self._stacked[name])
+        gradients = super()._lay_out()
+        begins = dict(zip(self._trainable, self.layout.begins, strict=True))
+        self.ends = np.array(self.layout.ends)
         *inner, last = [self._stacked[f"{name}.weight"] for name, _ in self._linear]
         sizes = [inner[0].shape[1] if inner else last.shape[2], *(weight.shape[2] for weight in inner), last.shape[1]]
         self._shapes = (
             np.array(sizes),
-            np.array([self._begins[f"{name}.weight"] for name, _ in self._linear]),
-            np.array([self._begins.get(f"{name}.bias", -1) for name, _ in self._linear]),
+            np.array([begins[f"{name}.weight"] for name, _ in self._linear]),
+            np.array([begins.get(f"{name}.bias", -1) for name, _ in self._linear]),
         )
         self._member_workspaces: dict[int, _MemberWorkspace] = {}
         return gradients
-
-    def moments(self) -> tuple[Tensor, list[Tensor]]:
-        """Make rows of zeros, (K, P), and views of them that are shaped like `parameters`."""
-        rows, views = self._zeros()
-        return rows, [self._transposed(name, view) for name, view in views.items()]
-
-    def _zeros(self) -> tuple[Tensor, State]:
-        """Make rows of zeros, (K, P), and views of them that are shaped like the stacked parameters."""
-        rows = torch.zeros(len(self._stacked[self._trainable[0]]), int(self.ends[-1]))
-        views: State = {}
-        for name, begins in self._begins.items():
-            shape = self._stacked[name][0].shape
-            views[name] = torch.unflatten(rows[:, begins : begins + shape.numel()], 1, shape)
-        return rows, views
 
     def _member_workspace(self, batch: int) -> _MemberWorkspace:
         if batch not in self._member_workspaces:
@@ -145,18 +124,22 @@ class CompiledSgd(StackedOptimizer):
     @property
     def state_of_all(self) -> tuple[_Floats, _Floats, _Floats, _Floats, np.ndarray[Any, np.dtype[np.int64]], bool]:
         """Arguments of the kernels: moments, rates, momenta, weight decays, where each parameter ends, whether Nesterov's rule holds."""
-        return self._rows.numpy(), self._each_rate, self._each_momentum, self._each_decay, self._engine.ends, self._rule.nesterov
+        return self._rows.whole.numpy(), self._each_rate, self._each_momentum, self._each_decay, self._engine.ends, self._rule.nesterov
 
     def set_rates(self, rates: Tensor) -> None:
         super().set_rates(rates)
-        self._each_rate = torch.stack([rate.reshape(-1) for rate in self._rates], 1).numpy()
+        self._each_rate = self._as_in_memory(self._rates)
 
     def refill(
         self, keep: list[int], points: list[TrialConfig], parameters: list[Tensor], moments: list[list[Tensor] | None], steps: list[int]
     ) -> None:
         super().refill(keep, points, parameters, moments, steps)
         self._each_momentum = self._momenta[0].reshape(-1).numpy()
-        self._each_decay = torch.stack([decay.reshape(-1) for decay in self._decays], 1).numpy()
+        self._each_decay = self._as_in_memory(self._decays)
+
+    def _as_in_memory(self, columns: list[Tensor]) -> _Floats:
+        """A number a member and parameter, (K, parameters), of what is there for each parameter."""
+        return torch.stack([columns[index].reshape(-1) for index in self._engine.layout.order], 1).numpy()
 
     def _zeros(self, parameters: list[Tensor]) -> list[Tensor]:
         self._rows, views = self._engine.moments()
@@ -166,7 +149,7 @@ class CompiledSgd(StackedOptimizer):
         """Do nothing: the step includes the weight decay."""
 
     def _sgd(self, gradients: list[Tensor]) -> None:
-        kernels.descent(self._engine.parameter_rows.numpy(), self._engine.gradient_rows.numpy(), *self.state_of_all)
+        kernels.descent(self._engine.parameter_rows.whole.numpy(), self._engine.gradient_rows.whole.numpy(), *self.state_of_all)
 
 
 class _MemberWorkspace:

@@ -7,15 +7,32 @@ Every member goes through the same operations whatever its neighbours' values, s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from math import cos, pi
 
 import torch
 from torch import Tensor
 
+from trainables.gpu_memory import uploaded
 from trainables.point.config import Optimizer, TrialConfig
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Stacked parameters, or their gradients, as operations act on them: as few tensors (K, ...) as may be.
+
+    Attributes:
+        whole: all of them.
+        parts: the same, so that each is either of parameters of two or more dimensions, or of others.
+        matrices: which of the parts are the former: weight decay acts on these, and with `decay_biases` on the others.
+    """
+
+    whole: list[Tensor]
+    parts: list[Tensor]
+    matrices: list[bool]
 
 
 class StackedOptimizer:
@@ -26,6 +43,8 @@ class StackedOptimizer:
         self._moments: list[Tensor] = []
         self._steps: list[int] = []
         self._factors: tuple[float, ...] = ()
+        self._since = 0  # steps that all have taken since these were counted
+        self._corrections: list[tuple[Tensor, ...]] = []  # Adam's, of the next steps, the last of them first
 
     def scale(self, factors: tuple[float, ...]) -> None:
         """Multiply the learning rate of each parameter by its own factor from the next `refill` on, and divide its weight decay by that.
@@ -47,26 +66,31 @@ class StackedOptimizer:
             steps: number of steps that each new member has already taken.
         """
         device = parameters[0].device
-        kept = self._moments if keep else []
+        kept: list[Tensor] = []
+        if keep:
+            stayed = uploaded(keep, torch.int64, device)
+            kept = [moment.index_select(0, stayed) for moment in self._moments]
         self._moments = self._zeros(parameters)
         for index, moment in enumerate(self._moments):
             if keep:
-                moment[: len(keep)] = kept[index][keep]
+                moment[: len(keep)] = kept[index]
             for member, own in enumerate(moments, start=len(keep)):
                 if own is not None:
                     moment[member] = own[index]
-        self._steps = [self._steps[member] for member in keep] + steps
-        self._parameters = parameters
+        self._steps = [self._steps[member] + self._since for member in keep] + steps
+        self._since, self._corrections = 0, []
+        self._pieces = self._pieces_of_parameters(parameters)
 
         def column(values: list[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=device)
+            return uploaded(values, torch.float32, device)
 
         momentum = column([point.optimizer.momentum for point in points])
-        self._momenta = [_shaped(momentum, parameter) for parameter in parameters]
+        self._momenta = [_shaped(momentum, piece) for piece in self._pieces.whole]
         self._clips = column([point.regularizers.gradient_clip or float("inf") for point in points])
         decays = [point.regularizers.weight_decay for point in points]
         biases = [decay if point.regularizers.decay_biases else 0.0 for decay, point in zip(decays, points, strict=True)]
-        self._decays = [_shaped(column(decays if parameter.dim() > 2 else biases), parameter) for parameter in parameters]
+        each, others, parts = column(decays), column(biases), zip(self._pieces.parts, self._pieces.matrices, strict=True)
+        self._decays = [_shaped(each if matrix else others, part) for part, matrix in parts]
         if self._factors:
             self._decays = [decay / factor for decay, factor in zip(self._decays, self._factors, strict=True)]
         self._any_decay = any(decays)
@@ -74,30 +98,56 @@ class StackedOptimizer:
 
     def set_rates(self, rates: Tensor) -> None:
         """Set the learning rate of each member from now on, (K,) float32."""
-        self._rates = [_shaped(rates, parameter) for parameter in self._parameters]
-        if self._factors:
-            self._rates = [rate * factor for rate, factor in zip(self._rates, self._factors, strict=True)]
-        self._down = [-rate for rate in self._rates]
+        self._rates = self._scaled([_shaped(rates, part) for part in self._pieces.parts])
+        self._down = [-rate for rate in self._scaled([_shaped(rates, piece) for piece in self._pieces.whole])]
+
+    def _scaled(self, rates: list[Tensor]) -> list[Tensor]:
+        return [rate * factor for rate, factor in zip(rates, self._factors, strict=True)] if self._factors else rates
+
+    def foresee(self, steps: int) -> None:
+        """Bring to the device, in one go, what changes from step to step in the next ones; else each step does so for itself."""
+        if self._rule.name == "sgd":
+            return
+        first_beta, second_beta = _BETAS
+        counts = [[count + self._since + step for count in self._steps] for step in range(1, steps + 1)]
+        corrections = [[[1 - first_beta**n for n in row], [(1 - second_beta**n) ** 0.5 for n in row]] for row in counts]
+        rows = uploaded(corrections, torch.float32, self._pieces.whole[0].device)
+        self._corrections = [row.unbind() for row in rows.unbind()][::-1]
 
     def step(self, gradients: list[Tensor]) -> None:
         """Update the parameters in place; `gradients` are overwritten."""
         if self._any_clip:
             self._clip(gradients)
+        pieces = self._pieces_of_gradients(gradients)
         if self._any_decay:
-            self._decay(gradients)
-        self._steps = [step + 1 for step in self._steps]
+            self._decay(pieces.parts)
         if self._rule.name == "sgd":
-            self._sgd(gradients)
+            self._sgd(pieces.whole)
         else:
-            self._adam(gradients)
+            self._adam(pieces.whole)
+        self._since += 1
 
     def state(self, member: int) -> list[Tensor]:
         """Copy one member's moments."""
         return [moment[member].clone() for moment in self._moments]
 
+    @property
+    def _kinds(self) -> int:
+        """Moments of a parameter."""
+        return 1 if self._rule.name == "sgd" else 2
+
     def _zeros(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Make the moments that a member starts from."""
-        return [torch.zeros_like(parameter) for parameter in parameters for _ in range(1 if self._rule.name == "sgd" else 2)]
+        """Make the moments that a member starts from, shaped like the parameters, those of the first one first."""
+        zeros = [torch.zeros_like(parameter) for parameter in parameters for _ in range(self._kinds)]
+        self._moment_pieces = [zeros[kind :: self._kinds] for kind in range(self._kinds)]
+        return zeros
+
+    def _pieces_of_parameters(self, parameters: list[Tensor]) -> Pieces:
+        """The pieces of parameters; one each where rates have factors."""
+        return Pieces(parameters, parameters, [parameter.dim() > 2 for parameter in parameters])
+
+    def _pieces_of_gradients(self, gradients: list[Tensor]) -> Pieces:
+        return Pieces(gradients, gradients, self._pieces.matrices)
 
     def _clip(self, gradients: list[Tensor]) -> None:
         squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
@@ -107,14 +157,14 @@ class StackedOptimizer:
             gradient.mul_(_shaped(factors, gradient))
 
     def _decay(self, gradients: list[Tensor]) -> None:
-        for parameter, gradient, decay, rate in zip(self._parameters, gradients, self._decays, self._rates, strict=True):
+        for parameter, gradient, decay, rate in zip(self._pieces.parts, gradients, self._decays, self._rates, strict=True):
             if self._rule.name == "adamw":
                 parameter.mul_(1 - rate * decay)
             else:
                 gradient.addcmul_(parameter, decay)
 
     def _sgd(self, gradients: list[Tensor]) -> None:
-        each = zip(self._parameters, gradients, self._moments, self._momenta, self._down, strict=True)
+        each = zip(self._pieces.whole, gradients, *self._moment_pieces, self._momenta, self._down, strict=True)
         for parameter, gradient, buffer, momentum, down in each:
             torch.addcmul(gradient, buffer, momentum, out=buffer)
             update = gradient.addcmul_(buffer, momentum) if self._rule.nesterov else buffer
@@ -122,11 +172,10 @@ class StackedOptimizer:
 
     def _adam(self, gradients: list[Tensor]) -> None:
         first_beta, second_beta = _BETAS
-        corrections = [(1 - first_beta**step, (1 - second_beta**step) ** 0.5) for step in self._steps]
-        device = self._parameters[0].device
-        first, second = (torch.tensor(values, dtype=torch.float32, device=device) for values in zip(*corrections, strict=True))
-        each = zip(self._parameters, gradients, self._moments[::2], self._moments[1::2], self._down, strict=True)
-        for parameter, gradient, mean, square, down in each:
+        if not self._corrections:
+            self.foresee(1)
+        first, second = self._corrections.pop()
+        for parameter, gradient, mean, square, down in zip(self._pieces.whole, gradients, *self._moment_pieces, self._down, strict=True):
             mean.lerp_(gradient, 1 - first_beta)
             square.mul_(second_beta).addcmul_(gradient, gradient, value=1 - second_beta)
             scale = square.sqrt().div_(_shaped(second, square)).add_(_EPSILON)

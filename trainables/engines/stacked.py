@@ -19,9 +19,13 @@ from torch import Tensor, nn
 from trainables.compat import through_rectifier
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream, losses_and_errors
-from trainables.gpu_memory import granted_bytes
+from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.rows import Layout, RowOptimizer, Rows
+from trainables.gpu_memory import granted_bytes, uploaded
 from trainables.models.chains import activation_of, layers_of
 from trainables.models.fourier import FourierFeatures
+from trainables.point import device_streams
+from trainables.point.config import Optimizer
 from trainables.point.streams import generator
 
 _CACHE_BYTES = 3 * 2**20
@@ -69,9 +73,12 @@ class StackedDense(Engine):
         self._function = self._activation.layer() if self._activation else None
         self._loss = loss
         self._type = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self._device = next(template.parameters()).device
+        self._asked: tuple[list[int], Tensor] | None = None
+        self._streams = device_streams.Keys()
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
-        kept = {name: tensor[keep] for name, tensor in self._stacked.items()} if keep else {}
+        kept = {name: tensor.index_select(0, self._index(keep)) for name, tensor in self._stacked.items()} if keep else {}
         states = [module.state_dict() for module in modules]
         fixed = [f"{name}.{part}" for name, _ in self._features for part in ("frequencies", "phases")]
         for name in [*self._trainable, *fixed]:
@@ -90,11 +97,25 @@ class StackedDense(Engine):
         self._bias_gradients = [gradients.get(f"{name}.bias") for name, _ in self._linear]
         self._rates = [self._rates[member] for member in keep] + [_rates_of(module) for module in modules]
         self._drops = any(map(any, self._rates))
+        self._unit_rates: tuple[Tensor, Tensor] | None = None  # dropout of each hidden unit, and what is left is multiplied by
         self._workspaces: dict[tuple[int, int], _Workspace] = {}
 
     def _lay_out(self) -> State:
         """Settle where the stacked parameters lie, and return memory for their gradients."""
-        return {name: torch.empty_like(self._stacked[name]) for name in self._trainable}
+        stacked = [self._stacked[name] for name in self._trainable]
+        self.layout = Layout([tensor.shape[1:] for tensor in stacked])
+        self.parameter_rows, self.gradient_rows = (self.layout.rows(len(stacked[0]), stacked[0].device) for _ in range(2))
+        for name, part, tensor in zip(self._trainable, self.parameter_rows.parts, stacked, strict=True):
+            self._stacked[name] = part.copy_(tensor)
+        return dict(zip(self._trainable, self.gradient_rows.parts, strict=True))
+
+    def moments(self) -> tuple[Rows, list[Tensor]]:
+        """See `trainables.engines.rows.LaidOut`."""
+        rows = self.layout.rows(len(self.parameter_rows.whole), self.parameter_rows.whole.device)
+        return rows, [self._transposed(name, part) for name, part in zip(self._trainable, rows.parts, strict=True)]
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return RowOptimizer(rule, self)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         everyone = len(members) == len(self._weights[0])
@@ -145,8 +166,10 @@ class StackedDense(Engine):
     ) -> tuple[list[Tensor], Tensor]:
         """Compute the inputs of each linear layer, (K, B, size), and the logits, (K, classes, B), of some members or of all (None)."""
 
+        chosen = None if members is None else self._index(members)
+
         def of_members(stacked: Tensor) -> Tensor:
-            return stacked if members is None else stacked[members]
+            return stacked if chosen is None else stacked.index_select(0, chosen)
 
         passed = [self._featured(inputs, masks, members, workspace)]
         for layer, hidden in enumerate(workspace.hidden):
@@ -170,7 +193,7 @@ class StackedDense(Engine):
         """Return the inputs of the first linear layer: the members' inputs, or fixed features of them."""
         for name, amplitude in self._features:
             stacked = (self._stacked[f"{name}.{part}"] for part in ("frequencies", "phases"))
-            frequencies, phases = stacked if members is None else (part[members] for part in stacked)
+            frequencies, phases = stacked if members is None else (part.index_select(0, self._index(members)) for part in stacked)
             features = self._product(inputs, frequencies.transpose(1, 2), workspace.features)
             inputs = features.add_(phases[:, None, :]).cos_().mul_(amplitude)
             if masks is not None:
@@ -189,13 +212,31 @@ class StackedDense(Engine):
         """Draw the dropout masks of each hidden layer: 0 or 1/(1 - rate), (K, B, size)."""
         sizes = [frequencies.shape[1] for frequencies in (self._stacked[f"{name}.frequencies"] for name, _ in self._features)]
         sizes += [weight.shape[2] for weight in self._weights[:-1]]
+        if inputs.is_cuda:
+            return self._masks_on_device(inputs, streams, sizes)
         masks = [torch.ones(*inputs.shape[:2], size) for size in sizes]
         for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
             draw = generator(*stream)
             for rate, mask in zip(rates, masks, strict=True):
                 if rate:
                     mask[member] = torch.rand(mask.shape[1:], generator=draw).ge_(rate).mul_(1 / (1 - rate))
-        return [mask.to(inputs.device) for mask in masks]
+        return masks
+
+    def _masks_on_device(self, inputs: Tensor, streams: list[Stream], sizes: list[int]) -> list[Tensor]:
+        """The same from draws on a GPU: all units of a member in one go, those of the first layer before the others."""
+        if self._unit_rates is None:
+            units = [[rate for rate, size in zip(rates, sizes, strict=True) for _ in range(size)] for rates in self._rates]
+            rates = uploaded(units, torch.float32, inputs.device)[:, None]
+            self._unit_rates = rates, 1 / (1 - rates)
+        keys, step = self._streams.of(streams, inputs.device)
+        rates, scales = self._unit_rates
+        return list(device_streams.uniform(keys, step, inputs.shape[1], sum(sizes)).ge_(rates).mul_(scales).split(sizes, 2))
+
+    def _index(self, members: list[int]) -> Tensor:
+        """The members as a tensor on the device, uploaded once for as long as these are the ones asked for."""
+        if self._asked is None or self._asked[0] != members:
+            self._asked = list(members), uploaded(members, torch.int64, self._device)
+        return self._asked[1]
 
     def _workspace_for(self, inputs: Tensor) -> _Workspace:
         shape = (inputs.shape[0], inputs.shape[1])

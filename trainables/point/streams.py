@@ -1,7 +1,8 @@
 """Random streams: every draw of a point comes from one of its seeds and a name, never from what ran before it.
 
 So a result does not depend on the pack, the worker or the order a point ran in, and a resumed run draws what an
-uninterrupted one would have drawn. All draws are made on the CPU: a point sees the same randomness on every device.
+uninterrupted one would have drawn. A point's data, corruption and start are drawn on the CPU, whatever it trains on; what training itself
+draws on a GPU is drawn there (see `trainables.point.device_streams`).
 """
 
 from __future__ import annotations

@@ -72,32 +72,28 @@ class Evaluation:
         self._test = _Stacked([one.test for one in data], loss, processes)
         validation = [one.validation for one in data if one.validation]
         self._validation = _Stacked(validation, loss, processes) if validation else None
-        self._wrong = torch.stack([one.train.wrong for one in data])
+        wrong = torch.stack([one.train.wrong for one in data])
+        self._split = ~wrong, wrong
 
     def scores(self, engine: Engine) -> list[Score]:
         """The score of each member, as it is now in the engine."""
         train_loss, train_wrong, train_beyond = self._train.judged(engine, self.members)
         test_loss, test_wrong, test_beyond = self._test.judged(engine, self.members)
-        unknown: list[float | None] = [None] * len(self.members)
-        validation = _mean(self._validation.judged(engine, self.members)[1]) if self._validation else unknown
-        return [
-            Score(*scores)
-            for scores in zip(
-                _mean(train_loss),
-                _mean(train_wrong),
-                validation,
-                _mean(test_loss),
-                _mean(test_wrong),
-                _mean_where(train_wrong, ~self._wrong),
-                _mean_where(train_wrong, self._wrong),
-                _mean_where(train_loss, ~self._wrong),
-                _mean_where(train_loss, self._wrong),
-                unknown if train_beyond is None else _mean(train_beyond),
-                unknown if test_beyond is None else _mean(test_beyond),
-                train_wrong,
-                strict=True,
-            )
+        validation_wrong = self._validation.judged(engine, self.members)[1] if self._validation else None
+        columns = [
+            _mean(train_loss),
+            _mean(train_wrong),
+            _mean(validation_wrong),
+            _mean(test_loss),
+            _mean(test_wrong),
+            *(_mean_where(values, chosen) for values in (train_wrong, train_loss) for chosen in self._split),
+            _mean(train_beyond),
+            _mean(test_beyond),
         ]
+        found = iter(torch.stack([part for column in columns for part in column]).tolist())  # once: a GPU is waited for
+        means = [[_quotient(*parts) for parts in zip(*(next(found) for _ in column), strict=True)] for column in columns]
+        unknown: list[float | None] = [None] * len(self.members)
+        return [Score(*scores) for scores in zip(*(column or unknown for column in means), train_wrong, strict=True)]
 
 
 class _Stacked:
@@ -131,11 +127,15 @@ class _Stacked:
         return first, second, third
 
 
-def _mean(values: Tensor) -> list[float]:
-    means: list[float] = values.double().mean(1).tolist()
-    return means
+def _mean(values: Tensor | None) -> list[Tensor]:
+    """The mean over samples, (M,) float64, where there is one."""
+    return [] if values is None else [values.double().mean(1)]
 
 
-def _mean_where(values: Tensor, chosen: Tensor) -> list[float | None]:
-    counts, totals = chosen.sum(1).tolist(), torch.where(chosen, values, 0).double().sum(1).tolist()
-    return [total / count if count else None for total, count in zip(totals, counts, strict=True)]
+def _mean_where(values: Tensor, chosen: Tensor) -> list[Tensor]:
+    """Dividend and divisor of the mean over the chosen samples, (M,) float64 each."""
+    return [torch.where(chosen, values, 0).double().sum(1), chosen.sum(1).double()]
+
+
+def _quotient(total: float, count: float = 1.0) -> float | None:
+    return total / count if count else None

@@ -22,14 +22,16 @@ from torch import nn
 from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
 from trainables.engines import Engine, make_engine, members_at_once
-from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
+from trainables.engines.optimizers import StackedOptimizer, rate_at
+from trainables.gpu_memory import uploaded
 from trainables.models import build
 from trainables.models.parameterization import rate_factors
 from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError, leave_if_stopped, named
-from trainables.point.streams import derive, generator
+from trainables.point.streams import derive
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.distributed import ALONE, Processes
+from trainables.training.epochs import batch_orders, warm_up
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
 from trainables.training.members import PROGRESS, Member, Network, Result, SlotData, failure, measured, note_score, result_of, solved
@@ -277,28 +279,28 @@ class Training:
         if members[0].point.budget.epochs == 0:
             return
         points = [member.point for member in members]
-        shuffles = [generator(point.seed, "batches", member.epoch) for point, member in zip(points, members, strict=True)]
-        orders = torch.stack([torch.randperm(samples.index.shape[1], generator=shuffle) for shuffle in shuffles]).to(self.device)
+        orders = batch_orders(members, samples.index.shape[1], self.device)
         orders, size, shares = together.own_batches(orders, points[0].optimizer.batch_size)
         index, labels = samples.index.gather(1, orders), samples.labels.gather(1, orders)
-        rates = torch.tensor([rate_at(member.point, member.epoch) for member in members], device=self.device)
+        rates = uploaded([rate_at(member.point, member.epoch) for member in members], torch.float32, self.device)
         optimizer.set_rates(rates)
-        warming = any(warmed_up(member.point, member.steps) < 1 for member in members)  # then a step has a rate of its own
+        optimizer.foresee(len(shares))
+        warming = warm_up(members, len(shares), self.device)  # then a step has a rate of its own
+        drops = [(member.point.seed, "dropout", member.epoch) for member in members]
         samples.source.begin_epoch(points, [member.epoch for member in members], index, size)
         classes, step = members[0].data.classes, 0
         for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
-            if together.alone and not warming and engine.descend(optimizer, samples.source, some, truths, size, samples.smoothing):
+            if together.alone and warming is None and engine.descend(optimizer, samples.source, some, truths, size, samples.smoothing):
                 step += -(-some.shape[1] // size)
                 continue
             aims = soft_targets(truths, classes, samples.smoothing)
             for rows, targets in zip(torch.split(some, size, 1), torch.split(aims, size, 2), strict=True):
                 inputs, targets = samples.source.training_batch(rows, targets)
                 draw = step * together.count + together.rank
-                engine.gradient(inputs, targets, [(member.point.seed, "dropout", member.epoch, draw) for member in members])
+                engine.gradient(inputs, targets, [(*drop, draw) for drop in drops])
                 together.average(engine.gradients, shares[step])
-                if warming:
-                    warmth = [warmed_up(member.point, member.steps + step) for member in members]
-                    optimizer.set_rates(rates * torch.tensor(warmth, device=self.device))
+                if warming is not None:
+                    optimizer.set_rates(rates * warming[step])
                 optimizer.step(engine.gradients)
                 step += 1
         together.share_buffers(member.module for member in members)
