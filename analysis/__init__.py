@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.scaling import scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
-    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
+    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability, theory_lines
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
     from analysis.records.export_file import export
     from analysis.records.networks import load_network
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from analysis.statistics.interpolation import threshold_table
     from analysis.statistics.moments import at_moment
     from analysis.statistics.questions.capacity import capacity_ranks, capacity_table
+    from analysis.statistics.questions.predictions import theory_table
     from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
     from analysis.statistics.questions.tuning import ablation_table, compared_runs, importance_table, optuna_studies
 
@@ -100,6 +101,8 @@ __all__ = [
     "search_figures",
     "stability",
     "stability_table",
+    "theory_lines",
+    "theory_table",
     "threshold_table",
     "time_to_fit",
     "train_vs_test",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity, write_page
-    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability
+    from analysis.figures.theories import memorised_images, rademacher, ridgeless_risk, stability, theory_lines
     from analysis.figures.training import early_stopping, epoch_double_descent, learning_curves, memorisation
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "ridgeless_risk",
     "search_figures",
     "stability",
+    "theory_lines",
     "time_to_fit",
     "train_vs_test",
     "tuned_gap_vs_capacity",

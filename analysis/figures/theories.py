@@ -1,4 +1,4 @@
-"""Figures of the theories that Zhang et al. 2017 confront, of the images that networks memorise, and of ridgeless regression."""
+"""Figures of the theories that Zhang et al. 2017 confront, of the images that networks memorise, and of theory beside measurement."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-from analysis.figures.drawing.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
-from analysis.figures.drawing.lines import label_of, numbers, split, title_of
+from analysis.figures.drawing.canvas import DASHES, FIT_NOTE, bare_figure, error_axis, explain, log_axis, note, parts_of
+from analysis.figures.drawing.lines import Line, label_of, numbers, split, title_of
 from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
+from analysis.statistics.questions.predictions import PREDICTED, Beside, beside_theory
 from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
 from analysis.statistics.selection import completed, data_sets
 from analysis.words import words
@@ -226,3 +227,74 @@ def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:
         panel.legend()
         explain(figure, [], "", title, note(table, cells, [RISK], interval=DEFAULT))
     return figure
+
+
+def theory_lines(
+    table: pa.Table, theory: str, *, over: str | None = None, by: Sequence[str] | None = None, title: str | None = None
+) -> Figure:
+    """Draw what a theory predicts as lines through what was measured.
+
+    Args:
+        table: records.
+        theory: ``eigen``, ``gcv``, ``rf`` or ``ntk`` (see `trainables.predictions`); computed for the data of the records.
+        over: the column of the horizontal axis; by default the first that varies of those that the theory is about.
+        by: what tells lines apart; by default whatever else varies, seeds apart.
+        title: stands above the figure.
+
+    Raises:
+        NothingToShow: no completed record has a test loss.
+        AnalysisError: the theory does not hold for some of the points: the message says why.
+        ConfigError: there is no such theory, or a point's data cannot be had.
+    """
+    found = beside_theory(table, theory, over, by)
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.4, 2.2 + 2.4 * len(found.values)), layout="constrained")
+        panels = figure.subplots(len(found.values), 1, sharex=True, squeeze=False)[:, 0]
+        lines, of = split(found.cells, found.by)
+        for value, panel in zip(found.values, panels, strict=True):
+            for line in lines:
+                _measured(panel, line, found.over, value)
+                rows = line.among(found.line)
+                predicted = np.minimum(numbers(rows, PREDICTED + value), 1e6)  # an infinite peak leaves the figure, and is not left out
+                panel.plot(numbers(rows, found.over), predicted, "-", color=line.colour, linewidth=1.4, gid="theory")
+            _theory_axes(panel, found, value)
+        panels[-1].set_xlabel(title_of([found.over], table))
+        also = [f"Marks: measured; lines: {found.theory.title}, computed from the data. {FIT_NOTE}", agreement(found)]
+        text = note(table, found.cells, found.values, interval=DEFAULT, lines=(len(lines), of), also=also)
+        explain(figure, lines, title_of(found.by, table), title, text)
+    return figure
+
+
+def agreement(found: Beside) -> str:
+    """The sentence that says how far predictions are from what was measured."""
+    parts = []
+    for value in found.values:
+        ratios = numbers(found.cells, PREDICTED + value) / numbers(found.cells, value)
+        ratios = ratios[np.isfinite(ratios)]
+        if len(ratios):
+            parts.append(f"{words(value)} {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
+    return f"Predicted over measured, median and range: {', '.join(parts)}." if parts else ""
+
+
+def _measured(panel: Axes, line: Line, x: str, y: str) -> None:
+    """The means of a line as marks with their intervals, filled where seeds fit."""
+    for (rows, _), face in zip(parts_of(line), (line.colour, "white"), strict=True):
+        low, mean, high = (np.nan_to_num(line.numbers(name, rows), nan=0.0) for name in (f"{y}.low", y, f"{y}.high"))
+        known = pc.is_valid(rows[f"{y}.low"]).to_numpy(zero_copy_only=False) if rows.num_rows else np.zeros(0, bool)
+        bars = np.where(known, [mean - low, high - mean], 0.0)
+        look = {"color": line.colour, "markerfacecolor": face, "capsize": 2, "elinewidth": 1.0, "gid": "means"}
+        panel.errorbar(line.numbers(x, rows), mean, bars, fmt=line.marker, **look)
+
+
+def _theory_axes(panel: Axes, found: Beside, value: str) -> None:
+    places, measured = numbers(found.cells, found.over), numbers(found.cells, value)
+    if places.min() > 0 and places.max() > 3 * places.min():
+        log_axis(panel, places)
+    if measured.min() > 0 and measured.max() > 5 * measured.min():
+        panel.set_yscale("log")
+        panel.set_ylim(measured.min() / 1.5, measured.max() * 2)
+    else:
+        error_axis(panel, np.append(measured, np.minimum(numbers(found.line, PREDICTED + value), 1.5 * measured.max())))
+    panel.set_title(words(value))

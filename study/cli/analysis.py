@@ -10,12 +10,13 @@ import typer
 
 from study.cli.options import AllRecorded, Where
 from study.cli.shown.chosen import chosen
-from study.cli.shown.figures import FigureKind, drawn
+from study.cli.shown.figures import FigureKind, TheoryName, drawn
 from study.cli.shown.tables import RANKED, show_table
 from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.figure import Figure
 
     from analysis.records.reader import Mapped
 
@@ -60,6 +61,9 @@ def plot(
     by: By = None,
     panels: Annotated[str | None, typer.Option(help="gap-vs-capacity: a column with a row of panels for each value.")] = None,
     points: Annotated[bool, typer.Option("--points", help="gap-vs-capacity: draw single runs too.")] = False,
+    theory: Annotated[
+        TheoryName | None, typer.Option(help="Instead: test loss over --capacity, with what a theory predicts for the study's data.")
+    ] = None,
     where: Where = None,
     at: At = "end",
     all_recorded: AllRecorded = False,
@@ -74,7 +78,12 @@ def plot(
     axis: dict[str, Any] = {"capacity": capacity} if capacity else {}
     if at != "end" and kind not in _OF_ONE_MOMENT:
         raise ConfigError(f"--at {at}: {kind} shows no values of one moment; {', '.join(_OF_ONE_MOMENT)} do")
-    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if kind is FigureKind.GAP and not mapping else None
+    if theory is not None and (kind is not FigureKind.GAP or panels or points or at != "end"):
+        raise ConfigError(
+            f"--theory {theory} draws a figure of its own, of values at the end: leave --kind, --panels, --points and --at out"
+        )
+    plain = kind is FigureKind.GAP and not mapping and theory is None
+    only = analysis.gap_columns(source, panels=panels, **axis, **lines) if plain else None
     if only and at != "end":
         only = list(dict.fromkeys([*only, "key", "fit_epoch"]))
     if only and where:
@@ -86,10 +95,18 @@ def plot(
         return analysis.load_curves(source, tracking_uri=tracking_uri, mapping=mapped, sql=sql, keys=table["key"], columns=columns)
 
     table = _taken(table, at, curves)
+    if theory is not None:
+        _write(analysis.theory_lines(table, theory.value, over=capacity, by=by), output or Path(f"theory-{theory.value}"))
+        return
     if mapping and not axis and kind is FigureKind.GAP and table["parameters_per_sample"].null_count == table.num_rows:
         axis = {"capacity": "parameters"}  # nobody has said how many samples there are
-    figure = drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points)
-    stem = output or Path(kind.value)
+    _write(drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points), output or Path(kind.value))
+
+
+def _write(figure: Figure, stem: Path) -> None:
+    """Write a figure as PNG and SVG, and say where."""
+    import analysis
+
     try:
         charts = analysis.write_chart(figure, stem)
     except OSError as error:

@@ -1,15 +1,15 @@
 """What families have in common that are solved, not trained: how a solution becomes a point's outcome, and what it costs.
 
 ``optimizer: {name: closed_form}`` solves min |f(X) - Y|^2 + ridge |f|^2 for one-hot targets Y, with ridge = n * weight_decay, by the
-functions of `trainables.least_squares.closed_form`; a model is then a set of fixed features or a kernel. A family says how it is solved
-by the `Solver` that it registers with (see `trainables.models.registry`).
+functions of `trainables.least_squares.closed_form`; a model is then a set of fixed features or a kernel, a `Design`. A family says how it
+is solved by the `Solver` that it registers with (see `trainables.models.registry`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -20,7 +20,7 @@ from trainables.data.misclassified import misclassified
 from trainables.data.protocol import PointData, Samples
 from trainables.least_squares.closed_form import Solution, kernel_regression, linear_regression
 from trainables.least_squares.features import extract
-from trainables.least_squares.kernel_systems import GaussianKernel
+from trainables.least_squares.kernel_systems import GaussianKernel, Kernel, LinearKernel
 from trainables.point.config import ImageShape, TrialConfig
 from trainables.point.errors import ConfigError
 
@@ -41,6 +41,36 @@ class Solved:
 Method = Callable[[TrialConfig, PointData], Solved]
 
 
+@dataclass(frozen=True)
+class Design:
+    """What a family regresses, and on what: all that its solution and theories about it need.
+
+    Attributes:
+        train, test: features, or the points that a kernel compares, (samples, columns).
+        targets: of the training samples, (n, classes), float64.
+        kernel: of the points; by default the features themselves are weighed.
+    """
+
+    train: Tensor
+    test: Tensor
+    targets: Tensor
+    kernel: Kernel = field(default_factory=LinearKernel)
+
+    def solution(self, ridge: float) -> Solution:
+        """The least-squares solution with that ridge."""
+        if isinstance(self.kernel, LinearKernel):
+            return linear_regression(self.train, self.targets, ridge=ridge)
+        return kernel_regression(self.train, self.targets, self.kernel, ridge=ridge)
+
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        """k of the training samples (n, n), of these and the test samples (n, m), and of each test sample with itself (m,); float64."""
+        train, test = self.train.double(), self.test.double()
+        return self.kernel(train, train.clone()), self.kernel(train, test), self.kernel.diagonal(test)
+
+
+Designer = Callable[[TrialConfig, PointData], Design]
+
+
 def _nothing_else(point: TrialConfig) -> None:
     """A family that takes whatever the others take."""
 
@@ -56,6 +86,7 @@ class Solver:
         multiply_adds: the order of its cost.
         has_width: whether the width says how many coefficients there are, so that p/n can be aimed at.
         check: raises ConfigError for a point that the family does not take.
+        design: what it regresses, of a resolved point with its data; None where it does something else.
     """
 
     solve: Callable[[TrialConfig, torch.device], tuple[Columns, Columns]]
@@ -63,16 +94,31 @@ class Solver:
     multiply_adds: Callable[[TrialConfig, ImageShape], float]
     has_width: bool = False
     check: Callable[[TrialConfig], None] = _nothing_else
+    design: Designer | None = None
 
 
-def least_squares(method: Method, columns: Callable[[TrialConfig, ImageShape], int], *, has_width: bool = False) -> Solver:
+def least_squares(design: Designer, columns: Callable[[TrialConfig, ImageShape], int], *, has_width: bool = False) -> Solver:
     """The solver of a family that weighs so many features of an image, or so many training samples, for each class."""
     return Solver(
-        scored(method),
+        scored(solved_by(design)),
         parameters=lambda point, image_shape, classes: columns(point, image_shape) * classes,
         multiply_adds=lambda point, image_shape: factorization(point, image_shape, columns(point, image_shape)),
         has_width=has_width,
+        design=design,
     )
+
+
+def solved_by(design: Designer) -> Method:
+    """The regression of what a family designs."""
+
+    def method(point: TrialConfig, data: PointData) -> Solved:
+        made = design(point, data)
+        solution = made.solution(ridge_of(point))
+        columns = len(made.train) if solution.kernel is not None else made.train.shape[1]
+        measures = {"solution_norm": solution.norm, "residual": solution.residual}
+        return Solved(solution.fitted, solution.predict(made.test), columns * data.classes, measures)
+
+    return method
 
 
 def factorization(point: TrialConfig, image_shape: ImageShape, columns: int) -> float:
@@ -124,25 +170,22 @@ def check(point: TrialConfig, solver: Solver) -> None:
         raise ConfigError(f"regularizers.{used[0]} belongs to training; closed_form takes weight_decay, its ridge, alone")
 
 
-def regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor, targets: Tensor | None = None) -> Solved:
+def regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor, targets: Tensor | None = None) -> Design:
     """Linear regression on features (samples, columns), by default of the one-hot labels."""
-    solution = linear_regression(train, _targets(data) if targets is None else targets, ridge=_ridge(point))
-    return _solved(solution, test, train.shape[1] * data.classes)
+    return Design(train, test, one_hot(data) if targets is None else targets)
 
 
-def centred(point: TrialConfig, data: PointData, features: nn.Module) -> Solved:
+def centred(point: TrialConfig, data: PointData, features: nn.Module) -> Design:
     """Regression on standardized features of the images, which a linear model without an intercept needs."""
     found, others = (extract(features, some) for some in images(data))
     deviation, mean = torch.std_mean(found, dim=0)
     deviation = deviation.clamp_min(1e-6)
-    return regressed(point, data, (found - mean) / deviation, (others - mean) / deviation, targets=_targets(data) - 1 / data.classes)
+    return regressed(point, data, (found - mean) / deviation, (others - mean) / deviation, targets=one_hot(data) - 1 / data.classes)
 
 
-def kernel_regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor) -> Solved:
+def kernel_regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor) -> Design:
     """Regression with a Gaussian kernel on features (samples, columns)."""
-    kernel = GaussianKernel(1 / (2 * point.model.kernel_scale**2))
-    solution = kernel_regression(train, _targets(data), kernel, ridge=_ridge(point))
-    return _solved(solution, test, len(train) * data.classes)
+    return Design(train, test, one_hot(data), GaussianKernel(1 / (2 * point.model.kernel_scale**2)))
 
 
 def pixels(data: PointData) -> tuple[Tensor, Tensor]:
@@ -156,16 +199,13 @@ def images(data: PointData) -> tuple[Tensor, Tensor]:
     return train, test
 
 
-def _solved(solution: Solution, test: Tensor, parameters: int) -> Solved:
-    measures = {"solution_norm": solution.norm, "residual": solution.residual}
-    return Solved(solution.fitted, solution.predict(test), parameters, measures)
-
-
-def _ridge(point: TrialConfig) -> float:
+def ridge_of(point: TrialConfig) -> float:
+    """What is added to the Gram matrix of a resolved point: n * weight_decay."""
     return (point.data.train_size or 1) * point.regularizers.weight_decay
 
 
-def _targets(data: PointData) -> Tensor:
+def one_hot(data: PointData) -> Tensor:
+    """The training labels, (n, classes) float64."""
     return nn.functional.one_hot(data.train.labels, data.classes).double()
 
 

@@ -35,6 +35,15 @@ class FigureKind(StrEnum):
     BOUND = "bound-vs-corruption"
 
 
+class TheoryName(StrEnum):
+    """What `plot --theory` draws (see `trainables.predictions`)."""
+
+    EIGEN = "eigen"
+    GCV = "gcv"
+    LOO = "loo"
+    RF = "rf"
+
+
 def drawn(
     kind: FigureKind,
     table: pa.Table,

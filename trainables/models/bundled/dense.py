@@ -12,7 +12,7 @@ from math import prod
 from torch import nn
 
 from trainables.data.protocol import PointData
-from trainables.least_squares.solving import Solved, least_squares, pixels, regressed
+from trainables.least_squares.solving import Design, least_squares, pixels, regressed
 from trainables.models.registry import model_family
 from trainables.point.config import ImageShape, Model, TrialConfig
 
@@ -41,11 +41,11 @@ def mlp(model: Model, dropout: float, image_shape: ImageShape, classes: int) -> 
     return dense_stack([prod(image_shape), *[model.width or 0] * (model.depth or 0), classes], dropout, bool(model.batch_norm))
 
 
-def _regressed(point: TrialConfig, data: PointData) -> Solved:
+def _design(point: TrialConfig, data: PointData) -> Design:
     return regressed(point, data, *pixels(data))
 
 
-_solver = least_squares(_regressed, lambda point, image_shape: prod(image_shape))
+_solver = least_squares(_design, lambda point, image_shape: prod(image_shape))
 
 
 @model_family("linear", default_width=1, reads=(), solver=_solver, has_hidden_units=lambda model: False)

@@ -19,6 +19,7 @@ from trainables.least_squares.expressivity import interpolant, weight_count
 from trainables.least_squares.features import GaborFeatures, extract, patch_features
 from trainables.least_squares.solving import (
     Columns,
+    Design,
     Solved,
     Solver,
     centred,
@@ -28,6 +29,7 @@ from trainables.least_squares.solving import (
     least_squares,
     pixels,
     scored,
+    solved_by,
 )
 from trainables.models.registry import solved_family
 from trainables.point.config import ImageShape, TrialConfig
@@ -45,11 +47,11 @@ def _samples(point: TrialConfig, image_shape: ImageShape) -> int:
     return point.data.train_size or 1
 
 
-def _gaussian_kernel(point: TrialConfig, data: PointData) -> Solved:
+def _gaussian_kernel(point: TrialConfig, data: PointData) -> Design:
     return kernel_regressed(point, data, *pixels(data))
 
 
-def _gabor_kernel(point: TrialConfig, data: PointData) -> Solved:
+def _gabor_kernel(point: TrialConfig, data: PointData) -> Design:
     features = GaborFeatures().to(data.train.index.device)
     train, test = (extract(features, some) for some in images(data))
     return kernel_regressed(point, data, train, test)
@@ -62,7 +64,7 @@ solved_family("gabor_kernel", least_squares(_gabor_kernel, _samples))
 # Fixed features: a coefficient for each feature and class
 
 
-def _gabor(point: TrialConfig, data: PointData) -> Solved:
+def _gabor(point: TrialConfig, data: PointData) -> Design:
     return centred(point, data, GaborFeatures().to(data.train.index.device))
 
 
@@ -74,7 +76,7 @@ def _gabor_multiply_adds(point: TrialConfig, image_shape: ImageShape) -> float:
     return factorization(point, image_shape, _samples(point, image_shape))  # there are more features than samples, as a rule
 
 
-def _random_patches(point: TrialConfig, data: PointData) -> Solved:
+def _random_patches(point: TrialConfig, data: PointData) -> Design:
     train, _ = images(data)
     return centred(point, data, patch_features(train, point.model.width or 1, seed=derive(point.seed, "initialization")))
 
@@ -83,7 +85,7 @@ def _patch_columns(point: TrialConfig, image_shape: ImageShape) -> int:
     return 8 * (point.model.width or 1)
 
 
-solved_family("gabor", Solver(scored(_gabor), _gabor_parameters, _gabor_multiply_adds))
+solved_family("gabor", Solver(scored(solved_by(_gabor)), _gabor_parameters, _gabor_multiply_adds, design=_gabor))
 solved_family("random_patches", least_squares(_random_patches, _patch_columns), default_width=1000)
 
 

@@ -14,21 +14,21 @@ from torch import nn
 
 from trainables.data.protocol import PointData
 from trainables.least_squares.features import extract
-from trainables.least_squares.solving import Solved, least_squares, pixels, regressed
+from trainables.least_squares.solving import Design, least_squares, pixels, regressed
 from trainables.models.fourier import FourierFeatures
 from trainables.models.registry import build, model_family
 from trainables.point.config import ImageShape, Model, TrialConfig
 from trainables.point.streams import derive
 
 
-def _regressed(point: TrialConfig, data: PointData) -> Solved:
+def _design(point: TrialConfig, data: PointData) -> Design:
     module = build(point.model, 0.0, data.image_shape, data.classes, seed=derive(point.seed, "initialization"))
     features = module[:-1].to(data.train.index.device, torch.float64)  # type: ignore[index]
     train, test = (extract(features, some.double(), batch=1024) for some in pixels(data))
     return regressed(point, data, train, test)
 
 
-_solver = least_squares(_regressed, lambda point, image_shape: point.model.width or 1, has_width=True)
+_solver = least_squares(_design, lambda point, image_shape: point.model.width or 1, has_width=True)
 
 
 @model_family("random_features", default_width=1000, reads=("width", "kernel_scale"), solver=_solver)
