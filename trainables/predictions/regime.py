@@ -40,9 +40,9 @@ def designed(point: TrialConfig, theory: str) -> tuple[PointData, Design]:
     return data, solver.design(point, data)
 
 
-def spread_evenly(samples: int) -> Tensor:
-    """The indices of at most `MOST_TESTED` of so many test samples."""
-    return torch.linspace(0, samples - 1, min(samples, MOST_TESTED)).round().long()
+def spread_evenly(samples: int, most: int = MOST_TESTED) -> Tensor:
+    """The indices of at most `most` of so many test samples."""
+    return torch.linspace(0, samples - 1, min(samples, most)).round().long()
 
 
 def test_targets(data: PointData) -> Tensor:

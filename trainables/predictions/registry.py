@@ -8,7 +8,7 @@ from typing import Any
 
 from trainables.point.config import TrialConfig
 from trainables.point.errors import ConfigError
-from trainables.predictions import cross_validation, eigenlearning, random_features
+from trainables.predictions import cross_validation, eigenlearning, random_features, tangent_kernel
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ _THEORIES = (
     Theory("gcv", "generalized cross-validation", cross_validation.predict_generalized, _SIZES),
     Theory("loo", "leaving out one training sample at a time", cross_validation.predict_left_out, _SIZES),
     Theory("rf", "deterministic equivalent", random_features.predict, _SIZES, ("model.width",)),
+    Theory("ntk", "tangent kernel at initialization", tangent_kernel.predict, _SIZES),
 )
 
 

@@ -344,12 +344,14 @@ class Training:
         if not self._measures:
             return result
         member.module.load_state_dict(self._engine.state(index))
-        return measured(member, self._member(member.point).module, self._after_first_epoch, self._measures, result)
+        return measured(member, self._member(member.point).module, self._trained_again, self._measures, result)
 
-    def _after_first_epoch(self, point: TrialConfig) -> nn.Module:
-        """The network after one epoch, trained once more: the same draws make the same weights, so nobody has to keep them."""
-        again = Training([replace(point, budget=replace(point.budget, epochs=1))], self.device, slots=1)
-        again.epoch()
+    def _trained_again(self, point: TrialConfig) -> nn.Module:
+        """The network of a point, trained once more: the same draws make the same weights, so nobody has to keep them."""
+        again = Training([point], self.device, slots=1)
+        while not again.finished:
+            if any(result.status != "completed" for result in again.epoch()):
+                raise RuntimeError("the network that is trained once more did not get through")
         assert again._engine is not None
         module = again._member(point).module
         module.load_state_dict(again._engine.state(0))

@@ -14,6 +14,7 @@ from trainables.compute import compute_columns
 from trainables.data.inputs import input_shape
 from trainables.data.protocol import PointData, Source
 from trainables.data.sets.sources import load
+from trainables.data.subset import split
 from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
@@ -136,7 +137,7 @@ def _out_of_patience(member: Member) -> bool:
 
 
 def measured(
-    member: Member, initial: nn.Module, after_first_epoch: Callable[[TrialConfig], nn.Module], names: Sequence[str], result: Result
+    member: Member, initial: nn.Module, trained_again: Callable[[TrialConfig], nn.Module], names: Sequence[str], result: Result
 ) -> Result:
     """The result with the measures of the trained module; one that cannot be computed is null, and the reason says why.
 
@@ -144,7 +145,7 @@ def measured(
 
     Args:
         initial: the same network at initialization.
-        after_first_epoch: makes it as it was after one epoch.
+        trained_again: trains another point of the same network.
 
     Raises:
         PoisonedError: a measure spoilt this process.
@@ -160,7 +161,8 @@ def measured(
         classes=member.data.classes,
         seed=derive(member.point.seed, "measures"),
         curve=member.curve,
-        after_first_epoch=lambda: after_first_epoch(member.point),
+        after_first_epoch=lambda: trained_again(replace(member.point, budget=replace(member.point.budget, epochs=1))),
+        on_a_half=lambda: _on_a_half(member.point, trained_again),
         right=member.right or (),
     )
     outcome, reason = dict(result.outcome), result.reason
@@ -177,6 +179,15 @@ def measured(
         epochs = [row["epoch"] for row in member.curve]
         samples = {"key": member.key} | sample_row(member.point, member.data, member.module, member.right, epochs)
     return replace(result, outcome=outcome, reason=reason, samples=samples)
+
+
+def _on_a_half(point: TrialConfig, trained_again: Callable[[TrialConfig], nn.Module]) -> tuple[nn.Module, Tensor]:
+    """The network trained on half of its samples, and which of them that did not see: a smaller subset is part of a larger one."""
+    data = replace(point.data, train_size=(point.data.train_size or 0) // 2, replaced=None)
+    dataset = load(data)
+    used, (trained, looked_at) = (split(dataset.train_labels, dataset.classes, some) for some in (point.data, data))
+    module = trained_again(replace(point, data=data, model=replace(point.model, parameters_per_sample=None)))
+    return module, ~torch.isin(used[0], torch.cat([trained, looked_at]))
 
 
 def result_of(member: Member, status: str, reason: str, score: Score | None) -> Result:

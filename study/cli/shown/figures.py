@@ -42,6 +42,7 @@ class TheoryName(StrEnum):
     GCV = "gcv"
     LOO = "loo"
     RF = "rf"
+    NTK = "ntk"
 
 
 def drawn(

@@ -30,3 +30,10 @@ def test_the_error_beside_the_bound_is_that_on_labels_corrupted_alike() -> None:
 def test_records_without_the_measure_are_a_sentence() -> None:
     with pytest.raises(analysis.NothingToShow, match="no completed record has the measure compression_bound"):
         analysis.bound_vs_corruption(records([record()]))
+
+
+def test_each_bound_has_its_panel() -> None:
+    both = {"measure.compression_bound": 0.9, "measure.pacbayes_certificate": 0.5}
+    rows = [record(**{"corruption.level": level} | both, wrong_label_rate=0.5 * level) for level in (0.0, 1.0)]
+    titles = [panel.get_title(loc="left") for panel in analysis.bound_vs_corruption(records(rows)).axes]
+    assert titles == ["compression bound, and the error that it bounds", "PAC-Bayes certificate, and the error that it bounds"]
