@@ -113,6 +113,7 @@ def test_a_session_from_first_run_to_chart(here, gaplab, one_ray, fresh_database
 
     drawn = gaplab("plot", "results/tiny", "--output", "chart")
     assert drawn.out.splitlines() == ["wrote chart.png", "wrote chart.svg"]
+    assert_one_line(gaplab("plot", "results/tiny", "--theory", "eigen"), "eigen is about least squares in closed form, and model mlp")
     from_mlflow = gaplab("plot", "mlflow:tiny", "--tracking-uri", f"sqlite:///{here}/results/mlflow.db", "--output", "same")
     assert from_mlflow.code == 0, from_mlflow.err
 
@@ -303,6 +304,7 @@ def test_a_data_set_that_cannot_be_downloaded_is_one_line(here, gaplab, monkeypa
         (("run", "tiny.yaml", "--set", "model.widht=3"), "tiny.yaml: --set model.widht: no such field: did you mean 'model.width'?"),
         (("sync", "tiny.yaml"), "there is nothing to copy"),
         (("plot", "results/nothing"), "there is no study at results/nothing"),
+        (("plot", "results/nothing", "--theory", "rf", "--kind", "double-descent"), "--theory rf draws a figure of its own"),
         (("plot", "mlflow:nothing", "--tracking-uri", "http://127.0.0.1:9"), "no MLflow server answers"),
     ],
 )
