@@ -17,7 +17,7 @@ from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, parameterization, solver_of
 from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 from trainables.point.errors import ConfigError
-from trainables.point.transitions import NAMED, canonical
+from trainables.point.transitions import NAMED, OF_GIVEN, canonical
 
 REACH = 2.0
 """`parameters_per_sample` is out of reach when even the closest size misses it by more than this factor."""
@@ -59,12 +59,13 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if resolved.corruption.labels_in_force is not None:
         found = given_labels(resolved.corruption.labels_in_force, dataset)[1]
         resolved = replace(resolved, corruption=replace(resolved.corruption, digest=found))
-    elif resolved.corruption.kind == "given" and dataset.given_labels is None:
+    elif resolved.corruption.of_given and dataset.given_labels is None:
+        transition = resolved.corruption.transition_in_force
         raise ConfigError(
-            f"corruption.kind is given, but {data.name} has no labels beside the true ones: corruption.labels names a file of them, "
-            "or the data's own file has y_train_true"
+            f"corruption.{f'transition is {transition}' if transition else 'kind is given'}, but {data.name} has no labels beside the true "
+            "ones: corruption.labels names a file of them, or the data's own file has y_train_true"
         )
-    if resolved.corruption.transition_in_force is not None:
+    if resolved.corruption.transition_in_force not in (None, *OF_GIVEN):
         transition_matrix(resolved.corruption.transition_in_force, classes)  # says now if it is for other classes
     _check_together(resolved, shape)
     _check_window(resolved, dataset.image_shape, shape)
@@ -108,7 +109,9 @@ def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:
         raise ConfigError(f"corruption.level is {level}, but random_labels redraws every label: use kind redraw for a level")
     transition = corruption.transition_in_force
     if corruption.kind == "class_conditional" and transition is None:
-        raise ConfigError(f"corruption.kind is class_conditional, which needs corruption.transition: {', '.join(NAMED)}, or a matrix")
+        raise ConfigError(
+            f"corruption.kind is class_conditional, which needs corruption.transition: {', '.join((*NAMED, *OF_GIVEN))}, or a matrix"
+        )
     if level is None and (corruption.kind == "instance" or transition in NAMED):
         raise ConfigError(f"corruption.level is left out: {transition or corruption.kind} needs the probability that a label is corrupted")
     if level is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.data.label_noise import instance_dependent, passed_through, transition_matrix
+from trainables.data.label_noise import instance_dependent, matched_matrix, passed_through, transition_matrix
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.given_labels import given_labels
 from trainables.point.config import LABEL_KINDS, Corruption
 from trainables.point.errors import ConfigError
 from trainables.point.streams import generator
+from trainables.point.transitions import OF_GIVEN
 
 
 def classes_of(classes: int, corruption: Corruption) -> int:
@@ -60,7 +61,7 @@ def corrupt_labels(
     Args:
         labels: true labels, (n,) int64 in [0, classes).
         corruption: resolved (level and seed filled in); pixel kinds leave labels as they are.
-        given: the labels that came with the data, (n,) int64 in [0, classes), for `given`.
+        given: the labels that came with the data, (n,) int64 in [0, classes), for `given` and the transitions that are measured from them.
         images: of the samples, (n, C, H, W), for `instance`.
 
     >>> labels = torch.arange(10)
@@ -79,6 +80,9 @@ def corrupt_labels(
     if corruption.kind == "given":
         assert given is not None
         new = given
+    elif corruption.transition_in_force in OF_GIVEN:
+        assert given is not None
+        new = passed_through(labels, matched_matrix(corruption.transition_in_force, labels, given, classes), draw)
     elif corruption.transition_in_force not in (None, "symmetric"):
         new = passed_through(labels, transition_matrix(corruption.transition_in_force, classes), draw)
     elif corruption.kind in ("flip", "class_conditional"):

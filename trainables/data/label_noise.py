@@ -45,6 +45,25 @@ def transition_matrix(transition: str, classes: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def matched_matrix(transition: str, labels: Tensor, given: Tensor, classes: int) -> Tensor:
+    """The transition that has to do with given labels what its name says, (C, C) float64.
+
+    - `given_matrix`: how often each class was given each label. A class without samples keeps its label.
+    - `given_rate`: any other class alike, as often as given labels are wrong over all samples.
+
+    Args:
+        labels: true labels, (n,) int64 in [0, classes).
+        given: the given ones of the same samples.
+    """
+    counts = torch.bincount(labels * classes + given, minlength=classes**2).reshape(classes, classes).double()
+    same = torch.eye(classes, dtype=torch.float64)
+    if transition == "given_rate":
+        rate = 1 - counts.trace() / counts.sum()
+        return (1 - rate) * same + rate * transition_matrix("symmetric", classes)
+    of_class = counts.sum(1, keepdim=True)
+    return torch.where(of_class > 0, counts / of_class.clamp_min(1), same)
+
+
 def passed_through(labels: Tensor, matrix: Tensor, draw: torch.Generator) -> Tensor:
     """Labels (n,) int64, each drawn anew from its class's row of a transition matrix."""
     uniform = torch.rand(len(labels), generator=draw, dtype=torch.float64)

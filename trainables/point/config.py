@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from trainables.point.key import key_of
 from trainables.point.knobs import Group, check_range, knob, limited
+from trainables.point.transitions import OF_GIVEN
 
 LabelKind = Literal["redraw", "flip", "random_labels", "random_signs", "given", "class_conditional", "instance"]
 PixelKind = Literal["shuffled_pixels", "random_pixels", "gaussian"]
@@ -132,19 +133,26 @@ class Corruption(Group):
         None,
         "`class_conditional` only: what a corrupted label of each class becomes. `symmetric`: any other class, as `flip`; `pair_flip`: the "
         "next class (Han et al. 2018); `asymmetric_cifar10`: truck to automobile, bird to airplane, deer to horse, cat to dog and back "
-        "(Patrini et al. 2017); or a matrix, such as `[[0.9, 0.1], [0.2, 0.8]]`: row i holds the probabilities of what class i becomes",
+        "(Patrini et al. 2017); a matrix, such as `[[0.9, 0.1], [0.2, 0.8]]`: row i holds the probabilities of what class i becomes; "
+        "`given_matrix`, `given_rate`: wrong as often as the given labels (see `labels`) are, class by class, or overall as `symmetric`",
     )
     labels: str | None = knob(
         None,
-        "`given` only: FILE:LIST, labels that people gave to a data set's training samples, such as `CIFAR-10_human.pt:worse_label` of "
-        "CIFAR-10N (Wei et al. 2022); by default those that came in the data's own file",
+        "`given` and what is measured from it only: FILE:LIST, labels that people gave to a data set's training samples, such as "
+        "`CIFAR-10_human.pt:worse_label` of CIFAR-10N (Wei et al. 2022); `machine:LIST`: of three weak classifiers, with lists of the same "
+        "names; by default those that came in the data's own file",
     )
     digest: str | None = knob(None, "hash of the labels of `labels`, filled in by gaplab")
 
     @property
     def labels_in_force(self) -> str | None:
-        """The file and list of the given labels, if there is one and they are trained on."""
-        return self.labels if self.kind == "given" else None
+        """The file and list of the given labels, if there is one and they count."""
+        return self.labels if self.of_given else None
+
+    @property
+    def of_given(self) -> bool:
+        """Whether labels are those that people or machines gave, or drawn to be wrong as often as those."""
+        return self.kind == "given" or self.transition_in_force in OF_GIVEN
 
     @property
     def transition_in_force(self) -> str | None:

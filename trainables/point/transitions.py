@@ -11,6 +11,8 @@ from trainables.point.errors import ConfigError
 
 NAMED = ("symmetric", "pair_flip", "asymmetric_cifar10")
 """See `trainables.data.label_noise.transition_matrix`."""
+OF_GIVEN = ("given_matrix", "given_rate")
+"""Measured from given labels, see `trainables.data.label_noise.matched_matrix`."""
 LONGEST = 6000
 """Characters of a matrix written out: what MLflow holds of a parameter."""
 _FIELD = "corruption.transition"
@@ -29,7 +31,7 @@ def as_text(rows: Any) -> str:
     """
     square = isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(rows) for row in rows)
     if not square or not all(isinstance(one, int | float) and not isinstance(one, bool) for row in rows for one in row) or len(rows) < 2:
-        raise ConfigError(f"{_FIELD} is {rows!r}: it must be {', '.join(NAMED)}, or C rows of C probabilities")
+        raise ConfigError(f"{_FIELD} is {rows!r}: it must be {', '.join((*NAMED, *OF_GIVEN))}, or C rows of C probabilities")
     for place, row in enumerate(rows):
         if not all(isfinite(one) and 0 <= one <= 1 for one in row) or abs(sum(row) - 1) > 1e-6:
             raise ConfigError(f"{_FIELD}: row {place}, {row!r}, must be probabilities, from 0 to 1, that sum to 1")
@@ -49,7 +51,7 @@ def rows_of(text: str) -> Rows:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError):
-        raise ConfigError(f"{_FIELD} is {text!r}: it must be {', '.join(NAMED)}, or C rows of C probabilities") from None
+        raise ConfigError(f"{_FIELD} is {text!r}: it must be {', '.join((*NAMED, *OF_GIVEN))}, or C rows of C probabilities") from None
     as_text(rows)
     return tuple(tuple(map(float, row)) for row in rows)
 
@@ -60,4 +62,4 @@ def canonical(transition: str) -> str:
     Raises:
         ConfigError: it is neither a name nor a matrix.
     """
-    return transition if transition in NAMED else as_text([list(row) for row in rows_of(transition)])
+    return transition if transition in (*NAMED, *OF_GIVEN) else as_text([list(row) for row in rows_of(transition)])

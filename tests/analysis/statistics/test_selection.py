@@ -1,8 +1,8 @@
-"""Which data sets records name, as their points read them."""
+"""Which data sets records name, as their points read them, and what tells records apart."""
 
 from __future__ import annotations
 
-from analysis.statistics.selection import data_sets
+from analysis.statistics.selection import data_sets, varying_fields
 from tests.analysis.made_up_study import record, records
 from trainables.point.config import Data
 
@@ -22,3 +22,10 @@ def test_a_file_read_in_two_ways_is_two_sets_and_seeds_are_none() -> None:
     }
     assert (found[-1].name, found[-1].dimension) == ("parity", 7)
     assert len(found) == 3
+
+
+def test_the_hash_of_a_file_tells_nothing_apart_that_its_name_does() -> None:
+    rows = [record(**{"corruption.labels": name, "corruption.digest": name[::-1]}) for name in ("a:one", "a:two")]
+    assert varying_fields(records(rows)) == ["corruption.labels"]
+    rows.append(record(**{"corruption.labels": "a:one", "corruption.digest": "another content"}))
+    assert varying_fields(records(rows)) == ["corruption.labels", "corruption.digest"]

@@ -91,7 +91,7 @@ def test_the_rate_is_measured_and_no_label_but_the_trained_on_changes(blobs: str
 @pytest.mark.parametrize(
     ("transition", "said"),
     [
-        ("pairflip", "it must be symmetric, pair_flip, asymmetric_cifar10, or C rows"),
+        ("pairflip", "it must be symmetric, pair_flip, asymmetric_cifar10, given_matrix, given_rate, or C rows"),
         ([[0.5, 0.5], [0.5]], "it must be symmetric"),
         ([[1, True], [0, 1]], "it must be symmetric"),
         ([[0.5, 0.4], [0, 1]], r"row 0, \[0.5, 0.4\], must be probabilities, from 0 to 1, that sum to 1"),

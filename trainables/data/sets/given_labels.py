@@ -5,12 +5,14 @@ images, so labels can be joined by their order alone. That it is the order of th
 labels, which must be those of the data set at every place. Sorting or shuffling either of them would show there.
 
 An .npz file may hold the images too, as `x_train`: then labels are joined by the content of images, and `clean_label` is checked after it.
+
+``labels: "machine:worse_label"`` takes labels of no file but of `trainables.data.annotators`, which give some to any data set in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.data.annotators import machine_labels
 from trainables.data.sets.dataset import Dataset, digests
 from trainables.data.sets.npz import channels_first
 from trainables.point.errors import ConfigError
 
 CLEAN = "clean_label"
+MACHINE = "machine"
+"""In the place of a file: labels of machine annotators."""
 _IMAGES = "x_train"
 _FIELD = "corruption.labels"
 
@@ -32,14 +37,16 @@ def given_labels(source: str, dataset: Dataset) -> tuple[Tensor, str]:
     """The labels of the training samples that `source` names, (n,) int64, and a digest of them.
 
     Args:
-        source: FILE:LIST, a file of torch.save or an .npz file, and the name of one of the lists in it.
+        source: FILE:LIST, a file of torch.save or an .npz file, and the name of one of the lists in it; or machine:LIST.
 
     Raises:
         ConfigError: the file cannot be read, lacks a list, or is not of this data set; the sentence says which.
     """
     file, _, name = source.rpartition(":")
     if not file:
-        raise ConfigError(f"{_FIELD} is {source!r}: it must be FILE:LIST, such as CIFAR-10_human.pt:worse_label")
+        raise ConfigError(f"{_FIELD} is {source!r}: it must be FILE:LIST, such as CIFAR-10_human.pt:worse_label, or machine:LIST")
+    if file == MACHINE:
+        return _of_machines(name, dataset)
     path = Path(file).expanduser()
     lists = _lists(path)
     for wanted, use in ((name, f"which {_FIELD} names"), (CLEAN, "the true labels, by which its order is checked")):
@@ -63,6 +70,19 @@ def given_labels(source: str, dataset: Dataset) -> tuple[Tensor, str]:
     if len(outside):
         raise ConfigError(f"{path}: {name} holds the label {outside[0]}, outside the classes 0 to {dataset.classes - 1}")
     return torch.from_numpy(given), hashlib.sha256(given.tobytes()).hexdigest()[:32]
+
+
+def _of_machines(name: str, dataset: Dataset) -> tuple[Tensor, str]:
+    """One of the lists of machine annotators, and its digest."""
+    lists = _machine_lists(dataset)
+    if name not in lists:
+        raise ConfigError(f"{_FIELD} is {MACHINE}:{name}: the lists of machine annotators are {', '.join(sorted(lists))}")
+    return torch.from_numpy(lists[name]), hashlib.sha256(lists[name].tobytes()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=4)
+def _machine_lists(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
+    return machine_labels(dataset.train_images, dataset.train_labels, dataset.classes)
 
 
 @cache

@@ -70,6 +70,7 @@ def check(point: TrialConfig) -> None:
         "optimizer.name": point.is_solved,
         "data.preprocessing": point.data.preprocessing == "paper",
         "corruption.kind": point.corruption.kind not in ("redraw", "flip", "random_labels", "class_conditional"),
+        "corruption.transition": point.corruption.of_given,
         "regularizers.mixup": bool(point.regularizers.mixup),
     }
     for name, found in unfit.items():
