@@ -50,6 +50,8 @@ _PROVENANCE: dict[str, tuple[pa.DataType, str]] = {
     ),
     "device": (pa.string(), "what it was trained on"),
     "host": (pa.string(), "on which machine"),
+    "engine": (pa.string(), "what trained it (docs/engines.md); null of a point that is solved, and in older records"),
+    "slots": (pa.int32(), "how many members it trains side by side there; null as engine is"),
     "bits": (
         pa.string(),
         "mode of MKL, and vector instructions, that its bits come from (docs/engines.md); null where no bits are promised",

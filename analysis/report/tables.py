@@ -26,7 +26,7 @@ MOST_ROWS = 300
 MOST_DATA = 20_000
 """The most records that the page carries for download."""
 _ENDS = ("95 % from", "to")
-_ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "host", "bits", "key_version")
+_ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "engine", "host", "bits", "key_version")
 
 
 def facts(table: pa.Table) -> list[tuple[str, str]]:

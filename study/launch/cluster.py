@@ -230,7 +230,12 @@ def worker_speed(resources: Resources) -> Speed:
         return measure("cpu")
     import ray
 
-    speed: Speed = ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(measure).remote())
+    gpus = resources.gpus
+
+    def measured() -> Speed:
+        return measure(fraction=gpus)
+
+    speed: Speed = ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=gpus)(measured).remote())
     return speed
 
 

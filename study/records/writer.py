@@ -105,6 +105,7 @@ class FragmentWriter:
             | flatten(result.point)
             | _finite(result.outcome)
             | provenance
+            | {"engine": result.engine, "slots": result.slots}
             for result in results
         ]
         measures = sorted({name for row in rows for name in row if name.startswith("measure.")})

@@ -31,7 +31,7 @@ SHAPES: dict[str, tuple[Model, ImageShape]] = {
     "inception_small of width 12": (Model(name="inception_small", width=12), (3, 28, 28)),
 }
 BATCHES = (16, 32, 128)
-MEMBERS, CLASSES, TURNS = 4, 10, 7
+MEMBERS, CLASSES, TURNS = 4, 10, 5
 LEAST_SECONDS = 0.05
 """Of a turn."""
 

@@ -8,7 +8,7 @@ measures a device for estimates of cost.
 """
 
 from trainables.engines.base import Engine, State, Stream
-from trainables.engines.choice import make_engine, members_at_once
+from trainables.engines.choice import Way, Workload, fastest, make_engine, members_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.engines.speed import CORE, Speed
 
@@ -19,6 +19,9 @@ __all__ = [
     "StackedOptimizer",
     "State",
     "Stream",
+    "Way",
+    "Workload",
+    "fastest",
     "make_engine",
     "members_at_once",
     "rate_at",

@@ -26,6 +26,8 @@ ROWS = 256
 class Engine(Protocol):
     """K members with equal shapes. All tensors are on one device; parameters and gradients are float32."""
 
+    name: str
+    """What records call it: one of `trainables.engines.choice.ENGINES`."""
     parameters: list[Tensor]
     """Trainable parameters, each (K, *shape)."""
     gradients: list[Tensor]

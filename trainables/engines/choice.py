@@ -1,33 +1,79 @@
-"""The choice of an engine and of how many members train side by side: what measured fastest (`docs/engines.md`)."""
+"""The choice of an engine and of how many members train side by side: what measured fastest (`docs/engines.md`).
+
+On a CPU it is a rule, and no measurement decides: a point has the same bits in every pack there. On a GPU, where results agree to rounding,
+networks that are no chains of linear layers are tried out for seconds: every candidate takes steps of this network, at this batch size and
+precision. What was found lies in the folder of the user's data, and is not measured again on a card of that name with that PyTorch.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from math import prod
+from typing import Any
 
 import torch
 from torch import nn
 
+from trainables.data.sets.named import data_folder
 from trainables.engines.base import Engine
-from trainables.engines.modules import ModuleEngine
-from trainables.engines.stacked import StackedDense, stack_size
+from trainables.engines.fused import FusedEngine
+from trainables.engines.graphs import MOST_BRANCHES, WARM_UPS, CudaRecorder, GraphEngine
+from trainables.engines.modules import ModuleEngine, shareable
+from trainables.engines.stacked import StackedDense, stack_size, stacks_in_memory
 from trainables.models.chains import activation_of, stackable
-from trainables.point.config import ImageShape
+from trainables.point.config import ImageShape, Model, Optimizer, TrialConfig, sizes_only
+
+PROBE_SECONDS = 5.0
+"""Time after which no further candidate is tried."""
+_ROUND_SECONDS = 0.05
+_ROUNDS = 3
+_MARGIN = 1.1
+"""How much faster than member by member a way must be to be taken: by less another measurement might choose otherwise."""
+_FORMAT = 1
+"""Raised when what is tried changes, so that nothing of before is read."""
 
 
-def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape) -> Engine:
-    """Make the engine that measured fastest for the template's family, without members yet.
+@dataclass(frozen=True)
+class Workload:
+    """What an engine is chosen for.
 
-    Args:
-        template: a module of the members' architecture, on their device.
-        loss: "cross_entropy" or "squared".
-        precision: "float32" or "bfloat16".
-        image_shape: channels, height and width of an input.
+    Attributes:
+        model: sizes alone (see `trainables.point.config.sizes_only`).
+        image_shape: of an input.
+        classes: outputs.
+        batch_size: samples of a step.
+        loss, precision: as a point says them.
     """
-    if stackable(template):
-        device = next(template.parameters()).device
-        compiled = device.type == "cpu" and precision == "float32" and activation_of(template) is None  # machine code rectifies
-        return _dense_engine(compiled)(template, loss, precision)
-    return ModuleEngine(loss, precision, image_shape)
+
+    model: Model
+    image_shape: ImageShape
+    classes: int
+    batch_size: int
+    loss: str
+    precision: str
+
+    @classmethod
+    def of(cls, point: TrialConfig, image_shape: ImageShape, classes: int) -> Workload:
+        rule = point.optimizer
+        return cls(sizes_only(point.model), image_shape, classes, rule.batch_size, rule.loss, point.precision)
+
+
+@dataclass(frozen=True)
+class Way:
+    """An engine by its name, and how many members it trains side by side; `seconds` of a member's step, where that was measured."""
+
+    engine: str
+    slots: int
+    seconds: float | None = None
 
 
 @lru_cache(maxsize=2)
@@ -42,6 +88,209 @@ def _dense_engine(compiled: bool) -> type[StackedDense]:
     return StackedDense
 
 
+MODULES = "modules"
+Maker = Callable[[nn.Module, str, str, ImageShape], Engine]
+"""(template, loss, precision, image shape) -> engine."""
+
+ENGINES: dict[str, Maker] = {
+    "compiled": lambda template, loss, precision, shape: _dense_engine(True)(template, loss, precision),
+    "stacked": lambda template, loss, precision, shape: StackedDense(template, loss, precision),
+    MODULES: lambda template, loss, precision, shape: ModuleEngine(loss, precision, shape),
+    "modules, channels last": lambda template, loss, precision, shape: ModuleEngine(loss, precision, shape, channels_last=True),
+    "graphs": lambda template, loss, precision, shape: GraphEngine(loss, precision, shape, _recorder(template)),
+    "graphs, channels last": lambda template, loss, precision, shape: GraphEngine(
+        loss, precision, shape, _recorder(template), channels_last=True
+    ),
+    "fused": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape),
+    "fused, unfolded": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, unfold=True),
+}
+"""Every engine by the name that records give it."""
+
+
+def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape, name: str | None = None) -> Engine:
+    """Make an engine without members yet.
+
+    Args:
+        template: a module of the members' architecture, on their device.
+        loss: "cross_entropy" or "squared".
+        precision: "float32", "tf32" or "bfloat16".
+        image_shape: channels, height and width of an input.
+        name: one of `ENGINES`; by default what the rule of CPUs says.
+    """
+    return ENGINES[name or _by_rule(template, precision)](template, loss, precision, image_shape)
+
+
+def fastest(template: nn.Module, workload: Workload, device: torch.device) -> Way:
+    """The way of training members like this one that measured fastest: by a rule on a CPU, and of chains; else it is measured here.
+
+    Args:
+        template: a module of the members' architecture, on the device.
+    """
+    if stackable(template) or device.type == "cpu":
+        slots = members_at_once(template, workload.batch_size, prod(workload.image_shape), device)
+        return Way(_by_rule(template, workload.precision), slots)
+    if not shareable(template):
+        return Way(MODULES, 1)
+    card = card_name(device)
+    way = known(workload, card)
+    if way is None:
+        way, measured = _probed(template, workload, device)
+        _note(workload, card, way, measured)
+    return Way(way.engine, min(way.slots, _most_slots(template, workload, device)), way.seconds)
+
+
 def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
-    """Number of members that train side by side: as many as the cache (CPU) or a share of the memory (GPU) holds."""
+    """Number of members of a chain that train side by side: as many as the cache (CPU) or a share of the memory (GPU) holds; else 1."""
     return stack_size(template, batch_size, inputs, device) if stackable(template) else 1
+
+
+def card_name(device: torch.device, fraction: float | None = None) -> str:
+    """What a measurement on a GPU is true of: the card, the fraction of it that a process has (by default this one), PyTorch's version."""
+    granted = torch.cuda.get_per_process_memory_fraction(device) if fraction is None else min(1.0, fraction)
+    return f"{torch.cuda.get_device_name(device)}, {granted:.0%} of it, torch {torch.__version__}"
+
+
+def known(workload: Workload, card: str) -> Way | None:
+    """What was measured on such a card before; None if nothing was, or it cannot be read."""
+    digest = _digest(workload, card)
+    if digest in _FOUND:
+        return _FOUND[digest]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads((data_folder() / "engines" / f"{digest}.json").read_text())
+        way = Way(str(found["engine"]), int(found["slots"]), float(found["seconds"]))
+        if way.engine in ENGINES and way.slots > 0:
+            return way
+    return None
+
+
+_FOUND: dict[str, Way] = {}
+"""What this process has measured: it must not do so again where nothing can be written."""
+
+
+def _note(workload: Workload, card: str, way: Way, measured: dict[str, float]) -> None:
+    """Keep what was measured beside the user's data, whole or not at all."""
+    digest = _digest(workload, card)
+    _FOUND[digest] = way
+    folder = data_folder() / "engines"
+    unfinished = folder / f".{digest}.{os.getpid()}"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(asdict(way) | {"workload": asdict(workload), "card": card, "measured": measured}, indent=1) + "\n")
+        unfinished.replace(folder / f"{digest}.json")
+
+
+def _digest(workload: Workload, card: str) -> str:
+    described = json.dumps([_FORMAT, asdict(workload), card], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
+
+
+def _probed(template: nn.Module, workload: Workload, device: torch.device) -> tuple[Way, dict[str, float]]:
+    """Time the candidates; returns the way to take, and seconds of a member's step by way, in words."""
+    begun = time.monotonic()
+    found: list[Way] = []
+    for way in _candidates(_most_slots(template, workload, device)):
+        if found and time.monotonic() - begun > PROBE_SECONDS:
+            break
+        with suppress(RuntimeError, ValueError, NotImplementedError), warnings.catch_warnings():  # what does not run is no candidate
+            warnings.simplefilter("ignore")
+            found.append(Way(way.engine, way.slots, _step_seconds(template, workload, way)))
+        _free(device)
+    measured = {f"{way.engine}, {way.slots}": way.seconds or 0.0 for way in found}
+    return _best(found), measured
+
+
+def _best(measured: list[Way]) -> Way:
+    """The fastest of some ways, or member by member where that is not much slower, or nothing ran."""
+    plain = next((way for way in measured if way.engine == MODULES), Way(MODULES, 1, 0.0))
+    best = min(measured, key=lambda way: way.seconds or 0.0, default=plain)
+    return best if (best.seconds or 0.0) * _MARGIN < (plain.seconds or 0.0) else plain
+
+
+def _candidates(most: int) -> list[Way]:
+    """Ways to try where at most so many members fit the memory, those that are likely to be best first."""
+    few, many = min(8, most), min(MOST_BRANCHES, most)
+    tried = [
+        *((MODULES, 1), ("graphs", few), ("graphs", many), ("fused", many), ("modules, channels last", 1)),
+        *(("graphs, channels last", many), ("fused", few), ("fused, unfolded", many)),
+    ]
+    return [Way(engine, slots) for engine, slots in dict.fromkeys(tried)]
+
+
+def _step_seconds(template: nn.Module, workload: Workload, way: Way) -> float:
+    """Seconds of a member's step: gradient and SGD with momentum, the fastest of some rounds after the first steps."""
+    device = next(template.parameters()).device
+    engine = make_engine(template, loss=workload.loss, precision=workload.precision, image_shape=workload.image_shape, name=way.engine)
+    engine.refill([], [copy.deepcopy(template) for _ in range(way.slots)])
+    rule = Optimizer(name="sgd", learning_rate=0.1, momentum=0.9)
+    optimizer = engine.optimizer(rule)
+    none: list[Any] = [None] * way.slots
+    optimizer.refill([], [TrialConfig(optimizer=rule)] * way.slots, engine.parameters, none, [0] * way.slots)
+    optimizer.set_rates(torch.zeros(way.slots, device=device))  # weights stay: nothing grows
+    inputs = torch.rand(way.slots, workload.batch_size, prod(workload.image_shape), device=device)
+    targets = torch.full((way.slots, workload.classes, workload.batch_size), 1 / workload.classes, device=device)
+    streams = [(member, "dropout", 0, 0) for member in range(way.slots)]
+
+    def steps(count: int) -> float:
+        _finish(device)
+        begun = time.perf_counter()
+        for _ in range(count):
+            engine.gradient(inputs, targets, streams)
+            optimizer.step(engine.gradients)
+        _finish(device)
+        return time.perf_counter() - begun
+
+    steps(WARM_UPS + 1)
+    count = max(1, round(_ROUND_SECONDS / max(steps(1), 1e-6)))
+    return min(steps(count) for _ in range(_ROUNDS)) / count / way.slots
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _free(device: torch.device) -> None:
+    """Give back what a candidate held, so that the next one finds the memory that training will."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _most_slots(template: nn.Module, workload: Workload, device: torch.device) -> int:
+    """Members that fit the share of a GPU's memory that stacks have."""
+    held = _held_bytes(template, workload)
+    return 1 if held is None else max(1, min(MOST_BRANCHES, int(stacks_in_memory(device) / held)))
+
+
+def _held_bytes(template: nn.Module, workload: Workload) -> int | None:
+    """Bytes that a member takes: parameters, gradients, moments, and what a forward pass keeps for the backward pass.
+
+    That is counted without computing anything; None where a module looks at its inputs' values.
+    """
+    kept = 0
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    try:
+        twin = copy.deepcopy(template).to("meta").train()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            twin(torch.empty(workload.batch_size, *workload.image_shape, device="meta"))
+    except (RuntimeError, NotImplementedError):
+        return None
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in template.parameters())
+    return 5 * parameters + kept
+
+
+def _recorder(template: nn.Module) -> CudaRecorder:
+    return CudaRecorder(next(template.parameters()).device)
+
+
+def _by_rule(template: nn.Module, precision: str) -> str:
+    """The engine of a network on a CPU, and of a chain anywhere."""
+    if not stackable(template):
+        return MODULES
+    device = next(template.parameters()).device
+    compiled = device.type == "cpu" and precision == "float32" and activation_of(template) is None  # machine code rectifies
+    return "compiled" if _dense_engine(compiled) is not StackedDense else "stacked"

@@ -30,6 +30,8 @@ _Floats = np.ndarray[Any, np.dtype[np.float32]]
 class CompiledDense(StackedDense):
     """Fully connected members, one after another through machine code (see `trainables.engines.Engine`)."""
 
+    name = "compiled"
+
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         if inputs.shared is not None and not self._features:
             return self._losses(inputs.shared, index, labels, members)

@@ -59,6 +59,7 @@ class FusedEngine(Engine):
 
     def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, unfold: bool = False) -> None:
         self._loss, self._precision, self._image_shape, self._unfold = loss, precision, image_shape, unfold
+        self.name = "fused, unfolded" if unfold else "fused"
         self._template: nn.Module | None = None
         self._stacked: State = {}
         self._rates: list[list[float]] = []

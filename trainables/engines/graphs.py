@@ -113,6 +113,7 @@ class GraphEngine(ModuleEngine):
 
     def __init__(self, loss: str, precision: str, image_shape: ImageShape, recorder: Recorder, *, channels_last: bool = False) -> None:
         super().__init__(loss, precision, image_shape, channels_last=channels_last)
+        self._one_by_one, self.name = self.name, "graphs, channels last" if channels_last else "graphs"
         self._recorder = recorder
         self._slots: list[Dropouts] = []
         self._rates: list[list[float]] = []
@@ -170,7 +171,7 @@ class GraphEngine(ModuleEngine):
                 warnings.warn(
                     f"CUDA does not record this network as a graph, and its members train one after another: {first}", stacklevel=2
                 )
-                self._recorder = AtOnce()
+                self._recorder, self.name = AtOnce(), self._one_by_one
                 one.replay = one.work
         if one.replay is None:
             self._recorder.warmed(one.work)

@@ -137,6 +137,7 @@ class ModuleEngine(Engine):
         self._modules: list[nn.Module] = []
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
         self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self.name = "modules, channels last" if channels_last else "modules"
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         self._modules = [self._modules[member] for member in keep] + modules

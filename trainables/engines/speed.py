@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainables.engines.choice import card_name
+
 _SIZE = {"cpu": 256, "cuda": 4096}
 """Side of the square matrices that are multiplied."""
 _LAUNCHES_PER_STEP = 5
@@ -23,18 +25,25 @@ class Speed:
     Attributes:
         multiply_adds_per_second: rate in training.
         seconds_per_step: time that a step takes however small it is.
+        card: the GPU that this is of, as `trainables.engines.choice.known` takes it: what was measured of a network there says more.
     """
 
     multiply_adds_per_second: float
     seconds_per_step: float
+    card: str | None = None
 
 
 CORE = Speed(30e9, 10e-6)
 """Speed of one core, assumed where nothing was measured."""
 
 
-def measure(device: str | None = None) -> Speed:
-    """Measure the speed of a device: by default the one that a worker here has, a GPU or else one thread. On a CPU it takes 20 ms."""
+def measure(device: str | None = None, fraction: float = 1.0) -> Speed:
+    """Measure the speed of a device: by default the one that a worker here has, a GPU or else one thread. On a CPU it takes 20 ms.
+
+    Args:
+        device: "cpu" or "cuda".
+        fraction: of a GPU that a worker is granted.
+    """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     size = _SIZE[device]
     square, small = torch.ones(size, size, device=device), torch.ones(8, device=device)
@@ -45,7 +54,8 @@ def measure(device: str | None = None) -> Speed:
         launch = _seconds(device, lambda: small.add_(1))
     finally:
         torch.set_num_threads(threads)
-    return Speed(_SHARE_OF_PEAK * size**3 / product, _LAUNCHES_PER_STEP * launch)
+    card = card_name(torch.device(device), fraction) if device == "cuda" else None
+    return Speed(_SHARE_OF_PEAK * size**3 / product, _LAUNCHES_PER_STEP * launch, card)
 
 
 def _seconds(device: str, operation: Callable[[], object]) -> float:

@@ -54,12 +54,19 @@ def stack_size(module: nn.Module, batch_size: int, inputs: int, device: torch.de
     sizes += [len(layer.phases) for layer in layers if isinstance(layer, FourierFeatures)]
     parameters = sum(tensor.numel() for tensor in module.state_dict().values())
     bytes_each = 4 * (batch_size * (inputs + 2 * sum(sizes)) + 3 * parameters)
-    available = _CACHE_BYTES if device.type == "cpu" else _GPU_SHARE * granted_bytes(device)
+    available = _CACHE_BYTES if device.type == "cpu" else stacks_in_memory(device)
     return max(1, min(_MOST_MEMBERS if device.type == "cpu" else 16 * _MOST_MEMBERS, int(available / bytes_each)))
+
+
+def stacks_in_memory(device: torch.device) -> float:
+    """Bytes of a GPU that the members in the slots may take."""
+    return _GPU_SHARE * granted_bytes(device)
 
 
 class StackedDense(Engine):
     """Fully connected members in batched products (see `trainables.engines.Engine`)."""
+
+    name = "stacked"
 
     def __init__(self, template: nn.Module, loss: str, precision: str) -> None:
         layers = layers_of(template)

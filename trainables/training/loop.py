@@ -9,7 +9,6 @@ Where inputs come from is the business of a data source (`trainables.data.protoc
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import nn
 
 from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
-from trainables.engines import Engine, make_engine, members_at_once
+from trainables.engines import Engine, Way, Workload, fastest, make_engine
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.gpu_memory import uploaded
 from trainables.models import build
@@ -104,7 +103,9 @@ class Training:
         self._active: list[Member] = []
         self._keep: list[int] = []  # indices, in the engine, of the members that were in it before
         self._left = False  # whether some of them have left it since
+        self._way: Way | None = None
         self._engine: Engine | None = None
+        self._made_for: tuple[object, ...] = ()
         self._optimizer: StackedOptimizer | None = None
         self._samples: SlotData | None = None
         self._evaluation: Evaluation | None = None
@@ -215,9 +216,10 @@ class Training:
             self._refill(new)
 
     def _fastest(self, member: Member) -> int:
-        """How many members like this one train fastest side by side."""
-        inputs = math.prod(member.data.image_shape)
-        return members_at_once(member.module, member.point.optimizer.batch_size, inputs, self.device)
+        """How many members like this one train fastest side by side; by which engine is noted. Several processes train one at a time."""
+        workload = Workload.of(member.point, member.data.image_shape, member.data.classes)
+        self._way = fastest(member.module, workload, self.device) if self._processes.alone else None
+        return self._way.slots if self._way else 1
 
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:
         """A point at the start of its training, or as it was saved."""
@@ -242,11 +244,12 @@ class Training:
             return
         points = [member.point for member in self._active]
         first = points[0]
-        if self._engine is None or self._optimizer is None or not stayed:  # images of the next point may have another size
-            shape = self._active[0].data.image_shape
-            self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape)
+        shape, classes = self._active[0].data.image_shape, self._active[0].data.classes
+        if self._engine is None or self._optimizer is None or (shape, classes) != self._made_for:
+            name, self._made_for = self._way.engine if self._way else None, (shape, classes)
+            self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape, name=name)
             self._optimizer = self._engine.optimizer(first.optimizer)
-            self._optimizer.scale(rate_factors(first.model, first.optimizer.name, shape, self._active[0].data.classes))
+            self._optimizer.scale(rate_factors(first.model, first.optimizer.name, shape, classes))
         self._engine.refill(stayed, [member.module for member in new])
         self._optimizer.refill(
             stayed, points, self._engine.parameters, [member.moments for member in new], [member.steps for member in new]
@@ -334,9 +337,10 @@ class Training:
 
     def _measured(self, index: int, result: Result) -> Result:
         """The result of the member in this slot with the measures, and the network, that were asked for."""
+        assert self._engine is not None
+        result = replace(result, engine=self._engine.name, slots=self._slots)
         if result.status != "completed":
             return result
-        assert self._engine is not None
         member = self._active[index]
         if self._keeps and self._keeps(member.point):
             state = {name: value.detach().cpu().clone() for name, value in self._engine.state(index).items()}
@@ -391,5 +395,5 @@ class Training:
             self._slots = max(1, len(points) // 2)
             self._waiting += points[::-1]
         else:
-            self._alone = points[::-1]
+            self._alone, self._way = points[::-1], None  # by the plainest engine
         return []

@@ -64,6 +64,8 @@ class Result:
         curve: one row per evaluated epoch, by the curves' column names.
         samples: what the network does on each sample, if that was asked for (see `trainables.training.samples`).
         network: as trained, if that was asked for.
+        engine: that trained it, one of `trainables.engines.choice.ENGINES`; None if none did.
+        slots: members that train side by side where it was trained.
     """
 
     point: TrialConfig
@@ -74,6 +76,8 @@ class Result:
     curve: list[dict[str, Any]]
     samples: dict[str, Any] | None = None
     network: Network | None = None
+    engine: str | None = None
+    slots: int | None = None
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from math import isclose
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from study.plan.packs import PACKS_PER_WORKER, SECONDS_PER_PACK, expected_second
 from study.plan.points import declared_points
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
+from trainables.data.inputs import input_shape
+from trainables.data.sets.sources import load
+from trainables.engines import choice
 from trainables.engines.speed import Speed
 from trainables.models import custom as custom
 from trainables.models import registry as models
@@ -98,6 +102,19 @@ def test_a_faster_worker_gets_longer_packs():
     assert expected_seconds(points[0].config) > SECONDS_PER_PACK
     assert {len(pack) for pack in packs(points, 1)} == {1}
     assert {len(pack) for pack in packs(points, 1, Speed(1e14, 1e-9))} == {24 // PACKS_PER_WORKER}
+
+
+def test_what_was_measured_of_a_network_on_a_card_says_what_it_costs_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    config, other = resolved(seed=0, **{"model.width": 5}), resolved(seed=0, **{"model.width": 6})
+    dataset = load(config.data)
+    shape = input_shape(dataset, config.data.preprocessing)
+    choice._note(choice.Workload.of(config, shape, dataset.classes), "Card 1, 100% of it, torch 2", choice.Way("graphs", 8, 0.5), {})
+    steps = -(-(config.data.train_size or 0) // config.optimizer.batch_size) * config.budget.epochs
+    by_rule, here, elsewhere = Speed(1e9, 1e-6), Speed(1e9, 1e-6, "Card 1, 100% of it, torch 2"), Speed(1e9, 1e-6, "Card 2")
+    assert expected_seconds(config, here) == pytest.approx(0.5 * steps, rel=1e-2)
+    assert expected_seconds(config, by_rule) == expected_seconds(config, elsewhere) != expected_seconds(config, here)
+    assert expected_seconds(other, here) == expected_seconds(other, by_rule)
 
 
 def test_seeds_and_corruption_share_a_pack_and_widths_do_not():
