@@ -78,16 +78,21 @@ def beside_theory(table: pa.Table, theory: str, over: str | None = None, by: Seq
     if not runs.num_rows:
         raise NothingToShow("no completed record has a test loss, which theories predict")
     over = over or next((name for name in found.axes if pc.count_distinct(runs[name]).as_py() > 1), found.axes[0])
-    runs, by = lines_over(runs, over, by)
+    recorded = {row["key"]: row for row in runs.to_pylist()}
+    runs, by = lines_over(runs, over, by)  # which takes the kind of a corruption of level 0 away, where kinds differ
     rows = runs.to_pylist()
-    answers = _asked(found, rows)
+    answers = _asked(found, [recorded[row["key"]] for row in rows])
     values = tuple(name for name in answers[0] if runs[name].null_count < runs.num_rows)
     for name in values:
         runs = runs.append_column(PREDICTED + name, pa.array([answer[name] for answer in answers], pa.float64()))
     cells = seed_means(runs, [*by, over, "interpolated"], [*values, *(PREDICTED + name for name in values)])
     line = [{name: row[name] for name in (*by, over, *(PREDICTED + one for one in values))} for row in runs.to_pylist()]
-    if over in found.between:
-        line += [between for group in _lines(rows, by) for between in _between(found, group, by, over, values)]
+    for group in _lines(rows, by) if over in found.between else ():
+        between = _between(found, [recorded[row["key"]] for row in group], over)
+        line += [
+            {name: group[0][name] for name in by} | {over: place} | {PREDICTED + name: answer[name] for name in values}
+            for place, answer in between
+        ]
     return Beside(found, over, by, values, cells, _means(line, [*by, over], [PREDICTED + name for name in values], runs.schema))
 
 
@@ -105,14 +110,27 @@ def _asked(theory: Theory, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
     answers, refusals = [], []
     for row in rows:
+        point = point_of(row)
+        if not _made(point, row["key"]):
+            raise AnalysisError(f"theories are computed for the data of points that gaplab trained, and {row['key']} is of other origin")
         try:
-            answers.append(theory.predict(point_of(row), row))
+            answers.append(theory.predict(point, row))
         except OutOfRegime as refusal:
             refusals.append(str(refusal))
     if refusals:
         some = f"that is so for {len(refusals):,} of {len(rows):,} points, and --where leaves them out"
         raise AnalysisError(f"{refusals[0]}{f' ({some})' if len(refusals) < len(rows) else ''}")
     return answers
+
+
+def _made(point: TrialConfig, key: str) -> bool:
+    """Whether a record of that key is of this point: runs of other origin do not say all that makes one."""
+    from trainables.point.errors import ConfigError
+
+    try:
+        return point.key() == key
+    except ConfigError:
+        return False
 
 
 def _lines(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> Iterable[list[dict[str, Any]]]:
@@ -123,9 +141,7 @@ def _lines(rows: Iterable[dict[str, Any]], by: Sequence[str]) -> Iterable[list[d
     return lines.values()
 
 
-def _between(
-    theory: Theory, rows: Sequence[dict[str, Any]], by: Sequence[str], over: str, values: Sequence[str]
-) -> Iterable[dict[str, Any]]:
+def _between(theory: Theory, rows: Sequence[Mapping[str, Any]], over: str) -> Iterable[tuple[float, dict[str, float]]]:
     """What the theory says between the points of one line, evenly on a logarithmic axis, for the seeds of the point below."""
     from trainables.point.config import with_fields
     from trainables.predictions import OutOfRegime
@@ -135,10 +151,9 @@ def _between(
         for place in sorted({round(value) for value in np.geomspace(low, high, _BETWEEN + 1)[1:-1]} - {low, high}):
             for row in (row for row in rows if row[over] == low):
                 try:
-                    answer = theory.predict(with_fields(point_of(row), {over: place, "model.parameters_per_sample": None}), row)
+                    yield place, theory.predict(with_fields(point_of(row), {over: place, "model.parameters_per_sample": None}), row)
                 except OutOfRegime:
                     continue
-                yield {name: row[name] for name in by} | {over: place} | {PREDICTED + name: answer[name] for name in values}
 
 
 def _means(rows: Sequence[dict[str, Any]], keys: Sequence[str], values: Sequence[str], schema: pa.Schema) -> pa.Table:

@@ -69,5 +69,23 @@ def test_refusals_are_one_sentence_with_the_points_that_it_is_about() -> None:
         analysis.theory_table(table, "eigen")
     with pytest.raises(analysis.AnalysisError, match=r"that is so for 2 of 8 points, and --where leaves them out"):
         analysis.theory_table(pa.concat_tables([table, solved("random_features", "model.width", (10,))]), "rf")
+    with pytest.raises(analysis.AnalysisError, match="points that gaplab trained, and f00 is of other origin"):
+        analysis.theory_table(records([record(key="f00")]), "rf")
     with pytest.raises(analysis.NothingToShow, match="no completed record has a test loss"):
         analysis.theory_table(records([record(test_loss=None)]), "rf")
+
+
+def test_points_of_several_kinds_of_corruption_are_asked_as_they_were_recorded() -> None:
+    """Level 0 is of no kind where kinds differ, and belongs to both lines."""
+    same = {"data.name": "breast_cancer", "data.train_size": 100, "optimizer.name": "closed_form", "model.name": "random_features"}
+    rows = []
+    for kind in ("redraw", "flip"):
+        for level in (0.0, 0.2):
+            corrupted = {"corruption.kind": kind, "corruption.level": level, "model.width": 60}
+            point = resolve(with_fields(TrialConfig(), same | corrupted))
+            (result,) = Training([point], torch.device("cpu")).epoch()
+            rows.append(record(**flatten(point)) | {"key": point.key()} | result.outcome)
+    table = records({row["key"]: row for row in rows}.values())
+    cells = analysis.theory_table(table, "rf", over="corruption.level")
+    assert cells["corruption.kind"].to_pylist() == ["flip", "flip", "redraw", "redraw"]
+    assert np.isfinite(numbers(cells, "predicted.test_loss")).all()
