@@ -28,9 +28,9 @@ class Subject:
         seed: seed of Monte Carlo draws.
         curve: rows with `epoch`, `train_loss` and `train_error`; empty if there is none.
         after_first_epoch: makes the network as it was after one epoch of training; None where nobody can.
+        right: whether each training sample was classified as its label, (n,) bool, at each evaluation; empty where that was not noted.
         on_a_half: trains the same network once more, as it was trained, on half of its samples: gives it, and which samples it did not see,
             (n,) bool; None where nobody can.
-        right: whether each training sample was classified as its label, (n,) bool, at each evaluation; empty where that was not noted.
     """
 
     module: nn.Module
@@ -41,8 +41,8 @@ class Subject:
     seed: int = 0
     curve: Sequence[Mapping[str, Any]] = ()
     after_first_epoch: Callable[[], nn.Module] | None = None
-    on_a_half: Callable[[], tuple[nn.Module, Tensor]] | None = None
     right: Sequence[Tensor] = ()
+    on_a_half: Callable[[], tuple[nn.Module, Tensor]] | None = None
     _found: dict[Callable[[Subject], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
