@@ -95,14 +95,16 @@ Maker = Callable[[nn.Module, str, str, ImageShape], Engine]
 ENGINES: dict[str, Maker] = {
     "compiled": lambda template, loss, precision, shape: _dense_engine(True)(template, loss, precision),
     "stacked": lambda template, loss, precision, shape: StackedDense(template, loss, precision),
-    MODULES: lambda template, loss, precision, shape: ModuleEngine(loss, precision, shape),
-    "modules, channels last": lambda template, loss, precision, shape: ModuleEngine(loss, precision, shape, channels_last=True),
-    "graphs": lambda template, loss, precision, shape: GraphEngine(loss, precision, shape, _recorder(template)),
-    "graphs, channels last": lambda template, loss, precision, shape: GraphEngine(
-        loss, precision, shape, _recorder(template), channels_last=True
+    MODULES: lambda template, loss, precision, shape: ModuleEngine(loss, precision, shape, rows=_on_gpu(template)),
+    "modules, channels last": lambda template, loss, precision, shape: ModuleEngine(
+        loss, precision, shape, channels_last=True, rows=_on_gpu(template)
     ),
-    "fused": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape),
-    "fused, unfolded": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, unfold=True),
+    "graphs": lambda template, loss, precision, shape: GraphEngine(loss, precision, shape, _recorder(template), rows=_on_gpu(template)),
+    "graphs, channels last": lambda template, loss, precision, shape: GraphEngine(
+        loss, precision, shape, _recorder(template), channels_last=True, rows=_on_gpu(template)
+    ),
+    "fused": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, rows=_on_gpu(template)),
+    "fused, unfolded": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, unfold=True, rows=_on_gpu(template)),
 }
 """Every engine by the name that records give it."""
 
@@ -281,6 +283,10 @@ def _held_bytes(template: nn.Module, workload: Workload) -> int | None:
         return None
     parameters = sum(parameter.numel() * parameter.element_size() for parameter in template.parameters())
     return 5 * parameters + kept
+
+
+def _on_gpu(template: nn.Module) -> bool:
+    return next(template.parameters()).device.type == "cuda"
 
 
 def _recorder(template: nn.Module) -> CudaRecorder:

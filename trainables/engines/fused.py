@@ -18,8 +18,11 @@ from torch.func import functional_call, vmap
 
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream, losses_and_errors
-from trainables.engines.modules import Dropouts
-from trainables.point.config import ImageShape
+from trainables.engines.modules import Dropouts, InRows, MaskDraws
+from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.rows import RowOptimizer
+from trainables.gpu_memory import uploaded
+from trainables.point.config import ImageShape, Optimizer
 
 
 class UnfoldedConv2d(nn.Conv2d):
@@ -46,19 +49,21 @@ def unfold_convolutions(module: nn.Module) -> None:
             layer.__class__ = UnfoldedConv2d
 
 
-class FusedEngine(Engine):
+class FusedEngine(InRows, Engine):
     """All members in one pass (see `trainables.engines.Engine`). Dropout is drawn from the members' streams, as `ModuleEngine` draws it.
 
     Args:
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
         unfold: multiply unfolded inputs in place of grouped convolutions.
+        rows: as of `trainables.engines.modules.ModuleEngine`.
 
     Raises:
         ValueError: a module has other layers than the first (from `refill`).
     """
 
-    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, unfold: bool = False) -> None:
-        self._loss, self._precision, self._image_shape, self._unfold = loss, precision, image_shape, unfold
+    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, unfold: bool = False, rows: bool = False) -> None:
+        self._loss, self._precision, self._image_shape, self._unfold, self._in_rows = loss, precision, image_shape, unfold, rows
+        self._asked: tuple[list[int], Tensor] | None = None
         self.name = "fused, unfolded" if unfold else "fused"
         self._template: nn.Module | None = None
         self._stacked: State = {}
@@ -72,13 +77,21 @@ class FusedEngine(Engine):
             if repr(Dropouts(copy.deepcopy(module)).module) != self._layers:
                 raise ValueError("members in one pass must have the same layers")
         for name in self._names:
-            parts = [self._stacked[name][keep]] if keep else []
+            parts = [self._chosen(self._stacked[name].detach(), keep)] if keep else []
             parts += [torch.stack([tensors[name].detach() for tensors in own])] if own else []
             self._stacked[name] = torch.cat(parts)
         self._rates = [self._rates[member] for member in keep] + [Dropouts.rates_of(module) for module in modules]
-        self._leaves = [self._stacked[name].requires_grad_() for name in self._trainable]
-        self.parameters = [leaf.detach() for leaf in self._leaves]
-        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._draws = MaskDraws(self._rates)
+        self.parameters = [self._stacked[name] for name in self._trainable]
+        if self._in_rows:
+            self.lay_out(self.parameters)
+            self.parameters = self.parameter_rows.parts
+        self._leaves = [parameter.detach().requires_grad_() for parameter in self.parameters]
+        self._stacked |= dict(zip(self._trainable, self._leaves, strict=True))
+        self.gradients: list[Tensor] = []
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return RowOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
 
     def _begin(self, module: nn.Module) -> None:
         """Take over the layers of the first module: how members compute, and what of them is stacked."""
@@ -106,6 +119,9 @@ class FusedEngine(Engine):
         else:
             losses = -(outputs.log_softmax(2) * aims).sum(2).mean(1)
         self.gradients = list(torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True, materialize_grads=True))
+        if self._in_rows:
+            torch._foreach_copy_(self.gradient_rows.parts, self.gradients)
+            self.gradients = self.gradient_rows.parts
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         assert self._template is not None
@@ -117,12 +133,17 @@ class FusedEngine(Engine):
         return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
 
     def state(self, member: int) -> State:
-        return {name: self._stacked[stacked][member].detach().clone() for name, stacked in self._state.items()}
+        copied = self._copied(member)
+        return {name: copied[stacked] for name, stacked in self._state.items()}
+
+    def _copied(self, member: int) -> State:
+        return {name: stacked[member].detach().clone() for name, stacked in self._stacked.items()}
 
     def _outputs(self, inputs: Tensor, members: list[int] | None, masks: list[Tensor]) -> Tensor:
         """The outputs (M, B, classes) of some members, or of all (None), for inputs (M, B, D)."""
-        everyone = members is None or members == list(range(len(self._rates)))
-        stacked = self._stacked if everyone else {name: tensor[members] for name, tensor in self._stacked.items()}
+        stacked = self._stacked
+        if members is not None and members != list(range(len(self._rates))):
+            stacked = {name: self._chosen(tensor, members) for name, tensor in stacked.items()}
         with self._autocast:
             outputs: Tensor = vmap(self._of_one)(stacked, inputs, masks)
         return outputs.to(inputs.dtype)
@@ -135,12 +156,14 @@ class FusedEngine(Engine):
 
     def _masks(self, inputs: Tensor, streams: list[Stream]) -> list[Tensor]:
         """The dropout masks of a step, each (K, *shape), in the order in which the layers use them; none where nothing is dropped."""
-        if not any(map(any, self._rates)):
+        if not self._draws.any:
             return []
-        first = {name: tensor[0].detach().clone() for name, tensor in self._stacked.items()}
         with torch.no_grad(), self._autocast:
-            uses = self._dropouts.uses(tuple(inputs.shape[1:]), lambda: self._of_one(first, inputs[0], []))
-        masks = [torch.empty(len(self._rates), *use.shape, dtype=use.dtype, device=inputs.device) for use in uses]
-        for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
-            self._dropouts.draw([mask[member] for mask in masks], uses, rates, stream)
-        return masks
+            uses = self._dropouts.uses(tuple(inputs.shape[1:]), lambda: self._of_one(self._copied(0), inputs[0], []))
+        return self._draws.masks(uses, streams, inputs.device)
+
+    def _chosen(self, stacked: Tensor, members: list[int]) -> Tensor:
+        """Some members' part of a tensor (K, ...); who is meant is uploaded once for as long as the same are."""
+        if self._asked is None or self._asked[0] != members:
+            self._asked = list(members), uploaded(members, torch.int64, stacked.device)
+        return stacked.index_select(0, self._asked[1])

@@ -3,8 +3,8 @@
 A step of a small network is hundreds of kernels of a few microseconds, and starting each from Python takes longer than it runs. A graph is
 recorded once and started as a whole; in it every member has a branch of its own, so that kernels which fill a fraction of a GPU run side
 by side. What a graph reads and writes stays where it was recorded: batches, targets and dropout masks are copied there, members that come
-are copied into slots that others have left, and nothing is recorded anew. The optimizer's few operations on the stacked parameters
-follow the graph as they are.
+are copied into slots that others have left, and nothing is recorded anew. The optimizer's few operations on the rows of parameters
+(`trainables.engines.rows`) follow the graph as they are.
 
 `Recorder` is what a GPU does about it (`CudaRecorder`), or a stand-in that does everything at once (`AtOnce`): that one serves where CUDA
 refuses to record, and lets all else be tested without a GPU.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.engines.base import State, Stream
-from trainables.engines.modules import Dropouts, DropoutUse, ModuleEngine, shareable
+from trainables.engines.modules import Dropouts, DropoutUse, MaskDraws, ModuleEngine, shareable
 from trainables.point.config import ImageShape
 
 WARM_UPS = 3
@@ -107,14 +107,16 @@ class GraphEngine(ModuleEngine):
 
     Args:
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
-        channels_last: as of `ModuleEngine`.
+        channels_last, rows: as of `ModuleEngine`.
         recorder: of the members' device.
     """
 
-    def __init__(self, loss: str, precision: str, image_shape: ImageShape, recorder: Recorder, *, channels_last: bool = False) -> None:
-        super().__init__(loss, precision, image_shape, channels_last=channels_last)
+    def __init__(
+        self, loss: str, precision: str, image_shape: ImageShape, recorder: Recorder, *, channels_last: bool = False, rows: bool = False
+    ) -> None:
+        super().__init__(loss, precision, image_shape, channels_last=channels_last, rows=rows)
         self._one_by_one, self.name = self.name, "graphs, channels last" if channels_last else "graphs"
-        self._recorder = recorder
+        self._recorder, self._records = recorder, True
         self._slots: list[Dropouts] = []
         self._rates: list[list[float]] = []
         self._layers = ""
@@ -124,6 +126,7 @@ class GraphEngine(ModuleEngine):
         arrived = [Dropouts(copy.deepcopy(module)) for module in modules]
         alike = all(repr(one.module) == self._layers and shareable(one.module) for one in arrived)
         self._rates = [self._rates[member] for member in keep] + [Dropouts.rates_of(module) for module in modules]
+        self._draws = MaskDraws(self._rates)
         if alike and len(self._slots) // 2 < count <= len(self._slots):
             states = [_copied(self._slots[old].module) if old != new else None for new, old in enumerate(keep)]
             states += [_tensors(one.module) for one in arrived]
@@ -137,18 +140,21 @@ class GraphEngine(ModuleEngine):
             device, rounds = next(self._slots[0].module.parameters()).device.type, self._precision == "bfloat16"
             self._autocast = torch.autocast(device, torch.bfloat16, enabled=rounds, cache_enabled=False)  # it would outlive a recording
             self._stacked, self._stacked_gradients = self.parameters, self.gradients
+            if self._in_rows:
+                self._all_rows = self.parameter_rows, self.gradient_rows
             self._passes: dict[tuple[int, bool, bool], _Pass] = {}
         self._modules = [slot.module for slot in self._slots[:count]]
         self.parameters = [stacked[:count] for stacked in self._stacked]
         self.gradients = [stacked[:count] for stacked in self._stacked_gradients]
+        if self._in_rows:
+            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self._all_rows)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        drops = any(map(any, self._rates))
-        step = self._pass_of(inputs, targets, drops)
+        step = self._pass_of(inputs, targets, self._draws.any)
         step.take(inputs, targets)
-        for masks, rates, stream in zip(step.masks, self._rates, streams, strict=False):
-            if masks:
-                Dropouts.draw(masks, step.uses, rates, stream)
+        if step.masks:
+            for mask, drawn in zip(step.masks, self._draws.masks(step.uses, streams, inputs.device), strict=True):
+                mask[: len(drawn)].copy_(drawn)
         self._run(step)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
@@ -161,23 +167,27 @@ class GraphEngine(ModuleEngine):
 
     def _run(self, one: _Pass) -> None:
         """Do a pass: by its graph, once it was done often enough to be recorded."""
-        if one.replay is None and one.taken >= WARM_UPS:
+        work = partial(self._do, one)  # not kept: what knows itself is not freed when memory is short
+        if one.replay is None and one.taken >= WARM_UPS and self._records:
             try:
-                one.replay = self._recorder.recorded(one.work)
+                one.replay = self._recorder.recorded(work)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 first, *_ = str(error).splitlines() or [type(error).__name__]
-                warnings.warn(
-                    f"CUDA does not record this network as a graph, and its members train one after another: {first}", stacklevel=2
-                )
-                self._recorder, self.name = AtOnce(), self._one_by_one
-                one.replay = one.work
+                said = f"CUDA does not record this network as a graph, and its members train one after another: {first}"
+                warnings.warn(said, stacklevel=2)
+                self._recorder, self._records, self.name = AtOnce(), False, self._one_by_one
         if one.replay is None:
-            self._recorder.warmed(one.work)
+            self._recorder.warmed(work)
         else:
             one.replay()
         one.taken += 1
+
+    def _do(self, one: _Pass) -> None:
+        """A pass of all slots, in as many branches."""
+        member_pass = self._evaluated if one.targets is None else self._stepped
+        self._recorder.side_by_side([partial(member_pass, one, member) for member in range(len(self._slots))])
 
     def _pass_of(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> _Pass:
         """The pass of batches of this size, training with targets and evaluation without."""
@@ -193,21 +203,18 @@ class GraphEngine(ModuleEngine):
         if drops:
             with torch.no_grad(), self._autocast:
                 one.uses = first.uses(tuple(one.inputs.shape[1:]), lambda: first.module(self._images(one.inputs[0])))
-            one.masks = [[torch.ones(use.shape, dtype=use.dtype, device=inputs.device) for use in one.uses] for _ in range(count)]
+            one.masks = [torch.ones(count, *use.shape, dtype=use.dtype, device=inputs.device) for use in one.uses]
         if targets is None:
             with torch.no_grad(), self._autocast:
                 outputs = first.module.eval()(self._images(one.inputs[0])).to(inputs.dtype)
             one.outputs = outputs.new_empty(count, *outputs.shape)
-        member_pass = self._evaluated if targets is None else self._stepped
-        one.work = lambda: self._recorder.side_by_side([partial(member_pass, one, member) for member in range(count)])
         return one
 
     def _stepped(self, one: _Pass, member: int) -> None:
         """Write one member's gradients."""
         assert one.targets is not None
         slot = self._slots[member]
-        masks = one.masks[member] if one.masks else []
-        with self._autocast, slot.using(masks):
+        with self._autocast, slot.using([mask[member] for mask in one.masks]):
             outputs = slot.module.train()(self._images(one.inputs[member])).to(one.inputs.dtype)
         loss = self._loss_of(outputs, one.targets[member])
         trained = [parameter for parameter in slot.module.parameters() if parameter.requires_grad]
@@ -225,18 +232,17 @@ class _Pass:
 
     Attributes:
         inputs: (slots, B, D); `targets` (slots, classes, B) in training, `outputs` (slots, B, classes) in evaluation.
-        uses: where members drop; `masks` has a list of masks for each slot, if anyone drops.
+        uses: where members drop, if anyone does; `masks` (slots, *shape) for each.
         taken: how often it was done.
         replay: does it as it was recorded.
     """
 
     outputs: Tensor
-    work: Callable[[], None]
 
     def __init__(self, inputs: Tensor, targets: Tensor | None) -> None:
         self.inputs, self.targets = inputs, targets
         self.uses: list[DropoutUse] = []
-        self.masks: list[list[Tensor]] = []
+        self.masks: list[Tensor] = []
         self.taken = 0
         self.replay: Callable[[], None] | None = None
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream, losses_and_errors
-from trainables.point.config import ImageShape
+from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.rows import Layout, RowOptimizer, Rows
+from trainables.gpu_memory import uploaded
+from trainables.point import device_streams
+from trainables.point.config import ImageShape, Optimizer
 from trainables.point.streams import derive
 
 _DRAWING = (
@@ -51,11 +56,10 @@ class Dropouts:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        self._pass = _SharedPass()
         for layer, (name, _) in enumerate(_dropouts_of(module)):
-            module.set_submodule(name, _Masked(self, layer))
+            module.set_submodule(name, _Masked(self._pass, layer))
         self._uses: dict[tuple[int, ...], list[DropoutUse]] = {}
-        self._noted: list[DropoutUse] | None = None
-        self._masks: Iterator[Tensor] | None = None
 
     @staticmethod
     def rates_of(module: nn.Module) -> list[float]:
@@ -70,48 +74,85 @@ class Dropouts:
             forward: a pass of such inputs, taken once, in evaluation mode.
         """
         if shape not in self._uses:
-            self._noted, training = [], self.module.training
+            self._pass.noted, training = [], self.module.training
             try:
                 self.module.eval()
                 forward()
-                self._uses[shape] = self._noted
+                self._uses[shape] = self._pass.noted
             finally:
-                self._noted = None
+                self._pass.noted = None
                 self.module.train(training)
         return self._uses[shape]
 
     @contextmanager
     def using(self, masks: Sequence[Tensor]) -> Iterator[None]:
         """Drop by these masks, one for each use, in the passes inside; nothing is dropped without any."""
-        self._masks = iter(masks) if masks else None
+        self._pass.masks = iter(masks) if masks else None
         try:
             yield
         finally:
-            self._masks = None
+            self._pass.masks = None
 
-    @staticmethod
-    def draw(masks: Sequence[Tensor], uses: Sequence[DropoutUse], rates: Sequence[float], stream: Stream) -> None:
-        """Write one member's masks: 0, or 1/(1 - rate), as ``nn.Dropout`` draws them from the stream."""
-        _seed(stream, masks[0].is_cuda)
-        for mask, use in zip(masks, uses, strict=True):
-            mask.copy_(nn.functional.dropout(torch.ones_like(mask), rates[use.layer]))
 
-    def dropped(self, inputs: Tensor, layer: int) -> Tensor:
-        """What a dropout layer gives out."""
-        if self._noted is not None:
-            self._noted.append(DropoutUse(layer, tuple(inputs.shape), inputs.dtype))
-        return inputs if self._masks is None else inputs * next(self._masks)
+class MaskDraws:
+    """Draws the dropout masks of members, each by its own rates from its own stream.
+
+    On a CPU they are those that ``nn.Dropout`` draws there. On a GPU they come from draws made there, of all members in one go.
+
+    Args:
+        rates: of each member's dropout layers (`Dropouts.rates_of`).
+    """
+
+    def __init__(self, rates: Sequence[Sequence[float]]) -> None:
+        self._rates = rates
+        self.any = any(map(any, rates))
+        """Whether a member drops at all."""
+        self._keys = device_streams.Keys()
+        self._uploaded: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def masks(self, uses: Sequence[DropoutUse], streams: Sequence[Stream], device: torch.device) -> list[Tensor]:
+        """The masks (K, *shape) of each use, 0 or 1/(1 - rate)."""
+        if device.type == "cuda":
+            return self._on_device(uses, streams, device)
+        masks = [torch.empty(len(self._rates), *use.shape, dtype=use.dtype) for use in uses]
+        for member, (rates, stream) in enumerate(zip(self._rates, streams, strict=True)):
+            _seed(stream, False)
+            for mask, use in zip(masks, uses, strict=True):
+                mask[member] = nn.functional.dropout(torch.ones(use.shape, dtype=use.dtype), rates[use.layer])
+        return masks
+
+    def _on_device(self, uses: Sequence[DropoutUse], streams: Sequence[Stream], device: torch.device) -> list[Tensor]:
+        keys, step = self._keys.of(streams, device)
+        sizes = [prod(use.shape) for use in uses]
+        draws = device_streams.uniform(keys, step, sum(sizes)).split(sizes, 1)
+        masks = []
+        for drawn, use in zip(draws, uses, strict=True):
+            if use.layer not in self._uploaded:
+                rates = uploaded([[own[use.layer]] for own in self._rates], torch.float32, device)
+                self._uploaded[use.layer] = rates, 1 / (1 - rates)
+            rates, scales = self._uploaded[use.layer]
+            masks.append(drawn.ge(rates).mul(scales).to(use.dtype).reshape(-1, *use.shape))
+        return masks
+
+
+class _SharedPass:
+    """What the dropout layers of a module share in a forward pass. They do not know the module: what knows itself is not freed at once."""
+
+    noted: list[DropoutUse] | None = None
+    masks: Iterator[Tensor] | None = None
 
 
 class _Masked(nn.Module):
     """In the place of a dropout layer."""
 
-    def __init__(self, dropouts: Dropouts, layer: int) -> None:
+    def __init__(self, shared: _SharedPass, layer: int) -> None:
         super().__init__()
-        self._dropouts, self._layer = dropouts, layer
+        self._shared, self._layer = shared, layer
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self._dropouts.dropped(inputs, self._layer)
+        if self._shared.noted is not None:
+            self._shared.noted.append(DropoutUse(self._layer, tuple(inputs.shape), inputs.dtype))
+        return inputs if self._shared.masks is None else inputs * next(self._shared.masks)
 
 
 def _dropouts_of(module: nn.Module) -> list[tuple[str, nn.Dropout]]:
@@ -125,16 +166,38 @@ def _seed(stream: Stream, on_gpu: bool) -> None:
         torch.cuda.manual_seed(derive(*stream))
 
 
-class ModuleEngine(Engine):
+class InRows:
+    """Parameters and gradients of members in rows of one piece of memory each (see `trainables.engines.rows.LaidOut`)."""
+
+    parameter_rows: Rows
+    gradient_rows: Rows
+    layout: Layout
+
+    def lay_out(self, stacked: Sequence[Tensor]) -> None:
+        """Make rows with these parameters, (K, *shape) each, and as many for their gradients."""
+        self.layout = Layout([parameter.shape[1:] for parameter in stacked])
+        self.parameter_rows, self.gradient_rows = (self.layout.rows(len(stacked[0]), stacked[0].device) for _ in range(2))
+        for part, parameter in zip(self.parameter_rows.parts, stacked, strict=True):
+            part.copy_(parameter)
+
+    def moments(self) -> tuple[Rows, list[Tensor]]:
+        """See `trainables.engines.rows.LaidOut`."""
+        rows = self.layout.rows(len(self.parameter_rows.whole), self.parameter_rows.whole.device)
+        return rows, rows.parts
+
+
+class ModuleEngine(InRows, Engine):
     """Modules member by member (see `trainables.engines.Engine`). They act as in PyTorch; dropout is drawn from the member's seed.
 
     Args:
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
         channels_last: have the channels of a pixel side by side in memory, which chooses other kernels for convolutions.
+        rows: have an optimizer act on all parameters at once, as on GPUs; on a CPU bits come from acting on each by itself.
     """
 
-    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, channels_last: bool = False) -> None:
+    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, channels_last: bool = False, rows: bool = False) -> None:
         self._modules: list[nn.Module] = []
+        self._in_rows = rows
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self.name = "modules, channels last" if channels_last else "modules"
@@ -146,9 +209,15 @@ class ModuleEngine(Engine):
         trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in self._modules]
         self.parameters = [torch.stack([one.detach() for one in same]) for same in zip(*trainable, strict=True)]
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        if self._in_rows:
+            self.lay_out(self.parameters)
+            self.parameters, self.gradients = self.parameter_rows.parts, self.gradient_rows.parts
         for member, own in enumerate(trainable):
             for parameter, stacked, gradient in zip(own, self.parameters, self.gradients, strict=True):
                 parameter.data, parameter.grad = stacked[member], gradient[member]
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return RowOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         modules = [self._modules[member] for member in members]

@@ -34,6 +34,12 @@ class Rows:
     parts: list[Tensor]
     pieces: Pieces
 
+    def first(self, members: int) -> Rows:
+        """Those of the first members, in the same memory."""
+        of_pieces = self.pieces
+        pieces = Pieces([one[:members] for one in of_pieces.whole], [one[:members] for one in of_pieces.parts], of_pieces.matrices)
+        return Rows(self.whole[:members], [part[:members] for part in self.parts], pieces)
+
 
 class Layout:
     """Where parameters of given shapes lie in a row.

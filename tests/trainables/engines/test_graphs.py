@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.trainables.engines.made_up_members import CLASSES, SHAPE, batch, modules, streams
+from tests.trainables.engines.made_up_members import CLASSES, SHAPE, batch, distance, modules, streams
 from trainables.engines import Engine
+from trainables.engines.fused import FusedEngine
 from trainables.engines.graphs import WARM_UPS, AtOnce, CudaRecorder, GraphEngine
 from trainables.engines.modules import ModuleEngine
+from trainables.point.config import Optimizer, Regularizers, TrialConfig
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "cnn5": {"name": "cnn5", "batch_norm": True},
@@ -151,7 +155,7 @@ def places(graph: GraphEngine) -> set[int]:
     """Where all that a recording reads and writes lies."""
     memory = [*graph._stacked, *graph._stacked_gradients]
     for one in graph._passes.values():
-        memory += [one.inputs, one.targets if one.targets is not None else one.outputs, *(mask for masks in one.masks for mask in masks)]
+        memory += [one.inputs, one.targets if one.targets is not None else one.outputs, *one.masks]
     for slot in graph._slots:
         memory += slot.module.state_dict().values()
     return {tensor.data_ptr() for tensor in memory}
@@ -194,6 +198,28 @@ def test_a_member_that_drops_is_no_member_that_does_not() -> None:
         engine.refill([0], [copy.deepcopy(drops)])
         step(engine, 7)
     assert same(graph, reference)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_an_optimizer_acts_on_the_rows_of_the_members_that_are_there(name: Literal["sgd", "adamw"]) -> None:
+    """All parameters at once, as on a GPU, with an empty slot, against one parameter after another."""
+    rule = Optimizer(name=name, learning_rate=0.01, momentum=0.9 if name == "sgd" else 0.0)
+    points = [TrialConfig(optimizer=rule, regularizers=Regularizers(weight_decay=0.01 * rank)) for rank in range(3)]
+    engines = both(members_of("alexnet_small", 3), Noted(), rows=True)
+    optimizers = [engine.optimizer(rule) for engine in engines]
+    for keep in (None, [2, 0]):
+        for engine, optimizer in zip(engines, optimizers, strict=True):
+            if keep is not None:
+                engine.refill(keep, [])
+            mine = points if keep is None else [points[member] for member in keep]
+            fresh = [] if keep else mine
+            optimizer.refill(keep or [], mine, engine.parameters, [None] * len(fresh), [0] * len(fresh))
+            optimizer.set_rates(torch.full((len(mine),), 0.01))
+        for number in range(WARM_UPS + 1):
+            for engine, optimizer in zip(engines, optimizers, strict=True):
+                engine.gradient(*batch(len(engine.parameters[0]), 5, seed=number), streams(len(engine.parameters[0]), number))
+                optimizer.step(engine.gradients)
+        assert distance(engines[1].parameters, engines[0].parameters) < 1e-5
 
 
 class Own(nn.Module):
@@ -242,6 +268,28 @@ def test_memory_that_is_short_is_the_packs_business() -> None:
         step(graph, number)
     with pytest.raises(torch.OutOfMemoryError):
         step(graph, 0)
+
+
+@pytest.mark.parametrize("way", ["graphs", "fused"])
+def test_an_engine_that_nobody_needs_is_gone_at_once(way: str) -> None:
+    """Without the garbage collector: when memory is short, a smaller engine is made where this one was."""
+
+    class Records(AtOnce):
+        def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+            return lambda: None
+
+    how = ("cross_entropy", "float32", SHAPE)
+    gc.disable()
+    try:
+        engine: Engine = GraphEngine(*how, Records()) if way == "graphs" else FusedEngine(*how)
+        engine.refill([], members_of("alexnet_small", 2))
+        for number in range(WARM_UPS + 2):
+            step(engine, number)
+        left = [weakref.ref(engine), weakref.ref(engine.parameters[0])]
+        del engine
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 # What CUDA is asked for
