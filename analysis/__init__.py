@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from analysis.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from analysis.attribution.left_out import left_out_table
+    from analysis.attribution.table import attribution_table, influence_table
     from analysis.errors import AnalysisError, NothingToShow
-    from analysis.figures.bits import capacity_chart
     from analysis.figures.bounds import bound_vs_corruption
     from analysis.figures.capacity import gap_columns, gap_vs_capacity
     from analysis.figures.corruption import error_vs_corruption, time_to_fit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from analysis.figures.drawing.style import write_chart
     from analysis.figures.maps import capacity_corruption_map
     from analysis.figures.measures import counts_vs_gap, measures_vs_gap
+    from analysis.figures.memorised.attribution import attribution_chart, influential_images
+    from analysis.figures.memorised.bits import capacity_chart
     from analysis.figures.runs import parallel_coordinates, train_vs_test
     from analysis.figures.scaling import scaling_chart
     from analysis.figures.search import search_figures, tuned_gap_vs_capacity
@@ -56,6 +59,8 @@ __all__ = [
     "StudyLaw",
     "ablation_table",
     "at_moment",
+    "attribution_chart",
+    "attribution_table",
     "bound_vs_corruption",
     "capacity_chart",
     "capacity_corruption_map",
@@ -78,8 +83,11 @@ __all__ = [
     "gap_table",
     "gap_vs_capacity",
     "importance_table",
+    "influence_table",
+    "influential_images",
     "isoflop",
     "learning_curves",
+    "left_out_table",
     "load",
     "load_curves",
     "load_network",

@@ -17,11 +17,12 @@ from typing import Any
 
 from study.packages import hidden_here
 
-__all__ = ["Progress", "Spec", "Summary", "measure_capacity", "plan_study", "read_spec", "run", "sync", "understand"]
+__all__ = ["Progress", "Spec", "Summary", "attribute_study", "measure_capacity", "plan_study", "read_spec", "run", "sync", "understand"]
 _HOMES = {
     **dict.fromkeys(("read_spec", "understand", "Spec"), "spec.reading"),
     "plan_study": "plan.plan",
     "run": "launch.run",
+    "attribute_study": "attribution.rounds",
     "measure_capacity": "capacity.rounds",
     "Summary": "launch.summary",
     "sync": "launch.mirroring",

@@ -13,6 +13,7 @@ from trainables.data.sets import image_files
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.given_labels import given_labels
 from trainables.data.sets.sources import load
+from trainables.data.subset import left_out
 from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, parameterization, solver_of
 from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
@@ -41,6 +42,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
         solving.check(point, solver_of(point.model.name))
     dataset = load(point.data)
     data = _complete_data(point.data, dataset, point.seed)
+    available = len(dataset.train_labels) - len(left_out(data, len(dataset.train_labels)))
     shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
     model = family(point.model.name).complete(point.model)
     if point.is_solved and (model.initialization, model.initialization_scale) != (None, None):
@@ -49,7 +51,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if point.is_solved and model.activation is not None:
         raise ConfigError("model.activation is for networks that are trained, and closed_form solves this point: leave it out")
     if model.parameters_per_sample is not None:
-        model, data = _solve(model, data, shape, classes, len(dataset.train_labels))
+        model, data = _solve(model, data, shape, classes, available)
     resolved = replace(point, data=data, model=model, corruption=_complete_corruption(point.corruption, point.seed))
     if isinstance(dataset, image_files.ImageFiles):
         image_files.check(resolved)
@@ -69,7 +71,7 @@ def resolve(point: TrialConfig) -> TrialConfig:
         transition_matrix(resolved.corruption.transition_in_force, classes)  # says now if it is for other classes
     _check_together(resolved, shape)
     _check_window(resolved, dataset.image_shape, shape)
-    _check_replaced(data, len(dataset.train_labels))
+    _check_replaced(data, available)
     return resolved
 
 
@@ -93,14 +95,17 @@ def work(point: TrialConfig) -> float:
 
 
 def _complete_data(data: Data, dataset: Dataset, seed: int) -> Data:
-    available = len(dataset.train_labels)
+    missing = left_out(data, len(dataset.train_labels))
+    available = len(dataset.train_labels) - len(missing)
     train_size = available - data.validation_size if data.train_size is None else data.train_size
     if train_size < 1 or train_size + data.validation_size > available:
+        those = " that are not left out" if missing else ""
         raise ConfigError(
             f"data.train_size {data.train_size or 'null'} and data.validation_size {data.validation_size} ask for more than "
-            f"the {available:,} training samples of {data.name}: they are disjoint parts of these"
+            f"the {available:,} training samples of {data.name}{those}: they are disjoint parts of these"
         )
-    return replace(data, train_size=train_size, seed=seed if data.seed is None else data.seed, digest=dataset.digest)
+    named = ",".join(map(str, missing)) or None
+    return replace(data, train_size=train_size, seed=seed if data.seed is None else data.seed, digest=dataset.digest, left_out=named)
 
 
 def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:

@@ -11,18 +11,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
+<<<<<<< HEAD
 from analysis.figures.drawing.canvas import DASHES, FIT_NOTE, bare_figure, error_axis, explain, log_axis, note, parts_of
 from analysis.figures.drawing.lines import Line, label_of, numbers, split, title_of
+=======
+from analysis.figures.drawing.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
+from analysis.figures.drawing.images import draw_image, images_of
+from analysis.figures.drawing.lines import label_of, numbers, split, title_of
+>>>>>>> 06e88e0 (Attribution: influences, datamodels, a membership attack and exact leave-some-out influence, from networks on random subsets)
 from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
 from analysis.statistics.questions.predictions import PREDICTED, Beside, beside_theory
 from analysis.statistics.questions.theories import memorisation_table, rademacher_table, stability_table
-from analysis.statistics.selection import completed, data_sets
+from analysis.statistics.selection import completed
 from analysis.words import words
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RISK, FORMULA = "measure.excess_risk", "measure.asymptotic_risk"
@@ -124,7 +129,7 @@ def memorised_images(table: pa.Table, samples: pa.Table, *, title: str | None = 
             for panel in panels.flat:
                 panel.set_axis_off()
             for panel, row, image in zip(panels.flat, rows, images, strict=False):
-                _image(panel, image, caption(row))
+                draw_image(panel, image, caption(row))
         explain(figure, [], "", title, memorisation_note(groups))
     return figure
 
@@ -134,25 +139,16 @@ Group = tuple[str, list[dict[str, Any]], NDArray[np.uint8], pa.Table]
 
 def most_memorised(table: pa.Table, samples: pa.Table) -> list[Group]:
     """Each setting's name, the rows of the highest scores with `true_label`, their images (k, H, W, 3), and all its scores."""
-    from trainables.data.sets.sources import load
-    from trainables.point.errors import ConfigError
-
     scores = memorisation_table(table, samples)
-    names = table["data.name"].unique().to_pylist()
-    if len(names) > 1:
-        raise NothingToShow(f"the points have several data sets ({', '.join(names)}): show one")
-    try:
-        dataset = load(data_sets(table)[0])
-    except ConfigError as error:
-        raise NothingToShow(f"the images of {names[0]} cannot be shown: {error}") from None
+    images, labels = images_of(table, "train")
     by = scores.column_names[: scores.column_names.index("index")]
     groups = []
     for line in split(scores, by)[0]:
         rows = line.rows.slice(0, MOST_IMAGES).to_pylist()
         index = [row["index"] for row in rows]
-        for row, true in zip(rows, dataset.train_labels[index].tolist(), strict=True):
+        for row, true in zip(rows, labels[index].tolist(), strict=True):
             row["true_label"] = true
-        groups.append((_named(by, line.values), rows, _pixels(dataset.train_images[index].numpy()), line.rows))
+        groups.append((_named(by, line.values), rows, images[index], line.rows))
     return groups
 
 
@@ -176,21 +172,6 @@ def memorisation_note(groups: Sequence[Group]) -> str:
 
 def _named(by: Sequence[str], values: Sequence[Any]) -> str:
     return "" if not by else ", ".join(f"{words(name)} {label_of([name], [value])}" for name, value in zip(by, values, strict=True))
-
-
-def _image(panel: Axes, image: NDArray[np.uint8], text: str) -> None:
-    panel.imshow(image, interpolation="nearest")
-    panel.set_title(text, fontsize=8, loc="center")
-
-
-def _pixels(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images (k, C, H, W) as stored, uint8 or floating point, as (k, H, W, 3) in [0, 255]; of two channels the first is shown."""
-    if images.dtype != np.uint8:
-        low, high = images.min(), images.max()
-        images = ((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-    if images.shape[1] != 3:
-        images = np.repeat(images[:, :1], 3, axis=1)
-    return np.moveaxis(images, 1, 3)
 
 
 def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:

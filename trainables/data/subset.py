@@ -6,7 +6,34 @@ import torch
 from torch import Tensor
 
 from trainables.point.config import Data
+from trainables.point.errors import ConfigError
 from trainables.point.streams import generator
+
+
+def left_out(data: Data, available: int) -> list[int]:
+    """The samples of the training split that `data.left_out` names, ascending, each once; none by default.
+
+    Args:
+        data: of a point.
+        available: samples in the training split.
+
+    Raises:
+        ConfigError: that is no list of indices into the training split.
+
+    >>> left_out(Data(left_out="17, 3,3"), 20)
+    [3, 17]
+    """
+    if data.left_out is None:
+        return []
+    try:
+        indices = sorted({int(part) for part in data.left_out.split(",")})
+    except ValueError:
+        indices = []
+    if not indices or indices[0] < 0 or indices[-1] >= available:
+        raise ConfigError(
+            f"data.left_out is {data.left_out!r}: it is indices of training samples of {data.name}, 0 to {available - 1:,}, such as 3,17"
+        )
+    return indices
 
 
 def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
@@ -14,7 +41,8 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
 
     Balanced: every class has size//C samples or one more; a class that has fewer gives all, the others share the rest.
     The training subset does not depend on `validation_size`, and a smaller one is part of a larger one. With `data.replaced` one of its
-    samples, counted in ascending order, gives its place to the first of those left out by both.
+    samples, counted in ascending order, gives its place to the first of those left out by both. The samples of `data.left_out` are in
+    neither, and leave the order of the others as it is.
 
     Args:
         labels: true labels, (n,) int64.
@@ -26,6 +54,8 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     assert data.train_size is not None
     assert data.seed is not None
     order = torch.randperm(len(labels), generator=generator(data.seed, "subset"))
+    if missing := left_out(data, len(labels)):
+        order = order[~torch.isin(order, torch.tensor(missing))]
     train = _balanced(order, labels, classes, data.train_size)
     taken = torch.zeros(len(labels), dtype=torch.bool)
     taken[train] = True

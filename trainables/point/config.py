@@ -67,6 +67,11 @@ class Data(Group):
         "index, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
         low=0,
     )
+    left_out: str | None = knob(
+        None,
+        "indices, in the data set's training split, of samples that are neither trained nor validated on, such as `3,17`: what a network "
+        "would be without them",
+    )
     label: str | None = knob(
         None, "tables only: the column of labels; by default the first that is there of `label`, `target` and `y`, else the last column"
     )

@@ -47,7 +47,7 @@ def fit(point: TrialConfig, device: torch.device) -> Fit:
     few = resolve(
         replace(
             point,
-            data=replace(point.data, train_size=min(SAMPLES, point.data.train_size or 1), validation_size=0, replaced=None),
+            data=replace(point.data, train_size=min(SAMPLES, point.data.train_size or 1), validation_size=0, replaced=None, left_out=None),
             corruption=Corruption(),
             model=replace(point.model, parameters_per_sample=None, hold="train_size"),
             regularizers=Regularizers(),

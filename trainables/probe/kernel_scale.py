@@ -30,7 +30,7 @@ def group(point: TrialConfig) -> TrialConfig | None:
     if point.model.name not in ON_INPUTS or point.data.streamed:
         return None
     size = min(SAMPLES, len(load(point.data).train_labels))  # however many a point trains on: one study, one kernel
-    data = replace(point.data, train_size=size, validation_size=0, seed=0, replaced=None)
+    data = replace(point.data, train_size=size, validation_size=0, seed=0, replaced=None, left_out=None)
     return _resolved(TrialConfig(data=data, model=Model(name="random_features", width=1)))
 
 

@@ -92,7 +92,7 @@ def group(point: TrialConfig) -> TrialConfig | None:
     """
     if point.is_solved or point.data.streamed or not point.budget.epochs:
         return None
-    data = replace(point.data, train_size=1, validation_size=0, seed=0, replaced=None)
+    data = replace(point.data, train_size=1, validation_size=0, seed=0, replaced=None, left_out=None)
     model = replace(point.model, parameters_per_sample=None, hold="train_size", width=1)
     return _shared(data, model, point.optimizer)
 

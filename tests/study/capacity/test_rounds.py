@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,10 +16,8 @@ from analysis.records.fragments import fragments, read_fragments
 from analysis.records.schema import FINAL
 from study.capacity.rounds import Concluded, measure_capacity
 from study.plan.plan import plan_study
-from study.records.writer import FragmentWriter, Provenance
 from tests.study.conftest import Answer
-from tests.trainables.made_up_points import CPU, finish
-from trainables.training.loop import Training
+from tests.study.in_this_process import InThisProcess
 
 SPEC = """study: linear
 trial:
@@ -39,28 +35,6 @@ def spec(tmp_path: Path) -> Path:
     path = tmp_path / "linear.yaml"
     path.write_text(SPEC)
     return path
-
-
-class InThisProcess:
-    """Stands for a run: trains what a study lacks here, in packs, and says what came of it."""
-
-    def __init__(self) -> None:
-        self.ran: list[int] = []
-
-    def __call__(self, of: study.Spec, then: Concluded, *, storage: str, **others: Any) -> study.Summary:
-        plan = plan_study(of, storage).with_records()
-        writer = FragmentWriter(plan.root, Provenance(plan.study, None, "0"))
-        for _, pack in groupby(sorted(plan.missing, key=signature), key=signature):
-            writer(list(finish(Training([point.config for point in pack], CPU)).values()), "cpu")
-        self.ran.append(len(plan.missing))
-        recorded = plan.with_records().recorded
-        summary = study.Summary(plan, len(plan.points), len(plan.missing), Counter(recorded[point.key] for point in plan.points))
-        then(summary)
-        return summary
-
-
-def signature(point: Any) -> str:
-    return repr(point.config.signature())
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
     "data.classes": ({"data.name": "synthetic", "data.dimension": 3}, 2, 3),
     "data.separation": ({"data.name": "synthetic", "data.dimension": 3}, 1.0, 1.5),
     "data.replaced": ({"data.train_size": 30}, None, 3),
+    "data.left_out": ({"data.train_size": 30}, None, "3,17"),
     "corruption.kind": ({"corruption.level": 1.0}, "redraw", "flip"),
     "corruption.level": ({}, 0.5, 0.75),
     "corruption.seed": ({"corruption.level": 0.5}, 2, 3),

@@ -1,0 +1,136 @@
+"""Exact leave-some-out influence: networks trained again without the samples that a test sample is said to depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.attribution.datamodels import Datamodels, fit_datamodels
+from analysis.attribution.subsets import Subsets, log_odds, shares, subsets_of
+from analysis.errors import NothingToShow
+from analysis.records.parquet.samples import matrix
+from analysis.statistics.intervals import mean_estimate
+from analysis.statistics.selection import completed, groups
+
+LEFT_OUT = "data.left_out"
+UNBOUNDED = (-np.inf, np.inf)
+
+
+@dataclass(frozen=True)
+class LeaveOut:
+    """A test sample, and two groups of training samples to leave out.
+
+    Attributes:
+        setting: the fields that vary, and their values.
+        test: position in the test set.
+        supporters: indices into the training split, ascending: those of the largest weights in the test sample's datamodel.
+        others: as many drawn at random from the supporters' classes, the same number of each: what leaving out that many does by itself.
+        predicted: by how much, in nats, the datamodel says that the log-odds fall without the supporters.
+        predicted_others: without the others.
+    """
+
+    setting: dict[str, Any]
+    test: int
+    supporters: tuple[int, ...]
+    others: tuple[int, ...]
+    predicted: float
+    predicted_others: float
+
+
+def checks_of(table: pa.Table, samples: pa.Table, *, checks: int, group: int) -> list[LeaveOut]:
+    """What to train again: in each setting, the test samples that the datamodels say depend most on few training samples.
+
+    Args:
+        table: records, as for `analysis.attribution.subsets.subsets_of`.
+        samples: of these points.
+        checks: test samples a setting.
+        group: training samples left out at once.
+
+    Raises:
+        NothingToShow: as for `subsets_of`, or there are fewer than 40 networks.
+    """
+    return [check for one in subsets_of(table, samples) for check in _checks(one, checks, group)]
+
+
+def _checks(one: Subsets, checks: int, group: int) -> list[LeaveOut]:
+    models: Datamodels = fit_datamodels(one.trained, one.test_outputs)
+    largest = np.argsort(-models.weights, axis=0, kind="stable")[:group]
+    falls = np.take_along_axis(models.weights, largest, axis=0).sum(axis=0)
+    found = []
+    for test in np.argsort(-falls, kind="stable")[:checks].tolist():
+        mine = largest[:, test]
+        others = _as_many_others(one, mine, test)
+        ends = (tuple(sorted(int(one.index[place]) for place in places)) for places in (mine, others))
+        supporters, rest = ends
+        found.append(LeaveOut(one.setting, test, supporters, rest, float(falls[test]), float(models.weights[others, test].sum())))
+    return found
+
+
+def _as_many_others(one: Subsets, supporters: np.ndarray, seed: int) -> np.ndarray:
+    """As many other samples of the supporters' classes, drawn by the test sample's number."""
+    dice = np.random.default_rng(seed)
+    free = np.setdiff1d(np.arange(len(one.index)), supporters)
+    drawn: list[int] = []
+    for label, count in zip(*np.unique(one.label[supporters], return_counts=True), strict=True):
+        same = free[one.label[free] == label]
+        drawn += dice.choice(same, size=min(int(count), len(same)), replace=False).tolist()
+    return np.sort(np.asarray(drawn, dtype=np.int64))
+
+
+def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -> pa.Table:
+    """By how much the log-odds of a test sample's label fell without some training samples, against what its datamodel said.
+
+    Args:
+        table: records of networks trained on all samples, and on all but a group, with the same seeds.
+        samples: of these points.
+        checks: what was left out.
+
+    Returns:
+        Two rows a check, the supporters' first: the setting; ``test``; ``left_out``, how many; ``which``, ``supporters`` or
+        ``random``; ``predicted``, the fall by the datamodel, in nats; ``fall``, the measured one, its mean over seeds, with ``.low`` and
+        ``.high`` (95 %, paired by seed); ``seeds``; ``right`` and ``right.without``, the share of networks that predict the true label
+        with and without them.
+
+    Raises:
+        NothingToShow: no such network is recorded.
+    """
+    runs = completed(table)
+    on_all = pc.is_in(runs["key"], samples["key"].filter(pa.array(shares(samples) == 1)).combine_chunks())
+    runs = runs.filter(pc.or_(pc.is_valid(runs[LEFT_OUT]), on_all))
+    place = {key: number for number, key in enumerate(samples["key"].to_pylist())}
+    outputs, right = log_odds(matrix(samples, "test_loss").astype(np.float32)), matrix(samples, "test_correct").astype(bool)
+    rows = []
+    for check in checks:
+        fields = list(check.setting)
+        mine = [some for setting, some in groups(runs, fields) if setting == check.setting]
+        if not mine:
+            continue
+        whole = _by_seed(mine[0].filter(pc.is_null(mine[0][LEFT_OUT])), place)
+        for which, taken, predicted in (
+            ("supporters", check.supporters, check.predicted),
+            ("random", check.others, check.predicted_others),
+        ):
+            without = _by_seed(mine[0].filter(pc.equal(mine[0][LEFT_OUT], ",".join(map(str, taken)))), place)
+            pairs = [(whole[seed], without[seed]) for seed in sorted(whole.keys() & without.keys())]
+            if not pairs:
+                continue
+            before, after = (np.array(side) for side in zip(*pairs, strict=True))
+            falls = outputs[before, check.test].astype(np.float64) - outputs[after, check.test]
+            found = mean_estimate(falls, within=UNBOUNDED, method="student")
+            row = {"test": check.test, "left_out": len(taken), "which": which, "predicted": predicted, "fall": found.value}
+            row |= {"fall.low": found.low, "fall.high": found.high, "seeds": len(pairs)}
+            row |= {"right": float(right[before, check.test].mean()), "right.without": float(right[after, check.test].mean())}
+            rows.append(check.setting | row)
+    if not rows:
+        raise NothingToShow("no network was trained without the samples of a check and with its seed on all: gaplab attribute trains them")
+    return pa.Table.from_pylist(rows)
+
+
+def _by_seed(runs: pa.Table, place: dict[str, int]) -> dict[int, int]:
+    """Seed -> where its samples lie."""
+    pairs = zip(runs["seed"].to_pylist(), runs["key"].to_pylist(), strict=True)
+    return {seed: place[key] for seed, key in pairs if key in place}

@@ -1,0 +1,134 @@
+"""The networks of a setting that were trained on random subsets of one training set, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from analysis.errors import NothingToShow
+from analysis.records.parquet.samples import matrix
+from analysis.statistics.selection import completed, groups, varying_fields
+
+COLUMNS = ("key", "index", "label", "trained", "correct", "loss", "test_correct", "test_loss")
+"""The columns of samples that are read here."""
+_LEAST_LOSS, _MOST_LOSS = 1e-7, 80.0
+"""Beyond these a cross-entropy in single precision says nothing more: at 1e-7 it is half of the smallest step below a probability of 1."""
+_FEWEST = 8
+"""Networks of a setting, at least."""
+
+Floats = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Networks of one setting that differ in which samples they were trained on, and in their seeds.
+
+    Attributes:
+        setting: the fields that vary between settings, and their values.
+        index: (n,) which samples of the data set's training split these are.
+        label: (n,) the label that they are, or would be, trained on.
+        trained: (networks, n), whether the network was trained on the sample.
+        correct: (networks, n), whether it predicts that label.
+        outputs: (networks, n) log-odds of that label, in nats.
+        test_correct: (networks, m), of the test samples and their true labels.
+        test_outputs: (networks, m) log-odds of these.
+        gaps: (networks,) generalization gaps.
+    """
+
+    setting: dict[str, Any]
+    index: NDArray[np.int32]
+    label: NDArray[np.int16]
+    trained: Masks
+    correct: Masks
+    outputs: Floats
+    test_correct: Masks
+    test_outputs: Floats
+    gaps: NDArray[np.float64]
+
+    @property
+    def networks(self) -> int:
+        """How many there are."""
+        return len(self.trained)
+
+    @property
+    def share(self) -> float:
+        """The mean share of the samples that a network was trained on."""
+        return float(self.trained.mean())
+
+
+def log_odds(losses: NDArray[np.floating[Any]]) -> Floats:
+    """The log-odds log(q / (1 - q)) of the labels' probabilities q = exp(-loss), float32 in [-80, 16.2].
+
+    They are nearly Gaussian over networks where probabilities crowd at 1 (Carlini et al. 2022, section IV-C).
+
+    Args:
+        losses: cross-entropies in nats, not negative.
+
+    >>> log_odds(np.array([np.log(2.0)])).tolist()
+    [0.0]
+    """
+    clipped = np.clip(losses, _LEAST_LOSS, _MOST_LOSS).astype(np.float64)
+    odds: Floats = (-np.log(np.expm1(clipped))).astype(np.float32)
+    return odds
+
+
+def subsets_of(table: pa.Table, samples: pa.Table) -> list[Subsets]:
+    """The networks of each setting, in the order of the settings.
+
+    Args:
+        table: records of points that differ in `data.seed` and `seed`, with a fixed `corruption.seed`: a sample has one label in all.
+        samples: of these points, as `analysis.load_samples` returns them, with the columns `COLUMNS`.
+
+    Raises:
+        NothingToShow: no setting has eight networks or more, trained on unequal parts of one training set.
+    """
+    runs = completed(table)
+    place = {key: index for index, key in enumerate(samples["key"].to_pylist())}
+    on_parts = samples["key"].filter(pa.array(shares(samples) < 1)).combine_chunks()
+    of_all = pc.and_(pc.is_null(runs["data.replaced"]), pc.is_null(runs["data.left_out"]))
+    runs = runs.filter(pc.and_(of_all, pc.is_in(runs["key"], on_parts)))
+    found = []
+    for setting, some in groups(runs, varying_fields(runs)):
+        one = _setting(setting, some, samples.take([place[key] for key in some["key"].to_pylist()]))
+        if one is not None:
+            found.append(one)
+    if not found:
+        raise NothingToShow(
+            f"no setting has {_FEWEST} networks or more, each trained on a part of the training set of its own, with the labels of one "
+            "corruption.seed: gaplab attribute trains such"
+        )
+    return found
+
+
+def _setting(setting: dict[str, Any], runs: pa.Table, rows: pa.Table) -> Subsets | None:
+    if rows.num_rows < _FEWEST or len(set(runs["corruption.seed"].to_pylist())) > 1:
+        return None
+    index = matrix(rows, "index")
+    if (index != index[0]).any():
+        return None  # pixels of its own a point: there is nothing left out to predict
+    return Subsets(
+        setting,
+        index[0].astype(np.int32),
+        matrix(rows, "label")[0].astype(np.int16),
+        matrix(rows, "trained").astype(bool),
+        matrix(rows, "correct").astype(bool),
+        log_odds(matrix(rows, "loss").astype(np.float32)),
+        matrix(rows, "test_correct").astype(bool),
+        log_odds(matrix(rows, "test_loss").astype(np.float32)),
+        np.asarray(runs["generalization_gap"].to_numpy(), dtype=np.float64),
+    )
+
+
+def shares(samples: pa.Table) -> NDArray[np.float64]:
+    """The share of its samples that each point was trained on."""
+    lists = samples["trained"].combine_chunks()
+    ends = np.asarray(lists.offsets)
+    counts = np.diff(np.concatenate([[0], np.cumsum(lists.values.to_numpy(zero_copy_only=False))])[ends])
+    shares: NDArray[np.float64] = counts / np.maximum(np.diff(ends), 1)
+    return shares

@@ -1,0 +1,171 @@
+"""`gaplab attribute` from a spec to what it says: planted samples rank first, each point is run once, and what is left out counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+import analysis
+import study
+from analysis.attribution.subsets import COLUMNS, log_odds
+from study.attribution.rounds import Effort, attribute_study
+from tests.study.conftest import Answer
+from tests.study.in_this_process import InThisProcess
+
+SPEC = """study: planted
+trial:
+  data: {{name: "npz:{data}", preprocessing: unit}}
+  corruption: {{kind: given}}
+  model: {{name: mlp, width: 64}}
+  optimizer: {{learning_rate: 0.1, batch_size: 30}}
+  budget: {{epochs: 120}}
+space: {{regularizers.weight_decay: {{values: [0, 0.1]}}}}
+tracking: {{mlflow: false}}
+"""
+TWINS = {3: 60, 11: 61, 20: 62}
+"""Test sample -> the training sample that it is a copy of, of noise: nothing else says what its label is."""
+WRONG = (70, 71, 72, 73)
+"""Training samples with a wrong label."""
+NETWORKS = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dice = np.random.default_rng(0)
+    means = dice.uniform(60, 190, (3, 36))
+
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        return np.clip(means[labels] + dice.normal(0, 15, (len(labels), 36)), 0, 255)
+
+    labels, test_labels = np.arange(120) % 3, np.arange(30) % 3
+    images, test_images = drawn(labels), drawn(test_labels)
+    for test, train in TWINS.items():
+        images[train] = dice.choice([0, 255], 36)
+        test_images[test], test_labels[test] = images[train], labels[train]
+    given = labels.copy()
+    given[list(WRONG)] = (labels[list(WRONG)] + 1) % 3
+    path = tmp_path_factory.mktemp("data") / "planted.npz"
+    shaped = [part.reshape(-1, 6, 6).astype(np.uint8) for part in (images, test_images)]
+    np.savez(path, x_train=shaped[0], x_test=shaped[1], y_train=given, y_train_true=labels, y_test=test_labels)
+    return path
+
+
+@pytest.fixture
+def spec(data: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "planted.yaml"
+    path.write_text(SPEC.format(data=data))
+    return path
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> InThisProcess:
+    """What was run in each round, without Ray."""
+    found = InThisProcess()
+    monkeypatch.setattr("study.attribution.rounds.connected", lambda *arguments: nullcontext())
+    monkeypatch.setattr("study.cli.terminal.progress.run_drawn", found)
+    return found
+
+
+def test_planted_samples_are_found_and_a_second_run_trains_nothing(
+    gaplab: Callable[..., Answer], spec: Path, rounds: InThisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    asked = ["attribute", str(spec), "--storage", str(tmp_path), "--networks", str(NETWORKS)]
+    asked += ["--checks", "2", "--group", "1", "--seeds", "6"]
+    first = gaplab(*asked)
+    assert first.code == 0, first.err
+    root = f"{tmp_path}/planted-attribution"
+    records = analysis.load(root)
+    samples = analysis.load_samples(root, keys=records["key"])
+
+    settings = analysis.attribution_table(records, samples).to_pylist()
+    assert [row["regularizers.weight_decay"] for row in settings] == [0, 0.1]
+    assert [row["networks"] for row in settings] == [NETWORKS] * 2
+    assert all(row["share"] == 0.5 for row in settings)
+    assert settings[0]["attack.low"] > 0.5, "networks that memorise give their members away"
+    assert settings[0]["attack"] > settings[1]["attack"], "weight decay keeps them from it"
+    assert settings[0]["memorised"] > settings[1]["memorised"]
+
+    influences = analysis.influence_table(records, samples, test_samples=list(TWINS), most=1).to_pylist()
+    mine = [row for row in influences if row["regularizers.weight_decay"] == 0]
+    strongest = {row["test"]: row["index"] for row in mine if row["influence"] > 0}
+    assert strongest == TWINS, "of the samples that are copies of a training sample, that one helps most"
+
+    scores = analysis.memorisation_table(records.filter(_of_subsets(records)), samples).to_pylist()
+    highest = [row["index"] for row in scores if row["regularizers.weight_decay"] == 0][: len(WRONG) + len(TWINS)]
+    assert set(WRONG) <= set(highest) <= {*WRONG, *TWINS.values()}, "wrong labels, and noise, are what has to be memorised"
+
+    assert rounds.ran == [2 * NETWORKS, records.num_rows - 2 * NETWORKS]
+    assert "supporters" in first.out
+    assert (Path(root) / "charts/attribution.png").stat().st_size > 10_000
+    assert (Path(root) / "charts/influential-images.png").stat().st_size > 10_000
+    second = gaplab(*asked)
+    assert (second.code, second.out) == (0, first.out)
+    assert rounds.ran[2:] == [0, 0]
+
+
+def _of_subsets(records: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(records["data.train_size"], 60)
+
+
+def test_what_is_left_out_is_the_difference_of_networks_with_one_seed(spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:
+    def one_round(of: study.Spec, then: Callable[[study.Summary], object]) -> study.Summary:
+        return rounds(of, then, storage=str(tmp_path))
+
+    understood = study.read_spec(spec, ("regularizers.weight_decay=0",))
+    found = attribute_study(understood, Effort(NETWORKS, 0.5, 2, 1, 6), storage=str(tmp_path), one_round=one_round)
+    assert {check.test for check in found.checks} <= set(TWINS), "copies of one sample depend on it most"
+    assert all(check.supporters == (TWINS[check.test],) for check in found.checks)
+    records = found.summary.records
+    samples = analysis.load_samples(found.summary.root, columns=list(COLUMNS), keys=records["key"])
+    rows = analysis.left_out_table(records, samples, found.checks).to_pylist()
+    assert [row["which"] for row in rows] == ["supporters", "random"] * 2
+    for row in rows[::2]:
+        assert row["fall.low"] > 0, "without its copy its label is unknown"
+        assert row["right"] == 1
+        assert row["right.without"] < 1
+    place = {key: number for number, key in enumerate(samples["key"].to_pylist())}
+    check, falls = found.checks[0], []
+    for seed in range(6):
+        pair = []
+        for left_out in (None, str(check.supporters[0])):
+            keys = [
+                row["key"]
+                for row in records.to_pylist()
+                if row["seed"] == seed and row["data.left_out"] == left_out and row["data.train_size"] > 60
+            ]
+            assert len(keys) == 1
+            loss = np.array(samples["test_loss"][place[keys[0]]].as_py()[check.test])
+            pair.append(float(log_odds(loss)))
+        falls.append(pair[0] - pair[1])
+    assert rows[0]["fall"] == pytest.approx(np.mean(falls), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ("data.train_size=50", ("--share", "1.5"), "--share is 1.5"),
+        ("search={kind: optuna, trials: 3}", (), "search.kind optuna"),
+        ("space={data.train_size: {values: [5, 6]}}", (), "space.data.train_size is set by attribution"),
+    ],
+)
+def test_what_cannot_be_attributed_is_a_sentence(
+    gaplab: Callable[..., Answer], spec: Path, tmp_path: Path, change: str, options: tuple[str, ...], said: str
+) -> None:
+    answer = gaplab("attribute", str(spec), "--storage", str(tmp_path / "results"), "--set", change, *options)
+    assert answer.code == 2
+    assert said in answer.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_few_networks_have_no_datamodels(gaplab: Callable[..., Answer], spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:
+    answer = gaplab("attribute", str(spec), "--storage", str(tmp_path), "--networks", "8", "--seeds", "2")
+    assert answer.code == 0, answer.err
+    assert "datamodels" in answer.out
+    assert rounds.ran == [16, 0], "eight networks are too few for datamodels, so nothing says what to leave out"
