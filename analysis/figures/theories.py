@@ -11,14 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.errors import NothingToShow
-<<<<<<< HEAD
 from analysis.figures.drawing.canvas import DASHES, FIT_NOTE, bare_figure, error_axis, explain, log_axis, note, parts_of
-from analysis.figures.drawing.lines import Line, label_of, numbers, split, title_of
-=======
-from analysis.figures.drawing.canvas import DASHES, bare_figure, error_axis, explain, log_axis, note
 from analysis.figures.drawing.images import draw_image, images_of
-from analysis.figures.drawing.lines import label_of, numbers, split, title_of
->>>>>>> 06e88e0 (Attribution: influences, datamodels, a membership attack and exact leave-some-out influence, from networks on random subsets)
+from analysis.figures.drawing.lines import Line, label_of, numbers, split, title_of
 from analysis.figures.drawing.style import colours, drawing
 from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.intervals import DEFAULT
@@ -28,6 +23,7 @@ from analysis.statistics.selection import completed
 from analysis.words import words
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RISK, FORMULA = "measure.excess_risk", "measure.asymptotic_risk"

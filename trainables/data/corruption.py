@@ -12,8 +12,9 @@ from torch import Tensor
 from trainables.data.label_noise import instance_dependent, matched_matrix, passed_through, transition_matrix
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.given_labels import given_labels
-from trainables.point.config import LABEL_KINDS, Corruption
+from trainables.point.config import Corruption
 from trainables.point.errors import ConfigError
+from trainables.point.kinds import LABEL_KINDS
 from trainables.point.streams import generator
 from trainables.point.transitions import OF_GIVEN
 

@@ -12,16 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from trainables.point.key import key_of
+from trainables.point.kinds import PIXEL_KINDS, CorruptionKind
 from trainables.point.knobs import Group, check_range, knob, limited
 from trainables.point.transitions import OF_GIVEN
 
-LabelKind = Literal["redraw", "flip", "random_labels", "random_signs", "given", "class_conditional", "instance"]
-PixelKind = Literal["shuffled_pixels", "random_pixels", "gaussian"]
-CorruptionKind = Literal[LabelKind, PixelKind]
-LABEL_KINDS, PIXEL_KINDS = get_args(LabelKind), get_args(PixelKind)
 IMAGE_FILES = ("imagefolder:", "webdataset:")
 """Beginnings of `data.name` for images that stay in their files (see `trainables.data.sets.image_files`)."""
 TABLE_FILES = (".csv", ".parquet")
@@ -67,11 +64,7 @@ class Data(Group):
         "index, in the training subset, of one sample that is exchanged for one left out: uniform stability (Bousquet and Elisseeff 2002)",
         low=0,
     )
-    left_out: str | None = knob(
-        None,
-        "indices, in the data set's training split, of samples that are neither trained nor validated on, such as `3,17`: what a network "
-        "would be without them",
-    )
+    left_out: str | None = knob(None, "indices of samples of the training split that are neither trained nor validated on, such as `3,17`")
     label: str | None = knob(
         None, "tables only: the column of labels; by default the first that is there of `label`, `target` and `y`, else the last column"
     )

@@ -16,7 +16,8 @@ from tests.trainables.made_up_points import CPU, point, train
 from trainables.data.corruption import corrupt_labels, corrupt_pixels
 from trainables.data.inputs import PointData, point_data
 from trainables.data.sets.sources import load
-from trainables.point.config import LABEL_KINDS, PIXEL_KINDS, Corruption
+from trainables.point.config import Corruption
+from trainables.point.kinds import LABEL_KINDS, PIXEL_KINDS
 
 RARE = 1e-4
 """Draws are seeded, so a test that passes goes on passing; a correct one fails with this probability when it is first run."""

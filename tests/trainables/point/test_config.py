@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainables.made_up_points import alone, point
-from trainables.point import config
+from trainables.point import config, kinds
 from trainables.point.config import GROUPS, Corruption, TrialConfig, field_types, flatten, with_fields
 from trainables.point.errors import ConfigError
 
@@ -310,8 +310,8 @@ def test_a_point_and_its_flat_form_are_one() -> None:
 
 
 def test_corruption_kinds_are_of_labels_or_of_pixels() -> None:
-    kinds = field_types()["corruption.kind"].__args__
-    assert set(config.LABEL_KINDS) | set(config.PIXEL_KINDS) == set(kinds)
+    named = field_types()["corruption.kind"].__args__
+    assert set(kinds.LABEL_KINDS) | set(kinds.PIXEL_KINDS) == set(named)
     assert Corruption().kind == "redraw"
 
 
