@@ -7,8 +7,8 @@ samples takes the outputs on new samples to
     f(x) = f_0(x) - K(x, X) K^-1 (1 - exp(-K t / n)) (f_0(X) - y),        t = steps * learning rate / (1 - momentum),
 
 which is kernel regression for large t. Here the outputs keep their own kernel each, of finite width: K is (n C, n C) and no mean over
-classes. For a layer of weights W a sample's Jacobian is the product of what comes in, a, and of the outputs' gradients g at what goes out,
-so that the layer adds (a . a' + 1) g . g' to K: the Jacobians are never made.
+classes. For a linear layer a sample's Jacobian is the product of what comes in, a, and of the outputs' gradients g at what goes out, so
+that the layer adds (a . a' + 1) g . g' to K, and networks of these have no Jacobians made (`Tangents`). Others have (`Jacobians`).
 
 Whether the network is linear as far as training has to take it is tried: it is moved by the solution of the linear problem, and its
 outputs there are compared with the linear ones.
@@ -16,13 +16,13 @@ outputs there are compared with the linear ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, jacrev, vmap
 
 from trainables.data.inputs import point_data
 from trainables.models import build
@@ -32,6 +32,10 @@ from trainables.predictions.regime import OutOfRegime, spread_evenly
 
 LARGEST_KERNEL = 4096
 """Most outputs on training samples, n C."""
+LARGEST_JACOBIAN = 2e8
+"""Most numbers of a Jacobian that is made: 1.6 GB."""
+_BLOCK = 32
+"""Samples whose Jacobians are made at a time."""
 MOST_TESTED = 500
 """Test samples that the mean is over; of more, so many spread evenly."""
 TOLERANCE = 0.1
@@ -79,17 +83,49 @@ class Tangents:
         return total.view(n * classes, m * classes)
 
 
+@dataclass(frozen=True, eq=False)
+class Jacobians:
+    """The same of any network without buffers, such as convolutions.
+
+    Attributes:
+        outputs: (n, C).
+        matrix: of the outputs by all parameters, (n C, p).
+    """
+
+    outputs: Tensor
+    matrix: Tensor
+
+    @classmethod
+    def of(cls, module: nn.Module, inputs: Tensor) -> Jacobians:
+        """Of a network in evaluation mode."""
+        theta = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+        def outputs(values: dict[str, Tensor], image: Tensor) -> Tensor:
+            found: Tensor = functional_call(module, values, (image[None],))[0]
+            return found
+
+        with torch.no_grad():
+            found: Tensor = module(inputs)
+        blocks = (vmap(jacrev(outputs), (None, 0))(theta, block) for block in torch.split(inputs, _BLOCK))
+        rows = [torch.cat([part.flatten(2) for part in block.values()], 2).flatten(0, 1) for block in blocks]
+        return cls(found, torch.cat(rows))
+
+    def kernel(self, other: Jacobians) -> Tensor:
+        """K of all outputs of these samples and of others, (n C, m C)."""
+        return self.matrix @ other.matrix.T
+
+
 def predict(point: TrialConfig, outcome: Mapping[str, Any]) -> dict[str, float]:
     """The test loss and error that a resolved point reaches in the epochs that were recorded, if it stays linear.
 
     Raises:
-        OutOfRegime: it is no network of linear layers trained by plain gradient descent on the squared loss, there are too many outputs,
-            the learning rate is too large for the kernel, or the network is not linear as far as it has to go.
+        OutOfRegime: it is no network trained by plain gradient descent on the squared loss, it normalizes batches, there are too many
+            outputs or parameters, the learning rate is too large for the kernel, or the network is not linear as far as it has to go.
     """
     _check(point)
     data = point_data(point, torch.device("cpu"))
     module = build(point.model, 0.0, data.image_shape, data.classes, seed=derive(point.seed, "initialization")).double().eval()
-    _check_layers(point, module)
+    linearized = _linearized(point, module, data.classes)
     index = data.test.index[spread_evenly(len(data.test.index), MOST_TESTED)]
     train, test = (
         some.inputs.gather(rows).double().reshape(-1, *data.image_shape)
@@ -97,7 +133,7 @@ def predict(point: TrialConfig, outcome: Mapping[str, Any]) -> dict[str, float]:
     )
     targets = nn.functional.one_hot(data.train.labels, data.classes).double()
     labels = data.test.labels[spread_evenly(len(data.test.index), MOST_TESTED)]
-    tangents, tested = Tangents.of(module, train), Tangents.of(module, test)
+    tangents = linearized(module, train)
     values, vectors = torch.linalg.eigh(tangents.kernel(tangents))
     optimizer, n = point.optimizer, len(train)
     rate = optimizer.learning_rate * float(values[-1]) / n
@@ -110,7 +146,8 @@ def predict(point: TrialConfig, outcome: Mapping[str, Any]) -> dict[str, float]:
     left = (tangents.outputs - targets).flatten()
     decay = -torch.expm1(-values.clamp_min(0) * time / n) / values.clamp_min(torch.finfo(values.dtype).tiny)
     weights = -(vectors @ (decay * (vectors.T @ left)))
-    outputs = tested.outputs + (tested.kernel(tangents) @ weights).view_as(tested.outputs)
+    tested = (linearized(module, block) for block in torch.split(test, _BLOCK))
+    outputs = torch.cat([some.outputs + (some.kernel(tangents) @ weights).view_as(some.outputs) for some in tested])
     predicted, moved = (_score(some, labels) for some in (outputs, _moved(module, train, weights.view_as(targets), test)))
     apart = abs(moved[0] / predicted[0] - 1)
     if apart > TOLERANCE:
@@ -134,15 +171,27 @@ def _check(point: TrialConfig) -> None:
         raise OutOfRegime(f"ntk is about the loss alone, and regularizers.{used[0]} is on")
 
 
-def _check_layers(point: TrialConfig, module: nn.Module) -> None:
-    linear = sum(parameter.numel() for layer in module.modules() if isinstance(layer, nn.Linear) for parameter in layer.parameters())
-    if linear != sum(parameter.numel() for parameter in module.parameters()):
-        raise OutOfRegime(f"ntk is computed for networks whose weights are those of linear layers, and {point.model.name} has others")
-    classes = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1].out_features
-    if (outputs := (point.data.train_size or 0) * classes) > LARGEST_KERNEL:
+def _linearized(point: TrialConfig, module: nn.Module, classes: int) -> Callable[[nn.Module, Tensor], Any]:
+    """What takes the network apart: its layers where all of them are linear, else Jacobians."""
+    outputs = (point.data.train_size or 0) * classes
+    if outputs > LARGEST_KERNEL:
         raise OutOfRegime(
             f"ntk takes a kernel matrix of all outputs apart, of up to {LARGEST_KERNEL:,}, and here are {outputs:,} ({classes} a sample)"
         )
+    linear = {id(parameter) for layer in module.modules() if isinstance(layer, nn.Linear) for parameter in layer.parameters()}
+    if all(id(parameter) in linear for parameter in module.parameters()):
+        return Tangents.of
+    if any(True for _ in module.buffers()):
+        raise OutOfRegime(
+            f"ntk is about each sample for itself, and {point.model.name} normalizes batches: model.batch_norm false does not"
+        )
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    if outputs * parameters > LARGEST_JACOBIAN:
+        raise OutOfRegime(
+            f"ntk makes the Jacobian of a network that is not of linear layers alone, of up to {LARGEST_JACOBIAN:,.0f} numbers: "
+            f"{outputs:,} outputs by {parameters:,} parameters are more"
+        )
+    return Jacobians.of
 
 
 def _moved(module: nn.Module, train: Tensor, weights: Tensor, test: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.func import functional_call, jacrev
 from trainables.models import build
 from trainables.point.config import Model, TrialConfig, with_fields
 from trainables.predictions import OutOfRegime
-from trainables.predictions.tangent_kernel import Tangents, predict
+from trainables.predictions.tangent_kernel import Jacobians, Tangents, predict
 from trainables.resolution import resolve
 from trainables.training.loop import Training
 
@@ -23,6 +23,9 @@ def test_the_kernel_is_the_product_of_jacobians(depth: int) -> None:
     tangents = Tangents.of(module, inputs)
     torch.testing.assert_close(tangents.kernel(tangents), jacobian @ jacobian.T)
     torch.testing.assert_close(tangents.kernel(Tangents.of(module, inputs[:1])), jacobian @ jacobian[:3].T)
+    blocks = Jacobians.of(module, inputs.repeat(10, 1, 1, 1))
+    torch.testing.assert_close(blocks.matrix[-12:] @ blocks.matrix[:12].T, jacobian @ jacobian.T)
+    torch.testing.assert_close(blocks.outputs[-4:], tangents.outputs)
 
 
 def point(**fields: object) -> TrialConfig:
@@ -39,8 +42,12 @@ def point(**fields: object) -> TrialConfig:
 
 def test_a_network_that_is_linear_in_its_weights_goes_where_the_kernel_says() -> None:
     """Regression on the pixels is, and so nearly is a wide network: trained by full-batch gradient descent."""
-    for model, tolerance in (("linear", 0.01), ("mlp", 0.05)):
-        one = point(model__name=model)
+    for model, tolerance in (("linear", 0.01), ("mlp", 0.05), ("cnn5", 0.05)):
+        one = (
+            point(model__name=model)
+            if model != "cnn5"
+            else point(model__name=model, model__width=4, model__batch_norm=False, data__train_size=10)
+        )
         training, results = Training([one], torch.device("cpu")), []
         while not training.finished:
             results += training.epoch()
@@ -57,7 +64,7 @@ def test_a_network_that_is_linear_in_its_weights_goes_where_the_kernel_says() ->
         ({"regularizers__weight_decay": 0.1}, "regularizers.weight_decay is on"),
         ({"optimizer__schedule": "cosine"}, "one learning rate for all steps"),
         ({"data__train_size": 500}, "up to 4,096, and here are 5,000"),
-        ({"model__batch_norm": True}, "mlp has others"),
+        ({"model__batch_norm": True}, "mlp normalizes batches"),
         ({"optimizer__learning_rate": 50.0}, "would not diverge"),
         ({"model__width": 8, "budget__epochs": 4000}, "at width 8 it is not as far as these labels take it"),
     ],
