@@ -153,7 +153,7 @@ def test_a_gpu_ends_where_a_cpu_does(family: str, option: str) -> None:
 
 
 PACKED = [("graphs", family) for family in ("cnn5", "resnet18", "transformer")]
-PACKED += [("fused", "alexnet_small"), ("fused", "transformer")]
+PACKED += [("fused", "alexnet_small"), ("fused", "transformer"), ("fused in graphs", "alexnet_small")]
 """Without batch norm, inside of whose rule for several members PyTorch makes tensors that the stand-in cannot tell from a host's."""
 
 

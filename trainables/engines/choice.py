@@ -104,6 +104,9 @@ ENGINES: dict[str, Maker] = {
         loss, precision, shape, _recorder(template), channels_last=True, rows=_on_gpu(template)
     ),
     "fused": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, rows=_on_gpu(template)),
+    "fused in graphs": lambda template, loss, precision, shape: FusedEngine(
+        loss, precision, shape, rows=_on_gpu(template), recorder=_recorder(template)
+    ),
     "fused, unfolded": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, unfold=True, rows=_on_gpu(template)),
 }
 """Every engine by the name that records give it."""
@@ -212,8 +215,8 @@ def _candidates(most: int) -> list[Way]:
     """Ways to try where at most so many members fit the memory, those that are likely to be best first."""
     few, many = min(8, most), min(MOST_BRANCHES, most)
     tried = [
-        *((MODULES, 1), ("graphs", few), ("graphs", many), ("fused", many), ("modules, channels last", 1)),
-        *(("graphs, channels last", many), ("fused", few), ("fused, unfolded", many)),
+        *((MODULES, 1), ("graphs", few), ("fused in graphs", many), ("graphs", many), ("modules, channels last", 1)),
+        *(("fused in graphs", few), ("graphs, channels last", many), ("fused", many), ("fused, unfolded", many)),
     ]
     return [Way(engine, slots) for engine, slots in dict.fromkeys(tried)]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.func import functional_call, vmap
 
 from trainables.data.protocol import Source
 from trainables.engines.base import Engine, State, Stream, losses_and_errors
+from trainables.engines.graphs import RecordedPass, Recorder, Recordings
 from trainables.engines.modules import Dropouts, InRows, MaskDraws
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.rows import RowOptimizer
@@ -56,18 +58,30 @@ class FusedEngine(InRows, Engine):
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
         unfold: multiply unfolded inputs in place of grouped convolutions.
         rows: as of `trainables.engines.modules.ModuleEngine`.
+        recorder: records passes as graphs; then there are slots as in `trainables.engines.graphs.GraphEngine`.
 
     Raises:
         ValueError: a module has other layers than the first (from `refill`).
     """
 
-    def __init__(self, loss: str, precision: str, image_shape: ImageShape, *, unfold: bool = False, rows: bool = False) -> None:
+    def __init__(
+        self,
+        loss: str,
+        precision: str,
+        image_shape: ImageShape,
+        *,
+        unfold: bool = False,
+        rows: bool = False,
+        recorder: Recorder | None = None,
+    ) -> None:
         self._loss, self._precision, self._image_shape, self._unfold, self._in_rows = loss, precision, image_shape, unfold, rows
+        self._recordings = Recordings(recorder) if recorder else None
         self._asked: tuple[list[int], Tensor] | None = None
-        self.name = "fused, unfolded" if unfold else "fused"
+        self.name = "fused" + ", unfolded" * unfold + " in graphs" * bool(recorder)
         self._template: nn.Module | None = None
         self._stacked: State = {}
         self._rates: list[list[float]] = []
+        self._slots = 0
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         if self._template is None:
@@ -76,19 +90,37 @@ class FusedEngine(InRows, Engine):
         for module in modules:
             if repr(Dropouts(copy.deepcopy(module)).module) != self._layers:
                 raise ValueError("members in one pass must have the same layers")
+        count = len(keep) + len(modules)
+        stays = self._recordings is not None and self._slots // 2 < count <= self._slots
         for name in self._names:
             parts = [self._chosen(self._stacked[name].detach(), keep)] if keep else []
             parts += [torch.stack([tensors[name].detach() for tensors in own])] if own else []
-            self._stacked[name] = torch.cat(parts)
+            if stays:
+                self._stacked[name].detach()[:count].copy_(torch.cat(parts))
+            else:
+                self._stacked[name] = torch.cat(parts)
         self._rates = [self._rates[member] for member in keep] + [Dropouts.rates_of(module) for module in modules]
         self._draws = MaskDraws(self._rates)
-        self.parameters = [self._stacked[name] for name in self._trainable]
+        if not stays:
+            self._make_slots(count)
+        self.parameters = [leaf.detach()[:count] for leaf in self._leaves]
+        self.gradients = [gradient[:count] for gradient in self._all_gradients]
         if self._in_rows:
-            self.lay_out(self.parameters)
-            self.parameters = self.parameter_rows.parts
-        self._leaves = [parameter.detach().requires_grad_() for parameter in self.parameters]
+            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self._all_rows)
+
+    def _make_slots(self, count: int) -> None:
+        """Settle where parameters and gradients lie; what was recorded elsewhere is forgotten."""
+        self._slots = count
+        stacked = [self._stacked[name] for name in self._trainable]
+        if self._in_rows:
+            self.lay_out(stacked)
+            self._all_rows = self.parameter_rows, self.gradient_rows
+            stacked = self.parameter_rows.parts
+        self._leaves = [parameter.detach().requires_grad_() for parameter in stacked]
         self._stacked |= dict(zip(self._trainable, self._leaves, strict=True))
-        self.gradients: list[Tensor] = []
+        made = self.gradient_rows.parts if self._in_rows else [torch.zeros_like(parameter) for parameter in stacked]
+        self._all_gradients = made
+        self._passes: dict[tuple[int, bool, bool], RecordedPass] = {}
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
         return RowOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
@@ -110,24 +142,68 @@ class FusedEngine(InRows, Engine):
             unfold_convolutions(self._template)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        masks = self._masks(inputs, streams)
+        if self._recordings is None:
+            self._differentiate(inputs, targets, masks)
+            return
+        one = self._pass_of(inputs, targets, masks)
+        one.take(inputs, targets)
+        for mask, drawn in zip(one.masks, masks, strict=True):
+            mask[: len(drawn)].copy_(drawn)
+        self._run(one)
+
+    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+        if self._recordings is None or members != list(range(len(self._rates))):
+            return self._evaluated(inputs, members).transpose(1, 2).contiguous()
+        one = self._pass_of(inputs, None, [])
+        one.take(inputs, None)
+        self._run(one)
+        return one.outputs[: len(members)].transpose(1, 2).contiguous()
+
+    def _differentiate(self, inputs: Tensor, targets: Tensor, masks: list[Tensor]) -> None:
+        """Write the gradients of all slots."""
         assert self._template is not None
         self._template.train()
-        outputs = self._outputs(inputs, None, self._masks(inputs, streams))
+        outputs = self._outputs(inputs, None, masks)
         aims = targets.transpose(1, 2)
         if self._loss == "squared":
             losses = (outputs - aims).square().sum(2).mean(1) / 2
         else:
             losses = -(outputs.log_softmax(2) * aims).sum(2).mean(1)
-        self.gradients = list(torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True, materialize_grads=True))
-        if self._in_rows:
-            torch._foreach_copy_(self.gradient_rows.parts, self.gradients)
-            self.gradients = self.gradient_rows.parts
+        found = torch.autograd.grad(losses.sum(), self._leaves, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._all_gradients, list(found))
 
-    def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
+    def _evaluated(self, inputs: Tensor, members: list[int] | None) -> Tensor:
+        """The outputs (M, B, classes) of some members, or of all slots (None), in evaluation mode."""
         assert self._template is not None
         self._template.eval()
         with torch.no_grad():
-            return self._outputs(inputs, members, []).transpose(1, 2).contiguous()
+            return self._outputs(inputs, members, [])
+
+    def _run(self, one: RecordedPass) -> None:
+        assert self._recordings is not None
+        self._recordings.do(one, partial(self._do, one))
+        if not self._recordings.go_on:
+            self.name = self.name.removesuffix(" in graphs")
+
+    def _do(self, one: RecordedPass) -> None:
+        """A pass of all slots."""
+        if one.targets is None:
+            one.outputs.copy_(self._evaluated(one.inputs, None))
+        else:
+            self._differentiate(one.inputs, one.targets, one.masks)
+
+    def _pass_of(self, inputs: Tensor, targets: Tensor | None, masks: list[Tensor]) -> RecordedPass:
+        """The pass of batches of this size, training with targets and evaluation without."""
+        key = (inputs.shape[1], targets is not None, bool(masks))
+        if key not in self._passes:
+            count = self._slots
+            aims = None if targets is None else targets.new_zeros(count, *targets.shape[1:])
+            one = self._passes[key] = RecordedPass(inputs.new_zeros(count, *inputs.shape[1:]), aims)
+            one.masks = [mask.new_ones(count, *mask.shape[1:]) for mask in masks]
+            if targets is None:
+                one.outputs = torch.empty_like(self._evaluated(one.inputs, None))
+        return self._passes[key]
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
         return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)

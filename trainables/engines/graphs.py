@@ -99,6 +99,61 @@ class CudaRecorder:
             here.wait_event(event)
 
 
+class RecordedPass:
+    """What is done for batches of one size, and the memory in which it finds them.
+
+    Attributes:
+        inputs: (slots, B, D); `targets` (slots, classes, B) in training, `outputs` (slots, B, classes) in evaluation.
+        uses: where members drop, if anyone does; `masks` (slots, *shape) for each.
+        taken: how often it was done.
+        replay: does it as it was recorded.
+    """
+
+    outputs: Tensor
+
+    def __init__(self, inputs: Tensor, targets: Tensor | None) -> None:
+        self.inputs, self.targets = inputs, targets
+        self.uses: list[DropoutUse] = []
+        self.masks: list[Tensor] = []
+        self.taken = 0
+        self.replay: Callable[[], None] | None = None
+
+    def take(self, inputs: Tensor, targets: Tensor | None) -> None:
+        """Copy the batches of the members, (K, B, D) and (K, classes, B), into the first slots."""
+        self.inputs[: len(inputs)].copy_(inputs)
+        if targets is not None and self.targets is not None:
+            self.targets[: len(targets)].copy_(targets)
+
+
+class Recordings:
+    """Does passes, and records each once it was done often enough, until CUDA refuses.
+
+    Attributes:
+        recorder: of the members' device, or `AtOnce` once it has refused.
+        go_on: whether it has not.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.go_on = recorder, True
+
+    def do(self, one: RecordedPass, work: Callable[[], None]) -> None:
+        """Do a pass: by what was recorded of it, or the work itself, which is not kept: what knows itself is not freed at once."""
+        if one.replay is None and one.taken >= WARM_UPS and self.go_on:
+            try:
+                one.replay = self.recorder.recorded(work)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                first, *_ = str(error).splitlines() or [type(error).__name__]
+                warnings.warn(f"CUDA does not record this network as a graph, and it trains without: {first}", stacklevel=2)
+                self.recorder, self.go_on = AtOnce(), False
+        if one.replay is None:
+            self.recorder.warmed(work)
+        else:
+            one.replay()
+        one.taken += 1
+
+
 class GraphEngine(ModuleEngine):
     """Members in the branches of a graph (see `trainables.engines.Engine`).
 
@@ -116,7 +171,7 @@ class GraphEngine(ModuleEngine):
     ) -> None:
         super().__init__(loss, precision, image_shape, channels_last=channels_last, rows=rows)
         self._one_by_one, self.name = self.name, "graphs, channels last" if channels_last else "graphs"
-        self._recorder, self._records = recorder, True
+        self._recordings = Recordings(recorder)
         self._slots: list[Dropouts] = []
         self._rates: list[list[float]] = []
         self._layers = ""
@@ -142,7 +197,7 @@ class GraphEngine(ModuleEngine):
             self._stacked, self._stacked_gradients = self.parameters, self.gradients
             if self._in_rows:
                 self._all_rows = self.parameter_rows, self.gradient_rows
-            self._passes: dict[tuple[int, bool, bool], _Pass] = {}
+            self._passes: dict[tuple[int, bool, bool], RecordedPass] = {}
         self._modules = [slot.module for slot in self._slots[:count]]
         self.parameters = [stacked[:count] for stacked in self._stacked]
         self.gradients = [stacked[:count] for stacked in self._stacked_gradients]
@@ -165,40 +220,28 @@ class GraphEngine(ModuleEngine):
         self._run(evaluation)
         return evaluation.outputs[: len(members)].transpose(1, 2).contiguous()
 
-    def _run(self, one: _Pass) -> None:
-        """Do a pass: by its graph, once it was done often enough to be recorded."""
-        work = partial(self._do, one)  # not kept: what knows itself is not freed when memory is short
-        if one.replay is None and one.taken >= WARM_UPS and self._records:
-            try:
-                one.replay = self._recorder.recorded(work)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                first, *_ = str(error).splitlines() or [type(error).__name__]
-                said = f"CUDA does not record this network as a graph, and its members train one after another: {first}"
-                warnings.warn(said, stacklevel=2)
-                self._recorder, self._records, self.name = AtOnce(), False, self._one_by_one
-        if one.replay is None:
-            self._recorder.warmed(work)
-        else:
-            one.replay()
-        one.taken += 1
+    def _run(self, one: RecordedPass) -> None:
+        self._recordings.do(one, partial(self._do, one))
+        if not self._recordings.go_on:
+            self.name = self._one_by_one
 
-    def _do(self, one: _Pass) -> None:
+    def _do(self, one: RecordedPass) -> None:
         """A pass of all slots, in as many branches."""
         member_pass = self._evaluated if one.targets is None else self._stepped
-        self._recorder.side_by_side([partial(member_pass, one, member) for member in range(len(self._slots))])
+        self._recordings.recorder.side_by_side([partial(member_pass, one, member) for member in range(len(self._slots))])
 
-    def _pass_of(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> _Pass:
+    def _pass_of(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> RecordedPass:
         """The pass of batches of this size, training with targets and evaluation without."""
         key = (inputs.shape[1], targets is not None, drops)
         if key not in self._passes:
             self._passes[key] = self._made(inputs, targets, drops)
         return self._passes[key]
 
-    def _made(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> _Pass:
+    def _made(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> RecordedPass:
         count = len(self._slots)
-        one = _Pass(inputs.new_zeros(count, *inputs.shape[1:]), None if targets is None else targets.new_zeros(count, *targets.shape[1:]))
+        one = RecordedPass(
+            inputs.new_zeros(count, *inputs.shape[1:]), None if targets is None else targets.new_zeros(count, *targets.shape[1:])
+        )
         first = self._slots[0]
         if drops:
             with torch.no_grad(), self._autocast:
@@ -210,7 +253,7 @@ class GraphEngine(ModuleEngine):
             one.outputs = outputs.new_empty(count, *outputs.shape)
         return one
 
-    def _stepped(self, one: _Pass, member: int) -> None:
+    def _stepped(self, one: RecordedPass, member: int) -> None:
         """Write one member's gradients."""
         assert one.targets is not None
         slot = self._slots[member]
@@ -221,36 +264,10 @@ class GraphEngine(ModuleEngine):
         found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         torch._foreach_copy_([gradient[member] for gradient in self._stacked_gradients], list(found))
 
-    def _evaluated(self, one: _Pass, member: int) -> None:
+    def _evaluated(self, one: RecordedPass, member: int) -> None:
         """Write one member's outputs."""
         with torch.no_grad(), self._autocast:
             one.outputs[member].copy_(self._slots[member].module.eval()(self._images(one.inputs[member])))
-
-
-class _Pass:
-    """What is done for batches of one size, and the memory in which it finds them.
-
-    Attributes:
-        inputs: (slots, B, D); `targets` (slots, classes, B) in training, `outputs` (slots, B, classes) in evaluation.
-        uses: where members drop, if anyone does; `masks` (slots, *shape) for each.
-        taken: how often it was done.
-        replay: does it as it was recorded.
-    """
-
-    outputs: Tensor
-
-    def __init__(self, inputs: Tensor, targets: Tensor | None) -> None:
-        self.inputs, self.targets = inputs, targets
-        self.uses: list[DropoutUse] = []
-        self.masks: list[Tensor] = []
-        self.taken = 0
-        self.replay: Callable[[], None] | None = None
-
-    def take(self, inputs: Tensor, targets: Tensor | None) -> None:
-        """Copy the batches of the members, (K, B, D) and (K, classes, B), into the first slots."""
-        self.inputs[: len(inputs)].copy_(inputs)
-        if targets is not None and self.targets is not None:
-            self.targets[: len(targets)].copy_(targets)
 
 
 def _tensors(module: nn.Module) -> State:

@@ -353,6 +353,7 @@ class Training:
     def _trained_again(self, point: TrialConfig) -> nn.Module:
         """The network of a point, trained once more: the same draws make the same weights, so nobody has to keep them."""
         again = Training([point], self.device, slots=1)
+        again._way = self._way  # by the same engine, which draws alike
         while not again.finished:
             if any(result.status != "completed" for result in again.epoch()):
                 raise RuntimeError("the network that is trained once more did not get through")

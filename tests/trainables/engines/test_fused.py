@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.engines.made_up_members import CLASSES, SHAPE, batch, distance, modules, streams
+from tests.trainables.engines.tapes import Noted
 from trainables.engines import Engine
 from trainables.engines.fused import FusedEngine
+from trainables.engines.graphs import WARM_UPS
 from trainables.engines.modules import ModuleEngine, shareable
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -93,6 +95,37 @@ def test_members_keep_their_states_when_others_leave_and_come(name: str) -> None
             for parameter, gradient in zip(engine.parameters, engine.gradients, strict=True):
                 parameter.sub_(gradient, alpha=0.05)
         assert apart(fused, reference, count) < EXACT
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_recorded_pass_is_done_again_in_its_memory_and_slots_are_refilled_by_copies(rows: bool) -> None:
+    """Warmed, recorded and played from a tape; members leave and come, one slot is empty for a while, and at last half of them are."""
+    members, recorder = members_of("cnn5 with batch norm", 8), Noted()
+    dtype = torch.float32 if rows else torch.float64  # rows are of single precision
+    members = [member.to(dtype) for member in members]
+    reference = ModuleEngine("cross_entropy", "float32", SHAPE)
+    fused = FusedEngine("cross_entropy", "float32", SHAPE, recorder=recorder, rows=rows)
+    exact = 1e-4 if rows else EXACT
+    recorded = []
+    for keep, new in (([], members[:4]), ([3, 1], members[4:6]), ([0, 2, 3], []), ([2, 0], members[6:8]), ([1], [])):
+        for engine in (reference, fused):
+            engine.refill(keep, copy.deepcopy(new))
+        count = len(reference.parameters[0])
+        for step in range(WARM_UPS + 2 if len(keep) < 2 else 2):
+            inputs, targets = (tensor.to(dtype) for tensor in in_double(count, 5, seed=step))
+            for engine in (reference, fused):
+                engine.gradient(inputs, targets, streams(count, step))
+            assert distance(fused.gradients, reference.gradients) < exact
+            for engine in (reference, fused):
+                for parameter, gradient in zip(engine.parameters, engine.gradients, strict=True):
+                    parameter.sub_(gradient, alpha=0.01)
+            assert distance([fused.logits(inputs, list(range(count)))], [reference.logits(inputs, list(range(count)))]) < exact
+        assert apart(fused, reference, count) < exact
+        recorded.append(recorder.recordings)
+    assert recorded == [2, 2, 2, 2, 4]  # a training and an evaluation pass, and both of fewer slots
+    if rows:
+        assert len(fused.gradient_rows.whole) == 1
+        assert fused.gradients[0].untyped_storage().data_ptr() == fused.gradient_rows.whole.untyped_storage().data_ptr()
 
 
 def test_adam_takes_the_same_steps() -> None:
