@@ -1,139 +1,403 @@
-"""Model-epochs a second on a GPU, alone and in a pack, against two loops that users would write: run as a script, without Ray.
+"""The first ten minutes on a GPU: what it is, whether it computes what a CPU does, what waits, which way is fastest, and the goals.
 
-    python tests/benchmarks/bench_gpu.py [--samples 50000] [--device cuda] [--precision float32]
+    python tests/benchmarks/bench_gpu.py [--device cuda] [--seconds 600] [--out FOLDER] [--smoke]
 
-MLP 1x512, small AlexNet, small Inception and ResNet18 k=8 on CIFAR-shaped random images. The loops train one network at a time, in eager
-PyTorch: one gathers batches from tensors on the device, the other takes them from a DataLoader. All four ways round products alike, as the
-precision says. A rate is of the members that were in slots, which the engine chooses and the row states. Writes
-tests/benchmarks/results/gpu-DEVICE-PRECISION.json. Needs torch; torchvision is not used. On a machine without a GPU it says so.
+Needs torch, torchvision and NumPy: neither Ray nor MLflow, Optuna or pydantic. A line of FOLDER/gpu-DEVICE.jsonl (by default in
+tests/benchmarks/results) is a measurement, written as soon as it is made, the cheap and decisive ones first. What stands there already is
+not measured again: the same command goes on where time ran out. `--smoke` tries everything in seconds, on a CPU too.
+
+    settings  versions, memory, rates of products and copies, what it takes to start an operation
+    equality  gradients of a step against float64 on a CPU: within 1e-4 of their norm, 1e-2 with TF32
+    draws     random numbers drawn there against their definition on a CPU, bit for bit
+    waits     operations in an epoch's steps that the host waits for: none (`torch.cuda.set_sync_debug_mode`)
+    step      milliseconds a member and step: `WAYS` by `SHAPES` by `PRECISIONS`
+    goal      model-epochs a second of `Training` as a user gets it, over loops that users would write: `GOALS`
+
+The loops train one network at a time in eager PyTorch with `torch.optim`. One gathers batches from tensors on the device; the other takes
+them from a DataLoader. All ways round products alike. A rate of `Training` is of the members that were in slots, which a line states.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
+import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-MODELS = {"mlp": (512, 64), "alexnet_small": (64, 8), "inception_small": (96, 4), "resnet18": (8, 8)}
-"""Family -> width, points of a pack."""
-BATCH = 128
+from trainables.data.inputs import point_data
+from trainables.data.sets import sources
+from trainables.data.sets.dataset import Dataset
+from trainables.engines import choice
+from trainables.engines.graphs import WARM_UPS, AtOnce
+from trainables.engines.modules import ModuleEngine
+from trainables.models import build, family, multiply_adds
+from trainables.models.chains import stackable
+from trainables.point import device_streams
+from trainables.point.config import Budget, Data, ImageShape, Model, Optimizer, Regularizers, TrialConfig
+from trainables.resolution import resolve
+from trainables.training.loop import Training
+from trainables.training.precision import set_products
+
+BATCH, CLASSES = 128, 10
+PRECISIONS = ("float32", "tf32", "bfloat16")
+CIFAR, CROPPED = (3, 32, 32), (3, 28, 28)
+SHAPES: dict[str, tuple[Model, ImageShape, int]] = {
+    "mlp 1x512": (Model(name="mlp", width=512), CROPPED, 64),
+    "resnet18 k=8": (Model(name="resnet18", width=8), CIFAR, 16),
+    "cnn5 k=8": (Model(name="cnn5", width=8), CIFAR, 16),
+    "alexnet_small": (Model(name="alexnet_small", width=64), CROPPED, 8),
+    "inception_small": (Model(name="inception_small", width=96, batch_norm=True), CROPPED, 4),
+    "cnn5 k=64": (Model(name="cnn5", width=64), CIFAR, 4),
+    "resnet18 k=64": (Model(name="resnet18", width=64), CIFAR, 4),
+}
+"""Network, its images, members side by side."""
+GOALS = {
+    "mlp 1x512": ("over_loader", 100.0, "tf32"),
+    "resnet18 k=8": ("over_resident", 5.0, "tf32"),
+    "cnn5 k=8": ("over_resident", 5.0, "tf32"),
+    "alexnet_small": ("over_resident", 2.0, "tf32"),
+    "inception_small": ("over_resident", 1.5, "bfloat16"),
+    "cnn5 k=64": ("over_resident", 1.5, "bfloat16"),
+}
+"""The loop that is compared with, how many times its rate is aimed at, and the precision of both."""
+CLOSE = {"float32": 1e-4, "tf32": 1e-2}
+"""How far gradients may be from those in double precision. Batch norm makes of bfloat16's rounding what it will."""
+OPTIONS: dict[str, tuple[Optimizer, Regularizers]] = {
+    "sgd": (Optimizer(learning_rate=0.01), Regularizers()),
+    "adam": (Optimizer(name="adam", learning_rate=0.001), Regularizers()),
+    "adamw, warm-up": (Optimizer(name="adamw", learning_rate=0.001, warmup=10_000), Regularizers(weight_decay=0.01)),
+    "dropout": (Optimizer(learning_rate=0.01), Regularizers(dropout=0.5)),
+    "crop and flip": (Optimizer(learning_rate=0.01), Regularizers(crop=2, flip=True)),
+    "crop from the image": (Optimizer(learning_rate=0.01), Regularizers(crop=2, crop_from="image")),
+    "mixup": (Optimizer(learning_rate=0.01), Regularizers(mixup=0.2)),
+    "clip and smoothing": (Optimizer(learning_rate=0.01), Regularizers(gradient_clip=1.0, label_smoothing=0.1)),
+}
+WAYS = {
+    "one at a time": ("modules", False),
+    "one at a time, channels last": ("modules, channels last", False),
+    "one at a time, compiled": ("modules", False),
+    "one at a time, graphs": ("graphs", False),
+    "one at a time, graphs, channels last": ("graphs, channels last", False),
+} | {name: (name, True) for name in choice.ENGINES if name != "compiled"}
+"""How a step can be taken: the engine, of which a new one joins by itself, and whether it has all members at once."""
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--samples", type=int, default=50_000)
-    options.add_argument("--device", default="cuda")
-    options.add_argument("--precision", default="float32", choices=["float32", "tf32", "bfloat16"])
-    chosen = options.parse_args()
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no GPU here: nothing was measured")
-    device = torch.device(chosen.device)
-    from trainables.data.sets import sources as data
+class Bench:
+    """Measurements on one device, each written when it is made and made once.
 
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (chosen.samples + 1000, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(len(images)) % 10
-    data.share("made up", data.Dataset(images[1000:], labels[1000:], images[:1000], labels[:1000], 10))
-    from trainables.training.precision import set_products
+    Args:
+        device: on which.
+        folder: of the file.
+        seconds: after which no measurement is begun.
+        smoke: whether everything is as small as it can be.
+    """
 
-    set_products(chosen.precision, device)
-    peak = _matrix_peak(device, torch.bfloat16 if chosen.precision == "bfloat16" else torch.float32)
-    rows = {}
-    for name, (width, members) in MODELS.items():
-        row = rows[name] = _family(name, width, members, chosen.precision, device, images[1000:], labels[1000:])
-        for way in ("alone", "packed"):
-            for loop in ("resident", "loader"):
-                row[f"{way}_over_{loop}"] = row[f"{way}_model_epochs_per_second"] / row[f"{loop}_model_epochs_per_second"]
-        row["share_of_matrix_peak"] = row["packed_model_epochs_per_second"] * row["flops_per_model_epoch"] / peak
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    measured = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"device": name, "python": platform.python_version(), "torch": torch.__version__},
-        "samples": chosen.samples,
-        "precision": chosen.precision,
-        "matrix_peak_flops": peak,
-        "models": rows,
-    }
-    path = Path(__file__).parent / "results" / f"gpu-{name.replace(' ', '-').lower()}-{chosen.precision}.json"
-    path.write_text(json.dumps(measured, indent=1) + "\n")
-    print(json.dumps(measured, indent=1))
+    def __init__(self, device: torch.device, folder: Path, seconds: float, smoke: bool) -> None:
+        self.device, self.smoke = device, smoke
+        self.gpu = device.type == "cuda"
+        self.name = torch.cuda.get_device_name() if self.gpu else "cpu"
+        self.path = folder / f"gpu-{self.name.replace(' ', '-').lower()}{'-smoke' if smoke else ''}.jsonl"
+        self._ends = time.monotonic() + seconds
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        made = [json.loads(line) for line in lines]
+        self._known = {identity(one["of"]) for one in made if "error" not in one["found"]}
+
+    def measure(self, of: dict[str, Any], work: Callable[[], dict[str, Any]]) -> None:
+        """Measure once what `of` names, and write a line: what came of it, or the error that it ended with."""
+        of = of | {"device": self.name, "torch": torch.__version__}
+        if identity(of) in self._known:
+            return
+        if time.monotonic() > self._ends:
+            sys.exit(f"time is up: the same command goes on from here, after {len(self._known)} measurements in {self.path}")
+        begun = time.perf_counter()
+        try:
+            found = work()
+        except Exception as error:  # the other measurements are worth as much
+            found = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"}
+        line = {"of": of, "found": found, "seconds": round(time.perf_counter() - begun, 3)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._known.add(identity(of))
+        print(json.dumps(line), flush=True)
+        if self.gpu:
+            torch.cuda.empty_cache()
+
+    def precisions(self) -> tuple[str, ...]:
+        """TF32 is a GPU's."""
+        return PRECISIONS if self.gpu else ("float32", "bfloat16")
+
+    def shapes(self) -> dict[str, tuple[Model, ImageShape, int]]:
+        if not self.smoke:
+            return SHAPES
+        small = {"mlp 1x512": 8, "cnn5 k=8": 2}
+        return {name: (replace(SHAPES[name][0], width=width), (3, 8, 8), 2) for name, width in small.items()}
+
+    def timed(self, work: Callable[[], object], least: float = 0.2, turns: int = 3) -> float:
+        """Seconds of a piece of work: the median of three spells of at least `least` seconds, after some turns to warm up."""
+        for _ in range(1 if self.smoke else turns):
+            work()
+        spells = []
+        for _ in range(1 if self.smoke else 3):
+            self.wait()
+            count, begun = 0, time.perf_counter()
+            while time.perf_counter() - begun < (0 if self.smoke else least) or not count:
+                work()
+                count += 1
+                if count % 10 == 0:
+                    self.wait()  # or thousands would be queued before the clock is looked at
+            self.wait()
+            spells.append((time.perf_counter() - begun) / count)
+        return statistics.median(spells)
+
+    def wait(self) -> None:
+        if self.gpu:
+            torch.cuda.synchronize()
 
 
-def _family(
-    name: str, width: int, members: int, precision: str, device: torch.device, images: torch.Tensor, labels: torch.Tensor
-) -> dict[str, float]:
-    from trainables.point.config import Budget, Data, Model, Optimizer, TrialConfig
-    from trainables.resolution import resolve, work
-    from trainables.training.loop import Training
+def identity(of: dict[str, Any]) -> str:
+    return json.dumps(of, sort_keys=True)
 
-    points = [
-        resolve(
-            TrialConfig(
-                data=Data(name="made up", preprocessing="paper"),
-                model=Model(name=name, width=width),
-                optimizer=Optimizer(learning_rate=0.01, batch_size=BATCH),
-                budget=Budget(epochs=1000, stop_at_train_error=None, evaluate_every=1000),
-                precision=precision,
-                seed=seed,
-            )
+
+def settings(bench: Bench) -> None:
+    device, size = bench.device, 256 if bench.smoke else 8192
+    bench.measure({"what": "settings"}, lambda: {
+        "python": platform.python_version(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version() if bench.gpu else None,
+        "bytes": torch.cuda.get_device_properties(device).total_memory if bench.gpu else None,
+    })  # fmt: skip
+    for precision in bench.precisions():
+        for name, sizes in {"one large": (1, size, size), "64 of 128x512x512": (64, 128, 512)}.items():
+            bench.measure({"what": "settings", "product": name, "precision": precision}, partial(product, bench, precision, *sizes))
+
+    def copied() -> dict[str, Any]:
+        values = torch.zeros((1 if bench.smoke else 256) * 2**20, device=device)
+        return {"terabytes_a_second": 2 * values.numel() * 4 / bench.timed(lambda: values.add_(1)) / 1e12}
+
+    def launched() -> dict[str, Any]:
+        few = torch.zeros(8, device=device)
+        return {"microseconds": bench.timed(lambda: few.add_(1)) * 1e6}
+
+    bench.measure({"what": "settings", "rate": "copy"}, copied)
+    bench.measure({"what": "settings", "rate": "launch"}, launched)
+
+
+def product(bench: Bench, precision: str, count: int, rows: int, inner: int) -> dict[str, Any]:
+    """The rate of a batched product (count, rows, inner) by (count, inner, inner)."""
+    set_products(precision, bench.device)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    left = torch.randn(count, rows, inner, device=bench.device, dtype=dtype)
+    right = torch.randn(count, inner, inner, device=bench.device, dtype=dtype)
+    return {"tflops": 2 * count * rows * inner * inner / bench.timed(lambda: torch.bmm(left, right)) / 1e12}
+
+
+def members(model: Model, shape: ImageShape, count: int) -> list[nn.Module]:
+    complete = family(model.name).complete(model)
+    return [build(complete, 0.0, shape, CLASSES, seed=seed) for seed in range(count)]
+
+
+def batches(count: int, size: int, shape: ImageShape) -> tuple[Tensor, Tensor]:
+    """Inputs (K, B, D) and targets (K, classes, B), on the host."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(count, size, shape[0] * shape[1] * shape[2], generator=draw)
+    return inputs, torch.randn(count, CLASSES, size, generator=draw).softmax(1)
+
+
+def apart(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The norm of the difference of two lists of tensors, relative to that of the expected ones."""
+    pairs = [(one.detach().cpu().double(), other.detach().double()) for one, other in zip(found, expected, strict=True)]
+    return float((sum((one - other).square().sum() for one, other in pairs) / sum(other.square().sum() for _, other in pairs)) ** 0.5)
+
+
+def equality(bench: Bench) -> None:
+    for name, (model, shape, _) in bench.shapes().items():
+        modules = members(model, shape, 2)
+        for precision in bench.precisions():
+            for way, (engine, several) in WAYS.items():
+                if several and (way == "stacked") == stackable(modules[0]):
+                    of = {"what": "equality", "network": name, "way": way, "precision": precision}
+                    bench.measure(of, partial(compared, bench, engine, precision, modules, shape))
+
+
+def compared(bench: Bench, engine: str, precision: str, modules: list[nn.Module], shape: ImageShape) -> dict[str, Any]:
+    """How far gradients there are from those member by member in double precision on the host."""
+    set_products(precision, bench.device)
+    (inputs, targets), streams = batches(2, 16, shape), [(member, "dropout", 0, 0) for member in range(2)]
+    exact = ModuleEngine("cross_entropy", "float32", shape)
+    exact.refill([], [copy.deepcopy(module).double() for module in modules])
+    exact.gradient(inputs.double(), targets.double(), streams)
+    there = [copy.deepcopy(module).to(bench.device) for module in modules]
+    made = choice.make_engine(there[0], loss="cross_entropy", precision=precision, image_shape=shape, name=engine)
+    made.refill([], there)
+    for _ in range(WARM_UPS + 2):  # a graph is recorded, and replayed
+        made.gradient(inputs.to(bench.device), targets.to(bench.device), streams)
+    distance, goal = apart(made.gradients, exact.gradients), CLOSE.get(precision)
+    return {"distance": distance} | ({} if goal is None else {"goal": goal, "met": distance <= goal})
+
+
+def draws(bench: Bench) -> None:
+    def compared() -> dict[str, Any]:
+        keys = torch.tensor([0, 1, 2**62 + 12345])
+        kinds: list[Callable[[Tensor], Tensor]] = [
+            lambda keys: device_streams.words(keys, 3, 10_001),
+            lambda keys: device_streams.uniform(keys, 4, 100, 7),
+            lambda keys: device_streams.permutations(keys, 5, 5_000),
+        ]
+        return {"met": all(torch.equal(kind(keys.to(bench.device)).cpu(), kind(keys)) for kind in kinds)}
+
+    bench.measure({"what": "draws"}, compared)
+
+
+def point_of(model: Model, shape: ImageShape, precision: str = "float32", option: str = "sgd", seed: int = 0) -> TrialConfig:
+    optimizer, regularizers = OPTIONS[option]
+    return resolve(
+        TrialConfig(
+            data=Data(name="made up", preprocessing="paper" if shape == CROPPED or regularizers.crop_from else "standardize"),
+            model=model,
+            optimizer=replace(optimizer, batch_size=BATCH),
+            regularizers=regularizers,
+            budget=Budget(epochs=1_000_000, stop_at_train_error=None, evaluate_every=1_000_000),
+            precision=precision,  # type: ignore[arg-type]  # one of PRECISIONS
+            seed=seed,
         )
-        for seed in range(members)
-    ]
-    module = _plain_module(points[0], device)
-    training, alone = Training(points, device), Training(points[:1], device)
-    packed_seconds = _seconds(training.epoch, device)
-    seated = len(training.state_dict()["members"])
-    assert 1 <= seated <= members
-    resident = images.to(device), labels.to(device)
-    on = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    return {
-        "points": members,
-        "members_in_slots": seated,
-        "flops_per_model_epoch": 2 * work(points[0]) / points[0].budget.epochs,
-        "loader_model_epochs_per_second": 1 / _seconds(lambda: _epoch(module, _loaded(images, labels, device), on), device),
-        "resident_model_epochs_per_second": 1 / _seconds(lambda: _epoch(module, _gathered(*resident), on), device),
-        "alone_model_epochs_per_second": 1 / _seconds(alone.epoch, device),
-        "packed_model_epochs_per_second": seated / packed_seconds,
+    )
+
+
+def waits(bench: Bench) -> None:
+    for name in ("mlp 1x512", "cnn5 k=8"):
+        for option in OPTIONS:
+            bench.measure({"what": "waits", "network": name, "option": option}, partial(counted, bench, name, option))
+
+
+def counted(bench: Bench, name: str, option: str) -> dict[str, Any]:
+    """Operations of an epoch that the host waits for, by PyTorch's own count; the epoch is the second, and is not evaluated."""
+    model, shape, count = bench.shapes()[name]
+    training = Training([point_of(model, shape, "float32", option, seed) for seed in range(count)], bench.device, slots=count)
+    training.epoch()
+    bench.wait()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if bench.gpu:
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            assert not training.epoch()  # no point has failed
+        finally:
+            if bench.gpu:
+                torch.cuda.set_sync_debug_mode("default")
+    said = [str(one.message).splitlines()[0] for one in caught if "synchroniz" in str(one.message)]
+    return {"waits": len(said), "first": said[:3], "met": not said} if bench.gpu else {"waits": None}
+
+
+def steps(bench: Bench) -> None:
+    for precision in bench.precisions():
+        for name, (model, shape, _) in bench.shapes().items():
+            for way in WAYS:
+                chains_only = way == "stacked" and not stackable(members(model, shape, 1)[0])
+                slow_to_try = way.endswith("compiled") and bench.smoke
+                if not chains_only and not slow_to_try:
+                    of = {"what": "step", "network": name, "way": way, "precision": precision}
+                    bench.measure(of, partial(stepped, bench, name, way, precision))
+
+
+def stepped(bench: Bench, name: str, way: str, precision: str) -> dict[str, Any]:
+    """Milliseconds of a member's step, the optimizer's included, and what is made of them."""
+    (model, shape, count), size, device = bench.shapes()[name], 4 if bench.smoke else BATCH, bench.device
+    engine_name, several = WAYS[way]
+    count = count if several else 1
+    set_products(precision, device)
+    if bench.gpu:
+        torch.cuda.reset_peak_memory_stats()
+    modules = [module.to(device) for module in members(model, shape, count)]
+    engine = choice.make_engine(modules[0], loss="cross_entropy", precision=precision, image_shape=shape, name=engine_name)
+    engine.refill([], [torch.compile(module) for module in modules] if way.endswith("compiled") else modules)  # type: ignore[misc]
+    rule = Optimizer(learning_rate=1e-4, momentum=0.9)
+    optimizer = engine.optimizer(rule)
+    optimizer.refill([], [TrialConfig(optimizer=rule)] * count, engine.parameters, [None] * count, [0] * count)
+    optimizer.set_rates(torch.full((count,), rule.learning_rate, device=device))
+    inputs, targets = (one.to(device) for one in batches(count, size, shape))
+    streams = [(member, "dropout", 0, 0) for member in range(count)]
+
+    def step() -> None:
+        engine.gradient(inputs, targets, streams)
+        optimizer.step(engine.gradients)
+
+    seconds = bench.timed(step, turns=WARM_UPS + 2) / count
+    operations = 6 * multiply_adds(family(model.name).complete(model), shape, CLASSES) * size  # forward, and twice that backward
+    held = torch.cuda.max_memory_allocated() if bench.gpu else None
+    return {"members": count, "ms_a_member": seconds * 1e3, "tflops": operations / seconds / 1e12, "bytes": held}
+
+
+def goals(bench: Bench, images: Tensor, labels: Tensor) -> None:
+    for name, (_, _, precision) in GOALS.items():
+        if name in bench.shapes():
+            possible = precision if precision in bench.precisions() else "float32"
+            of = {"what": "goal", "network": name, "precision": possible, "samples": len(images)}
+            bench.measure(of, partial(against_loops, bench, name, possible, images, labels))
+
+
+def against_loops(bench: Bench, name: str, precision: str, images: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Model-epochs a second of `Training` at its defaults and of both loops."""
+    (model, shape, count), (over, times, _) = bench.shapes()[name], GOALS[name]
+    points = [point_of(model, shape, precision, seed=seed) for seed in range(count)]
+    training = Training(points, bench.device)
+    packed = bench.timed(training.epoch)
+    state = training.state_dict()
+    slots = len(state["members"])
+    assert 1 <= slots <= count
+    assert slots + len(state["waiting"]) == count
+    module = plain_module(points[0], bench.device)
+    on = torch.autocast(bench.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    resident, cropped = (images.to(bench.device), labels.to(bench.device)), points[0].data.preprocessing == "paper"
+    rates = {
+        "training": slots / packed,
+        "resident": 1 / bench.timed(lambda: epoch(module, gathered(*resident), on, cropped)),
+        "loader": 1 / bench.timed(lambda: epoch(module, loaded(images, labels, bench.device), on, cropped), turns=1),
     }
+    ratios = {f"over_{loop}": rates["training"] / rates[loop] for loop in ("resident", "loader")}
+    found = {"points": count, "members_in_slots": slots, "engine": type(training._engine).__name__}
+    return found | {"model_epochs_a_second": rates} | ratios | {"goal": {over: times}, "met": ratios[over] >= times}
 
 
-def _plain_module(point: Any, device: torch.device) -> nn.Module:
-    from trainables.data.inputs import point_data
-    from trainables.models import build
-
-    return build(point.model, 0.0, point_data(point, device).image_shape, 10, seed=0).to(device)
+def plain_module(point: TrialConfig, device: torch.device) -> nn.Module:
+    return build(point.model, 0.0, point_data(point, device).image_shape, CLASSES, seed=0).to(device)
 
 
-def _loaded(images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def loaded(images: Tensor, labels: Tensor, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches as a DataLoader over tensors gives them, one sample after the other, then on the device."""
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=BATCH, shuffle=True)
     return ((inputs.to(device), truth.to(device)) for inputs, truth in loader)
 
 
-def _gathered(images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def gathered(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches gathered from tensors that lie on the device."""
     order = torch.randperm(len(images), device=images.device)
     return ((images[rows], labels[rows]) for rows in torch.split(order, BATCH))
 
 
-def _epoch(module: nn.Module, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], autocast: torch.autocast) -> None:
+def epoch(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], autocast: torch.autocast, cropped: bool) -> None:
     """What users would write: the same preprocessing on the batch, one network, torch.optim."""
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
     module.train()
     for inputs, truth in batches:
-        pixels = inputs[:, :, 2:30, 2:30].float() / 255
-        deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), keepdim=True, correction=0)
+        pixels = inputs.float() / 255
+        if cropped:
+            pixels = pixels[:, :, 2:30, 2:30]
+            deviation, mean = torch.std_mean(pixels, dim=(1, 2, 3), keepdim=True, correction=0)
+        else:
+            deviation, mean = torch.full((), 0.29, device=pixels.device), torch.full((), 0.5, device=pixels.device)
         optimizer.zero_grad()
         with autocast:
             outputs = module((pixels - mean) / deviation.clamp_min(2352**-0.5)).float()
@@ -141,23 +405,33 @@ def _epoch(module: nn.Module, batches: Iterator[tuple[torch.Tensor, torch.Tensor
         optimizer.step()
 
 
-def _seconds(epoch: Callable[[], object], device: torch.device) -> float:
-    """The faster of two epochs after one to warm up."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        epoch()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-def _matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large product."""
-    size = 8192 if device.type == "cuda" else 1024
-    left, right = torch.randn(size, size, device=device, dtype=dtype), torch.randn(size, size, device=device, dtype=dtype)
-    return 2 * size**3 / _seconds(lambda: left @ right, device)
+def main(arguments: list[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    options.add_argument("--seconds", type=float, default=600, help="begin no measurement later")
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options.add_argument("--smoke", action="store_true", help="try everything, as small as it can be")
+    chosen = options.parse_args(arguments)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU here: nothing was measured")
+    if chosen.smoke:
+        torch.set_num_threads(1)
+    if chosen.device == "cpu":
+        choice._recorder = lambda template: AtOnce()  # there are no graphs
+    bench = Bench(torch.device(chosen.device), chosen.out, chosen.seconds, chosen.smoke)
+    draw = torch.Generator().manual_seed(0)
+    count = 32 if chosen.smoke else 50_000
+    images = torch.randint(0, 256, (count + count // 4, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    labels = torch.arange(len(images)) % CLASSES
+    train, test = (images[:count], labels[:count]), (images[count:], labels[count:])
+    sources.share("made up", Dataset(*train, *test, CLASSES))
+    settings(bench)
+    equality(bench)
+    draws(bench)
+    waits(bench)
+    goals(bench, *train)
+    steps(bench)
+    print(f"all measured: {bench.path}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 `base` is the protocol that training speaks; `choice` picks, by what measured fastest, one of its implementations: `stacked` multiplies
 all members in batched products, `compiled` runs them as machine code on a CPU (`kernels`, made by `machine_code`, which needs Numba),
 `modules` runs any ``nn.Module`` member by member, `graphs` does so in one CUDA graph, and `fused` takes all members in one pass.
-`optimizers` steps stacked parameters (an engine may bring a faster one, so they stand here and not in the training loop), and `speed`
-measures a device for estimates of cost.
+`optimizers` steps stacked parameters (an engine may bring a faster one, so they stand here and not in the training loop), `rows` lays these
+into one piece of memory, and `speed` measures a device for estimates of cost.
 """
 
 from trainables.engines.base import Engine, State, Stream

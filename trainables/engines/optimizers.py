@@ -150,7 +150,7 @@ class StackedOptimizer:
         return Pieces(gradients, gradients, self._pieces.matrices)
 
     def _clip(self, gradients: list[Tensor]) -> None:
-        squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
+        squares = [gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients]
         norms = reduce(torch.add, squares).sqrt()  # one by one: torch.sum's order would depend on the number of members
         factors = (self._clips / (norms + 1e-6)).clamp_max(1.0).where(self._clips.isfinite(), 1.0)
         for gradient in gradients:

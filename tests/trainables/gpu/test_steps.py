@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from tests.trainables.fake_card import CARD, HOST, Counts, fake_card
+from tests.trainables.gpu.fake_card import CARD, HOST, Counts, fake_card
 from tests.trainables.made_up_points import point
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.sources import share
@@ -63,6 +63,8 @@ OPTIONS: dict[str, Values] = {
     "crop from the image": {"data.preprocessing": "paper", "regularizers.crop": 1, "regularizers.crop_from": "image"},
     "mixup": {"regularizers.mixup": 0.2},
 }
+STACKED = ("mlp", "mlp with gelu", "mlp in bfloat16", "linear", "random_features")
+SIZES: Values = {"loss": "cross_entropy", "precision": "float32", "image_shape": (3, 8, 8)}
 DRAWN = ("dropout", "crop", "crop and flip", "crop from the image", "mixup")
 """Options with draws of each step, which on a GPU are others than on a CPU."""
 
@@ -109,13 +111,16 @@ def alike(ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], tolera
         torch.testing.assert_close(value, others[name], rtol=tolerance, atol=tolerance, msg=lambda said, name=name: f"{name}: {said}")
 
 
-def counted(fields: Values, slots: int | None = 2) -> tuple[Counts, Counts]:
+def counted(fields: Values, engine: str) -> tuple[Counts, Counts]:
     """What an epoch of two members does, in its steps and in its evaluation."""
-    with fake_card() as card:
-        training = Training(members(fields), CARD, slots=slots)
+    with fake_card() as card, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "_recorder", lambda template: AtOnce())  # no graph is recorded without CUDA
+        patch.setattr(loop, "make_engine", lambda template, **given: choice.make_engine(template, **given | {"name": engine}))
+        training = Training(members(fields), CARD, slots=2)
         failed: list[Any] = []
         training._fill_slots(failed)
         assert not failed, failed[0].reason
+        assert type(training._engine) is type(choice.make_engine(training._active[0].module, **SIZES, name=engine))
         card.counts = steps = Counts()
         training._update()
         card.counts = evaluation = Counts()
@@ -124,12 +129,20 @@ def counted(fields: Values, slots: int | None = 2) -> tuple[Counts, Counts]:
     return steps, evaluation
 
 
-CASES = [(family, "sgd") for family in FAMILIES] + [(family, option) for family in ("mlp", "cnn5") for option in OPTIONS if option != "sgd"]
+CASES = [(family, "sgd", "stacked") for family in STACKED]
+CASES += [(family, "sgd", engine) for family in FAMILIES if family not in STACKED for engine in ("modules", "fused")]
+CASES += [(family, option, engine) for family, engine in (("mlp", "stacked"), ("cnn5", "modules")) for option in OPTIONS if option != "sgd"]
+CASES += [
+    ("cnn5", option, engine)
+    for engine in choice.ENGINES
+    if engine not in ("compiled", "stacked", "modules")
+    for option in ("adam", "clip", "dropout", "crop and flip")
+]
 
 
-@pytest.mark.parametrize(("family", "option"), CASES)
-def test_no_step_waits_for_the_gpu(family: str, option: str) -> None:
-    steps, evaluation = counted(FAMILIES[family] | OPTIONS[option])
+@pytest.mark.parametrize(("family", "option", "engine"), CASES)
+def test_no_step_waits_for_the_gpu(family: str, option: str, engine: str) -> None:
+    steps, evaluation = counted(FAMILIES[family] | OPTIONS[option], engine)
     assert not steps.waits
     assert steps.uploads <= MOST_UPLOADS
     assert steps.downloads == 0
@@ -150,65 +163,6 @@ def test_a_gpu_ends_where_a_cpu_does(family: str, option: str) -> None:
         found = trained(points, CARD)
     for one, other in zip(found, expected, strict=True):
         alike(one, other)
-
-
-PACKED = [("graphs", family) for family in ("cnn5", "resnet18", "transformer")]
-PACKED += [("fused", "alexnet_small"), ("fused", "transformer"), ("fused in graphs", "alexnet_small")]
-"""Without batch norm, inside of whose rule for several members PyTorch makes tensors that the stand-in cannot tell from a host's."""
-
-
-@pytest.fixture
-def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have an engine trained by, with two slots; graphs are done at once."""
-
-    def chosen(engine: str) -> None:
-        monkeypatch.setattr(loop, "fastest", lambda template, task, device: Way(engine, 2))
-        monkeypatch.setattr(choice, "_recorder", lambda template: AtOnce())
-
-    return chosen
-
-
-@pytest.mark.parametrize(("way", "family"), PACKED)
-def test_no_step_of_members_in_one_pass_or_graph_waits_either(by: Callable[[str], None], way: str, family: str) -> None:
-    by(way)
-    steps, evaluation = counted(FAMILIES[family] | {"regularizers.dropout": 0.3, "optimizer.name": "adam"}, slots=None)
-    assert not steps.waits
-    assert steps.uploads <= MOST_UPLOADS
-    assert evaluation.downloads <= 1
-    assert evaluation.waits.total() <= 1
-
-
-@pytest.mark.parametrize(("way", "family"), PACKED)
-def test_members_in_one_pass_or_graph_end_where_those_one_by_one_do(by: Callable[[str], None], way: str, family: str) -> None:
-    points = members(FAMILIES[family] | {"optimizer.batch_size": STEPS * BATCH, "regularizers.weight_decay": 1e-3})
-    expected = trained(points, HOST)
-    by(way)
-    with fake_card():
-        found = trained(points, CARD, slots=None)
-    for one, other in zip(found, expected, strict=True):
-        alike(one, other)
-
-
-@pytest.mark.parametrize("way", ["graphs", "fused"])
-def test_masks_made_on_a_gpu_drop_a_members_share_from_its_own_stream(way: str) -> None:
-    """A gradient shows what was dropped: of the weights after it, those columns are 0 whose unit was dropped in every sample, here one."""
-    with fake_card():
-        members = [nn.Sequential(nn.Flatten(), nn.Dropout(rate), nn.Linear(192, 4)).to(CARD) for rate in (0.25, 0.0, 0.75)]
-        how = ("squared", "float32", (3, 8, 8))
-        draws: dict[tuple[int, int], torch.Tensor] = {}
-        for keep in ([0, 1, 2], [2, 0]):
-            engine = GraphEngine(*how, AtOnce()) if way == "graphs" else FusedEngine(*how)
-            engine.refill([], [copy.deepcopy(members[member]) for member in keep])
-            inputs, targets = torch.ones(len(keep), 1, 192).to(CARD), torch.ones(len(keep), 4, 1).to(CARD)
-            for step in (0, 1):
-                engine.gradient(inputs, targets, [(member, "dropout", 0, step) for member in keep])
-                for place, member in enumerate(keep):
-                    kept = engine.gradients[0][place, 0].to(HOST) != 0
-                    assert torch.equal(draws.setdefault((member, step), kept), kept)
-        for member, rate in enumerate((0.25, 0.0, 0.75)):
-            low, high = stats.binom.interval(0.9999, 192, 1 - rate)
-            assert all(low <= int(draws[member, step].sum()) <= high for step in (0, 1))
-        assert not torch.equal(draws[0, 0], draws[0, 1])
 
 
 ALL_DRAWS = {"regularizers.dropout": 0.4, "regularizers.crop": 1, "regularizers.flip": True, "regularizers.mixup": 0.3}
@@ -256,3 +210,51 @@ def test_a_member_that_leaves_does_not_make_the_others_wait() -> None:
         card.counts = Counts()
         evaluation.scores(training._engine)
         assert card.counts.waits.total() == card.counts.downloads == 1
+
+
+PACKED = [("graphs", family) for family in ("cnn5", "resnet18", "transformer")]
+PACKED += [("fused", "alexnet_small"), ("fused", "cnn5"), ("fused in graphs", "alexnet_small")]
+
+
+@pytest.fixture
+def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have an engine trained by, with two slots; graphs are done at once."""
+
+    def chosen(engine: str) -> None:
+        monkeypatch.setattr(loop, "fastest", lambda template, task, device: Way(engine, 2))
+        monkeypatch.setattr(choice, "_recorder", lambda template: AtOnce())
+
+    return chosen
+
+
+@pytest.mark.parametrize(("way", "family"), PACKED)
+def test_members_in_one_pass_or_graph_end_where_those_one_by_one_do(by: Callable[[str], None], way: str, family: str) -> None:
+    points = members(FAMILIES[family] | {"optimizer.batch_size": STEPS * BATCH, "regularizers.weight_decay": 1e-3})
+    expected = trained(points, HOST)
+    by(way)
+    with fake_card():
+        found = trained(points, CARD, slots=None)
+    for one, other in zip(found, expected, strict=True):
+        alike(one, other)
+
+
+@pytest.mark.parametrize("way", ["graphs", "fused"])
+def test_masks_made_on_a_gpu_drop_a_members_share_from_its_own_stream(way: str) -> None:
+    """A gradient shows what was dropped: of the weights after it, those columns are 0 whose unit was dropped in every sample, here one."""
+    with fake_card():
+        members = [nn.Sequential(nn.Flatten(), nn.Dropout(rate), nn.Linear(192, 4)).to(CARD) for rate in (0.25, 0.0, 0.75)]
+        how = ("squared", "float32", (3, 8, 8))
+        draws: dict[tuple[int, int], torch.Tensor] = {}
+        for keep in ([0, 1, 2], [2, 0]):
+            engine = GraphEngine(*how, AtOnce()) if way == "graphs" else FusedEngine(*how)
+            engine.refill([], [copy.deepcopy(members[member]) for member in keep])
+            inputs, targets = torch.ones(len(keep), 1, 192).to(CARD), torch.ones(len(keep), 4, 1).to(CARD)
+            for step in (0, 1):
+                engine.gradient(inputs, targets, [(member, "dropout", 0, step) for member in keep])
+                for place, member in enumerate(keep):
+                    kept = engine.gradients[0][place, 0].to(HOST) != 0
+                    assert torch.equal(draws.setdefault((member, step), kept), kept)
+        for member, rate in enumerate((0.25, 0.0, 0.75)):
+            low, high = stats.binom.interval(0.9999, 192, 1 - rate)
+            assert all(low <= int(draws[member, step].sum()) <= high for step in (0, 1))
+        assert not torch.equal(draws[0, 0], draws[0, 1])

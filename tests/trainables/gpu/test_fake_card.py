@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.fake_card import CARD, Card, Counts, fake_card
+from tests.trainables.gpu.fake_card import CARD, Card, Counts, fake_card
 
 Act = Callable[[Tensor], object]
 

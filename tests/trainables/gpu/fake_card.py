@@ -65,11 +65,17 @@ class _Storages:
         self._known: dict[int, StorageWeakRef] = {}
 
     def add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
+        storage = self._storage(tensor)
         self._known[storage._cdata] = StorageWeakRef(storage)  # as long as this stands no other storage has the number
 
+    @staticmethod
+    def _storage(tensor: Tensor) -> torch.UntypedStorage:
+        while torch._C._functorch.is_functorch_wrapped_tensor(tensor):  # what vmap hands to the functions of one member
+            tensor = torch._C._functorch.get_unwrapped(tensor)
+        return tensor.untyped_storage()
+
     def __contains__(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self._known
+        return self._storage(tensor)._cdata in self._known
 
 
 class Card:
@@ -78,6 +84,7 @@ class Card:
     def __init__(self) -> None:
         self.counts = Counts()
         self.resident, self.pinned = _Storages(), _Storages()
+        self.asked = False  # for something with a tensor of the card: what PyTorch makes for itself meanwhile lies there, too
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether the tensor lies on the card."""
@@ -135,7 +142,12 @@ class _Calls(TorchFunctionMode):
             card.download()
         if _is_card(kwargs.get("device")):
             return self._made(func, args, dict(kwargs))
-        return func(*args, **kwargs)
+        leaves = tree_leaves((args, kwargs))
+        before, card.asked = card.asked, any(isinstance(one, Tensor) and card.holds(one) for one in leaves)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            card.asked = before
 
     def _moved(self, func: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
         tensor, *named = args
@@ -199,7 +211,10 @@ class _Operations(TorchDispatchMode):
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.device.type == "cpu"]
         held = [one for one in given if card.holds(one)]
         if not held:
-            return func(*args, **kwargs)
+            made = func(*args, **kwargs)
+            if not given and self._card.asked and isinstance(made, Tensor):
+                card.resident.add(made)
+            return made
         hosts = [one for one in given if not card.holds(one) and (one.dim() or name in ("cat", "stack"))]
         if hosts and name not in _OF_BOTH:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu, in {func.name()}")
