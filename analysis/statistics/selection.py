@@ -32,8 +32,11 @@ SETTINGS = tuple(name for name in _CONFIG if name not in (*SEEDS, *_AIMS))
 
 _DATA_SET = ("name", "digest", "dimension", "classes", "separation", "side", "label", "test_fraction", "test_seed")
 """The fields of `data` that say which data set it is."""
-_NAMES = {"data.digest": "data.name", "corruption.digest": "corruption.labels", "model.digest": "model.name"}
-"""The hashes of contents, and the fields that name these."""
+_SAID_BY = {
+    **{"data.digest": "data.name", "corruption.digest": "corruption.labels", "model.digest": "model.name"},
+    **dict.fromkeys(("model.depth", "model.batch_norm", "model.kernel_scale"), "model.name"),
+}
+"""Hashes of contents, and what a family has by default or does not read: the fields that may say as much."""
 _CAPACITY = ("parameters", "parameters_per_sample", "multiply_adds")
 """Columns that follow from the size of a model."""
 _SIZE = "model.width"
@@ -161,15 +164,15 @@ def refuse_pooled(runs: pa.Table, by: Sequence[str]) -> None:
 def varying_fields(runs: pa.Table) -> list[str]:
     """The config fields, seeds and the ratio aimed at apart, that have more than one value.
 
-    The hash of a file's content is left out where its name says as much.
+    The hash of a file's content is left out where its name says as much, and a model's depth where its family does.
     """
     varying = [name for name in runs.column_names if name in SETTINGS and _varies(runs[name])]
-    return [name for name in varying if _NAMES.get(name) not in varying or not _is_said_by(runs, _NAMES[name], name)]
+    return [name for name in varying if _SAID_BY.get(name) not in varying or not _is_said_by(runs, _SAID_BY[name], name)]
 
 
-def _is_said_by(runs: pa.Table, name: str, digest: str) -> bool:
-    """Whether each value of one column goes with one of the other."""
-    return bool(runs.group_by([name, digest]).aggregate([]).num_rows == runs.group_by([name]).aggregate([]).num_rows)
+def _is_said_by(runs: pa.Table, name: str, other: str) -> bool:
+    """Whether each value of one column goes with a single value of the other."""
+    return bool(runs.group_by([name, other]).aggregate([]).num_rows == runs.group_by([name]).aggregate([]).num_rows)
 
 
 def _varies(column: pa.ChunkedArray) -> bool:

@@ -38,7 +38,8 @@ def gap_table(table: pa.Table, title: str) -> Table:
             cells.setdefault(row["parameters_per_sample"], {}).setdefault(tuple(row[name] for name in lines), []).append(text)
     for capacity, cell in sorted(cells.items()):
         drawn.add_row(f"{capacity:.3g}", *("\n".join(cell.get(head, [])) for head in shown))
-    seeds = f"over {max(counts, default=0)} seeds" + (", or as many as stand in brackets" if len(counts) > 1 else "")
+    most = max(counts, default=0)
+    seeds = f"over {most} seed{'' if most == 1 else 's'}" + (", or as many as stand in brackets" if len(counts) > 1 else "")
     drawn.caption = f"columns: {title_of(lines, table).replace('$', '')}; {seeds}; *: seeds that did not reach the train target"
     if len(shown) < len(heads):
         drawn.caption += f"; {len(shown)} of {len(heads):,} columns: gaplab report has them all"

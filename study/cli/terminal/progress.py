@@ -69,7 +69,7 @@ def drawn() -> Iterator[Progress]:
             eta = _Eta(seconds)
             bars.update(bar, description="training", completed=0, total=points, note=str(eta))
             if not console.is_terminal:
-                console.print(f"training {points:,} points")
+                console.print(f"training {points:,} point{'' if points == 1 else 's'}")
 
         def advanced(statuses: Counter[str], seconds: float) -> None:
             nonlocal last_line
@@ -79,7 +79,8 @@ def drawn() -> Iterator[Progress]:
             bars.update(bar, advance=statuses.total(), note=f"{eta}  {others}")
             if not console.is_terminal and time.monotonic() - last_line > _LINE_SECONDS:
                 last_line = time.monotonic()
-                console.print(f"{counts.total():,} points done, {eta} {others}")
+                done = counts.total()
+                console.print(f"{done:,} point{'' if done == 1 else 's'} done, {eta} {others}".rstrip())
 
         def trained() -> None:
             bars.stop()  # what is printed now would be drawn over

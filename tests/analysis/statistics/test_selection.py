@@ -29,3 +29,10 @@ def test_the_hash_of_a_file_tells_nothing_apart_that_its_name_does() -> None:
     assert varying_fields(records(rows)) == ["corruption.labels"]
     rows.append(record(**{"corruption.labels": "a:one", "corruption.digest": "another content"}))
     assert varying_fields(records(rows)) == ["corruption.labels", "corruption.digest"]
+
+
+def test_what_a_family_has_by_default_tells_nothing_apart_that_the_family_does() -> None:
+    rows = [record(**{"model.name": name, "model.depth": depth}) for name, depth in (("mlp", 1), ("linear", 0))]
+    assert varying_fields(records(rows)) == ["model.name"]
+    rows.append(record(**{"model.name": "mlp", "model.depth": 2}))
+    assert varying_fields(records(rows)) == ["model.name", "model.depth"]

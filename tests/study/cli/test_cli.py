@@ -170,7 +170,7 @@ def test_presets_say_what_each_asks_and_one_of_them_its_cost(gaplab):
 
 def test_presets_list_the_model_families(gaplab):
     lines = {line.split()[0]: line.split() for line in gaplab("presets", "--models").out.splitlines()}
-    assert lines["mlp"] == ["mlp", "512", "1", "width,", "depth,", "batch_norm"]
+    assert lines["mlp"] == ["mlp", "512", "1", "width,", "depth,", "batch_norm,", "parameterization"]
     assert lines["theorem1"][-1] == "only"
     assert set(families()) <= lines.keys()
 

@@ -215,7 +215,22 @@ def with_label(name: str, value: int) -> np.ndarray:
         ({"x_train": arrays()["x_train"] / 255, "x_test": with_pixel(np.inf)}, "x_test holds NaN or infinite pixels (1 of them)"),
         ({"y_test": with_label("y_test", 3)}, "y_test holds the label 3, outside the classes 0 to 2"),
         ({"y_test": with_label("y_test", -1)}, "y_test holds the label -1, outside the classes 0 to 2"),
-        ({"y_train": with_label("y_train", -1)}, "y_train holds the label -1, outside the classes"),
+        (
+            {"y_train": with_label("y_train", -1)},
+            "the label -1, outside the classes 0 to 2: if it marks samples without a label, leave these out (1 of 12, first at 2)",
+        ),
+        (
+            {"y_train": np.where(np.arange(12) % 5 == 4, np.nan, arrays()["y_train"])},
+            "y_train has no label for 2 of 12 samples, first at 4: it is nan there; leave these samples out",
+        ),
+        (
+            {"y_train": np.array(list("abc") * 3 + ["a", "", "c"]), "y_test": np.array(list("abcabc"))},
+            "y_train has no label for 1 of 12 samples, first at 10: it is an empty name there; leave these samples out",
+        ),
+        (
+            {"y_train": np.array(list("abc") * 4, dtype=object), "y_test": np.array(list("abcabc"))},
+            "y_train is an array of Python objects, which is not loaded: store names by y_train.astype(str), numbers by",
+        ),
         ({"y_train": with_label("y_train", 255)}, "y_train holds the label 255 but no label 3: number the C classes 0 to C - 1"),
         ({"y_train": arrays()["y_train"] + 2, "y_test": arrays()["y_test"] + 2}, "y_train holds the label 4 but no label 0"),
         ({"y_train": arrays()["y_train"] + 1}, "y_train holds the label 3 but no label 0: number"),
@@ -247,7 +262,7 @@ def with_label(name: str, value: int) -> np.ndarray:
         ({"x_train": arrays()["x_train"].astype(np.complex64)}, "x_train is complex64"),
         ({"x_test": arrays(shape=(4, 4, 3))["x_test"]}, "training images are (3, 4, 5) but test images (3, 4, 4)"),
         ({"x_test": (arrays()["x_test"] / 255).astype(np.float32)}, "x_train is uint8 but x_test float32: both must be in one unit"),
-        ({"x_train": np.array([{}] * 12, dtype=object)}, "is damaged or no .npz file of arrays"),
+        ({"x_train": np.array([{}] * 12, dtype=object)}, "x_train is an array of Python objects, which is not loaded: store numbers"),
     ],
 )
 def test_a_file_that_holds_something_else_is_refused_in_a_sentence(write: Callable[..., Path], changes: Arrays, said: str) -> None:

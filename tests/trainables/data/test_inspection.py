@@ -35,6 +35,7 @@ def test_the_facts_are_those_of_the_set() -> None:
     named = replace(made_up(shape=(7, 1, 1)), class_names=("ant", "bird", "cat"))
     assert dict(inspect(named).facts)["classes"] == "3: ant, bird, cat are taken as 0 to 2"
     assert dict(inspect(named).facts)["a sample"] == "a row of 7 numbers"
+    assert dict(inspect(load(Data(name="modular_addition", classes=5))).facts)["a sample"] == "a sequence of 2 tokens out of 5, one-hot"
 
 
 @pytest.mark.parametrize("samples", [100, 1_000, 10_000])
@@ -53,17 +54,17 @@ def test_faults_are_said() -> None:
     constant = made_up(shape=(3, 1, 1))
     constant.train_images[:, 1] = 2.0
     faults = {
-        "1 test samples: chance alone": replace(sound, test_images=sound.test_images[:1], test_labels=sound.test_labels[:1]),
+        "1 test sample: chance alone": replace(sound, test_images=sound.test_images[:1], test_labels=sound.test_labels[:1]),
         "the largest class has 291 training samples and the smallest 4": replace(sound, train_labels=uneven),
-        "1 of the 3 classes have no test sample": replace(sound, test_labels=sound.test_labels.clamp_max(1)),
+        "1 of the 3 classes has no test sample": replace(sound, test_labels=sound.test_labels.clamp_max(1)),
         "every test sample is a training sample too": replace(
             sound, test_images=sound.train_images[:200], test_labels=sound.train_labels[:200]
         ),
         "20 test samples (10.0%) are training samples too": replace(sound, test_images=leaking),
-        "1 training samples have the content of another one and a different label": replace(sound, train_images=contradicting),
+        "1 training sample has the content of another one and a different label": replace(sound, train_images=contradicting),
         "values run from": replace(sound, train_images=sound.train_images * 900),
         "images have 28 channels of 3x28 pixels": made_up(shape=(28, 3, 28)),
-        "1 of 3 columns have one value": constant,
+        "1 of 3 columns has one value": constant,
     }
     for said, dataset in faults.items():
         assert any(said in warning for warning in inspect(dataset).warnings), (said, inspect(dataset).warnings)

@@ -50,7 +50,7 @@ def test_parity_of_many_bits_is_a_sample() -> None:
     train, test = listed(dataset)
     assert len(train) + len(test) == 20_000
     assert all(label == sum(row) % 2 for row, label in train[:200] + test[:200])
-    assert dict(inspect(dataset).facts)["tokens"] == "40 of 2, one-hot"
+    assert dict(inspect(dataset).facts)["a sample"] == "a sequence of 40 tokens out of 2, one-hot"
 
 
 @pytest.mark.parametrize(("name", "field", "value"), [("modular_addition", "classes", 600), ("parity", "dimension", 2)])

@@ -57,7 +57,7 @@ def inspect(dataset: Dataset) -> Inspection:
         ),
         ("resolution", f"chance moves a test error, and so a gap, by up to ±{resolution(test):.2g} (95 %)"),
     ]
-    facts += dataset.facts
+    facts += [(name, said) for name, said in dataset.facts if name != "tokens"]
     warnings = [*dataset.doubts, *_label_warnings(dataset)]
     if dataset.given_labels is not None:
         wrong = (dataset.given_labels != dataset.train_labels).double().mean().item()
@@ -77,8 +77,14 @@ def warnings_of(dataset: Dataset) -> Sequence[str]:
     return inspect(dataset).warnings
 
 
+def _of(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _described(dataset: Dataset) -> str:
     channels, height, width = dataset.image_shape
+    if "tokens" in dict(dataset.facts):
+        return f"a sequence of {channels:,} tokens out of {width:,}, one-hot"
     if dataset.is_table:
         return f"a row of {channels:,} numbers"
     return f"an image of {height}x{width} pixels" + (f" with {channels} channels" if channels > 1 else "")
@@ -108,7 +114,7 @@ def _label_warnings(dataset: Dataset) -> list[str]:
     counts = dataset.train_labels.bincount(minlength=dataset.classes)
     tested = len(dataset.test_labels)
     if tested < FEW_TESTED:
-        found.append(f"{tested:,} test samples: chance alone moves a test error by up to ±{resolution(tested):.2g}; take more")
+        found.append(f"{_of(tested, 'test sample')}: chance alone moves a test error by up to ±{resolution(tested):.2g}; take more")
     if counts.max() >= UNEVEN * counts.min():
         share = counts.max().item() / len(dataset.train_labels)
         found.append(
@@ -116,7 +122,7 @@ def _label_warnings(dataset: Dataset) -> list[str]:
             f"always saying the largest is right for {share:.0%} of them, and chance is not 1/C"
         )
     if absent := int((dataset.test_labels.bincount(minlength=dataset.classes) == 0).sum()):
-        found.append(f"{absent:,} of the {dataset.classes} classes have no test sample")
+        found.append(f"{absent:,} of the {dataset.classes} classes {'has' if absent == 1 else 'have'} no test sample")
     return found
 
 
@@ -134,9 +140,11 @@ def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
         warnings.append("every test sample is a training sample too: the test error says nothing about new samples")
     elif leaked:
         share = leaked / len(dataset.test_labels)
-        warnings.append(f"{leaked:,} test samples ({share:.1%}) are training samples too: the test error is too low for what is memorised")
+        are = f"{_of(leaked, 'test sample')} ({share:.1%}) {'is a training sample' if leaked == 1 else 'are training samples'} too"
+        warnings.append(f"{are}: the test error is too low for what is memorised")
     if contradicting:
-        warnings.append(f"{contradicting:,} training samples have the content of another one and a different label: no network fits both")
+        have = f"{_of(contradicting, 'training sample')} {'has' if contradicting == 1 else 'have'}"
+        warnings.append(f"{have} the content of another one and a different label: no network fits both")
     return f"{leaked:,} test samples in the training set; {repeated:,} training samples of which there is an earlier one", warnings
 
 
@@ -154,5 +162,6 @@ def _value_warnings(dataset: Dataset) -> list[str]:
     constant = int((images.transpose(0, 1).reshape(channels, -1).float().std(1) == 0).sum())
     if constant:
         what = "columns" if dataset.is_table else "channels"
-        found.append(f"{constant:,} of {channels:,} {what} have one value in all training samples: they tell nothing")
+        have, they = ("has", "it tells") if constant == 1 else ("have", "they tell")
+        found.append(f"{constant:,} of {channels:,} {what} {have} one value in all training samples: {they} nothing")
     return found

@@ -33,7 +33,9 @@ def read_labels(path: Path, stored: dict[str, np.ndarray]) -> tuple[dict[str, np
         if strange.any():
             first = labels[strange][0]
             known = f"the classes {classes[0]} to {classes[-1]}" if kinds == {False} else f"the {len(classes)} classes of y_train"
-            raise ConfigError(f"{path}: {name} holds the label {first}, outside {known}")
+            count, place = int(strange.sum()), int(np.flatnonzero(strange)[0])
+            marks = f": if it marks samples without a label, leave these out ({count:,} of {len(labels):,}, first at {place})"
+            raise ConfigError(f"{path}: {name} holds the label {first}, outside {known}{marks if first == -1 else ''}")
     return {name: indices.astype(np.int64) for name, indices in found.items()}, tuple(str(label) for label in classes)
 
 
@@ -43,6 +45,7 @@ def _as_list(path: Path, name: str, labels: np.ndarray) -> np.ndarray:
         return np.asarray(labels.argmax(1))
     if labels.ndim and labels.size and labels.size == len(labels):
         flat = labels.reshape(-1)
+        _check_there(path, name, flat)
         if flat.dtype.kind in "US":
             return flat
         if flat.dtype.kind in "biu" or (flat.dtype.kind == "f" and np.isfinite(flat).all() and (flat == np.rint(flat)).all()):
@@ -52,6 +55,18 @@ def _as_list(path: Path, name: str, labels: np.ndarray) -> np.ndarray:
         f"{path}: {name} must be a list of whole numbers or names, one label a sample, or one-hot rows; "
         f"it is {labels.dtype} {labels.shape}{empty}"
     )
+
+
+def _check_there(path: Path, name: str, labels: np.ndarray) -> None:
+    """Raise ConfigError for samples without a label: an empty name, or NaN."""
+    missing = (
+        np.isnan(labels) if labels.dtype.kind == "f" else np.char.strip(labels) == "" if labels.dtype.kind == "U" else np.zeros(0, bool)
+    )
+    if missing.any():
+        count, place = int(missing.sum()), int(np.flatnonzero(missing)[0])
+        what = "nan" if labels.dtype.kind == "f" else "an empty name"
+        where = f"{count:,} of {len(labels):,} samples, first at {place}"
+        raise ConfigError(f"{path}: {name} has no label for {where}: it is {what} there; leave these samples out")
 
 
 def _one_hot(labels: np.ndarray) -> bool:

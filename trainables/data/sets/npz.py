@@ -78,11 +78,26 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             if missing := [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in file.files]:
                 raise ConfigError(f"{path} lacks {', '.join(missing)}: a data file holds the arrays x_train, y_train, x_test, y_test")
-            return {key: np.asarray(file[key]) for key in (*keys, _TRUE, _VOCABULARY) if key in file.files}
+            return {key: _array(path, file, key) for key in (*keys, _TRUE, _VOCABULARY) if key in file.files}
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds on damaged bytes
         raise ConfigError(f"{path} is damaged or no .npz file of arrays ({' '.join(str(error).split())}): copy it anew") from None
+
+
+def _array(path: Path, file: Any, key: str) -> np.ndarray:
+    """One array of an open file.
+
+    Raises:
+        ConfigError: it is of Python objects, which only code stored in the file could make.
+    """
+    try:
+        return np.asarray(file[key])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        stored = f"names by {key}.astype(str), numbers by {key}.astype(int)" if key.startswith("y_") else "numbers"
+        raise ConfigError(f"{path}: {key} is an array of Python objects, which is not loaded: store {stored}") from None
 
 
 def _vocabulary(path: Path, arrays: dict[str, np.ndarray]) -> int | None:
