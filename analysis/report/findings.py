@@ -150,8 +150,10 @@ def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
         return None
     error = np.nanmedian(roomy["train_error"].cast(pa.float64()).to_numpy())
     epochs, rates = (" or ".join(f"{one:g}" for one in sorted(set(roomy[name].drop_null().to_pylist()))) for name in _TRAINING)
+    some = "1 network" if roomy.num_rows == 1 else f"{roomy.num_rows:,} networks"
+    ends = "ends" if roomy.num_rows == 1 else "end"
     return (
-        f"{roomy.num_rows:,} networks with at least {ENOUGH:g} parameters a sample end at a train error of {error:.2g} (median), so "
+        f"{some} with at least {ENOUGH:g} parameters a sample {ends} at a train error of {error:.2g} (median), so "
         f"training falls short and not capacity, and no gap is at equal fit: raise budget.epochs ({epochs}) to several times that, or "
         f"change optimizer.learning_rate ({rates}; a third of it is the first to try)."
     )

@@ -66,8 +66,12 @@ def _multiply_adds(point: TrialConfig) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest unit of which there are two."""
+    """Seconds in the largest unit of which there are two.
+
+    >>> duration(0.2), duration(59), duration(7300)
+    ('a second', '59 seconds', '2 hours')
+    """
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"
