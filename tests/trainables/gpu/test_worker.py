@@ -12,6 +12,7 @@ from ray import tune
 from tests.trainables.made_up_points import CPU, point
 from trainables import tune as module
 from trainables.engines.stacked import stack_size
+from trainables.gpu_memory import granted_bytes
 from trainables.models import build
 from trainables.point.config import Model
 from trainables.point.errors import ConfigError
@@ -74,6 +75,14 @@ def test_a_stack_takes_a_share_of_the_free_memory_that_was_granted(gpu: dict[str
     assert members() == pytest.approx(alone / 8, abs=1)
     gpu["free"] = 0
     assert members() == 1
+
+
+def test_memory_that_earlier_packs_have_left_to_pytorch_counts_as_free(gpu: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker trains one pack after another, and PyTorch keeps what it has once had: CUDA then calls it taken."""
+    gpu["free"], gpu["fraction"] = 20.0 * GIB, 0.5
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 12 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * GIB)
+    assert granted_bytes(GPU) == 15 * GIB
 
 
 @pytest.mark.usefixtures("products")
