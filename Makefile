@@ -52,8 +52,9 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy trainables search_spaces study analysis
 	$(BIN)/lint-imports
 
+# Tests that start Ray mostly wait for it: three processes fill two cores.
 test: lint
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+	$(BIN)/pytest -q -n 3 --dist loadgroup
 
 # An environment over the other one, in which only what is lower is installed.
 $(LOWEST)/installed: $(VENV)/installed-test constraints-lowest.txt

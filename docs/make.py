@@ -1,8 +1,8 @@
 """Make the reference pages from code, and the page of figures from a real study: ``make docs``.
 
 Writes docs/fields.md, docs/columns.md, docs/measures.md, docs/models.md, docs/how-we-know.md (from the committed results of the
-simulations), and, from the records of the preset gap-vs-capacity (run first if
-need be), docs/pictures.md with its images.
+simulations), and, from the records of the presets gap-vs-capacity and
+double-descent-epochs (run first if need be), docs/pictures.md with its images.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parent
+WIDE = 2000
+"""Pixels of a picture's width."""
 OWN_MEASURE = """## Your own
 
 One decorated function, in a file that the spec names under `imports: [my_measures.py]`, and its name under `measures:`. What a
@@ -157,11 +159,12 @@ def models_page() -> str:
     return page + table(("name", "default width", "default depth", "batch norm", "`parameterization: mup`", "parameters"), rows)
 
 
-def figures_page(source: str) -> str:
-    """The field's figures, drawn from one real study."""
+def figures_page(source: str, epochs: str) -> str:
+    """The field's figures, drawn from one real study; what happens along training, from one that trains on."""
     import analysis
 
     records, curves = analysis.load(source), analysis.load_curves(source)
+    trained_on, along = analysis.load(epochs), analysis.load_curves(epochs)
     figures: dict[str, tuple[str, Callable[[], Figure]]] = {
         "gap-vs-capacity": ("Generalization gap against capacity", lambda: analysis.gap_vs_capacity(records)),
         "test-error-vs-corruption": ("Test error against corruption (Figure 1c)", lambda: analysis.error_vs_corruption(records)),
@@ -170,26 +173,33 @@ def figures_page(source: str) -> str:
         "memorisation": ("Error on corrupted and on clean samples along training", lambda: analysis.memorisation(records, curves)),
         "early-stopping": ("Early stopping (Figure 2a)", lambda: analysis.early_stopping(records, curves)),
         "double-descent-width": ("Double descent over width", lambda: analysis.double_descent(records)),
-        "double-descent-epochs": ("Double descent over epochs", lambda: analysis.epoch_double_descent(records, curves)),
+        "double-descent-epochs": ("Double descent over epochs", lambda: analysis.epoch_double_descent(trained_on, along)),
         "capacity-corruption-map": ("Capacity and corruption, with the threshold", lambda: analysis.capacity_corruption_map(records)),
         "train-vs-test": ("Train against test error", lambda: analysis.train_vs_test(records)),
         "parallel-coordinates": ("Parallel coordinates", lambda: analysis.parallel_coordinates(records)),
     }
-    page = "# Pictures\n\nDrawn from the preset `gap-vs-capacity` by `make docs`.\n\n"
+    page = (
+        "# Pictures\n\nDrawn from the preset `gap-vs-capacity` by `make docs`, double descent over epochs from `double-descent-epochs`.\n\n"
+    )
     for name, (title, draw) in figures.items():
-        path = DOCS / "pictures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        draw().savefig(path, dpi=80, metadata={"Software": None})
-        page += f"## {title}\n\n![{title}](pictures/{path.name})\n\n"
+        page += f"## {title}\n\n![{title}](pictures/{picture(draw(), name).name})\n\n"
     return page
+
+
+def picture(figure: Figure, name: str) -> Path:
+    """Write a figure for print: 2,000 pixels wide."""
+    path = DOCS / "pictures" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=WIDE / figure.get_figwidth(), metadata={"Software": None})
+    return path
 
 
 def main() -> None:
     pages = {"fields": fields_page(), "columns": columns_page(), "measures": measures_page(), "models": models_page()}
     import study
 
-    summary = study.run(study.read_spec("gap-vs-capacity", ("tracking.mlflow=false",)))
-    pages["pictures"] = figures_page(summary.root)
+    roots = (study.run(study.read_spec(name, ("tracking.mlflow=false",))).root for name in ("gap-vs-capacity", "double-descent-epochs"))
+    pages["pictures"] = figures_page(*roots)
     for name, page in pages.items():
         (DOCS / f"{name}.md").write_text(NOTE + page)
         print(f"wrote docs/{name}.md")

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import analysis
 from analysis.records.store import study_root
 from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures
-from docs.make import DOCS, NOTE, table
+from docs.make import DOCS, NOTE, picture, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,10 +49,7 @@ def cells(found: pa.Table, columns: list[str]) -> list[list[str]]:
 
 
 def figure_file(figure: Figure, name: str, title: str) -> str:
-    path = DOCS / "pictures" / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=80, metadata={"Software": None})
-    return f"![{title}](pictures/{path.name})\n\n"
+    return f"![{title}](pictures/{picture(figure, name).name})\n\n"
 
 
 LEVEL = "corruption.level"

@@ -85,6 +85,7 @@ def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -
     """
     cells = stability_table(table, samples).sort_by("data.train_size")
     by = [name for name in cells.column_names[: cells.column_names.index("largest")] if name != "data.train_size"]
+    sizes = numbers(cells, "data.train_size")
     with drawing():
         from matplotlib.figure import Figure
 
@@ -95,10 +96,12 @@ def stability(table: pa.Table, samples: pa.Table, *, title: str | None = None) -
         for panel, (name, text) in zip(panels, titles, strict=True):
             for line in lines:
                 panel.plot(line.numbers("data.train_size"), line.numbers(name), line.marker, linestyle="-", color=line.colour)
-            log_axis(panel, numbers(cells, "data.train_size"))
+            log_axis(panel, sizes)
             error_axis(panel, numbers(cells, name))
             panel.set_title(text)
             panel.set_xlabel(words("data.train_size"))
+        panels[0].plot(sizes, 1 / np.sqrt(sizes), ":", color="#777777", label="1/√n: a bound needs less")
+        panels[0].legend(loc="center right")
         explain(figure, lines, title_of(by, table), title, STABILITY_NOTE)
     return figure
 
