@@ -21,7 +21,7 @@ from trainables.point.errors import ConfigError
 Bounds = tuple[float, float]
 
 _DIGIT_SETS = ("digits", "mnist", "svhn")
-_TABLES = ("breast_cancer", "wine")
+_TABLES = ("breast_cancer", "wine", "diabetes")
 """A mirrored digit is another sign or none: `flip` is not in ``all`` for these."""
 _DENSE = ("linear", "mlp", "random_features")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 from trainables.compute import PASSES
-from trainables.data.corruption import classes_of
+from trainables.data.corruption import OF_NUMBERS, classes_of
 from trainables.data.inputs import input_shape
 from trainables.data.label_noise import transition_matrix
 from trainables.data.sets import image_files
@@ -18,6 +19,8 @@ from trainables.least_squares import solving
 from trainables.models import check_outputs, family, multiply_adds, parameter_count, parameterization, solver_of
 from trainables.point.config import WIDEST, Corruption, Data, ImageShape, Model, TrialConfig, sizes_only
 from trainables.point.errors import ConfigError
+from trainables.point.fit import NUMBERS_FIT
+from trainables.point.kinds import LABEL_KINDS
 from trainables.point.transitions import NAMED, OF_GIVEN, canonical
 
 REACH = 2.0
@@ -41,6 +44,8 @@ def resolve(point: TrialConfig) -> TrialConfig:
     if point.is_solved:
         solving.check(point, solver_of(point.model.name))
     dataset = load(point.data)
+    if dataset.is_regression:
+        point = _of_regression(point)
     data = _complete_data(point.data, dataset, point.seed)
     available = len(dataset.train_labels) - len(left_out(data, len(dataset.train_labels)))
     shape, classes = input_shape(dataset, data.preprocessing), classes_of(dataset.classes, point.corruption)
@@ -105,7 +110,33 @@ def _complete_data(data: Data, dataset: Dataset, seed: int) -> Data:
             f"the {available:,} training samples of {data.name}{those}: they are disjoint parts of these"
         )
     named = ",".join(map(str, missing)) or None
-    return replace(data, train_size=train_size, seed=seed if data.seed is None else data.seed, digest=dataset.digest, left_out=named)
+    task: Literal["regression"] | None = "regression" if dataset.is_regression else None
+    data = replace(data, digest=dataset.digest, left_out=named, task=task)
+    return replace(data, train_size=train_size, seed=seed if data.seed is None else data.seed)
+
+
+def _of_regression(point: TrialConfig) -> TrialConfig:
+    """The point with the loss and the train target that numbers have.
+
+    Raises:
+        ConfigError: it has what only classes can have.
+    """
+    name = point.data.name
+    if point.corruption.kind in LABEL_KINDS and point.corruption.kind not in OF_NUMBERS:
+        raise ConfigError(
+            f"corruption.kind is {point.corruption.kind}, which is for classes, but the targets of {name} are numbers: "
+            f"use {', '.join(OF_NUMBERS)}, or a corruption of pixels"
+        )
+    if point.corruption.labels_in_force is not None:
+        raise ConfigError(f"corruption.labels is for classes, but the targets of {name} are numbers: leave it out")
+    if point.regularizers.label_smoothing:
+        raise ConfigError(f"regularizers.label_smoothing is for classes, but the targets of {name} are numbers: leave it out")
+    if point.is_solved and not solver_of(point.model.name).of_numbers:
+        raise ConfigError(f"model.name is {point.model.name}, which is for classes, but the targets of {name} are numbers")
+    budget = point.budget
+    if budget.stop_at_train_error == 0:
+        budget = replace(budget, stop_at_train_error=NUMBERS_FIT)
+    return replace(point, optimizer=replace(point.optimizer, loss="squared"), budget=budget)
 
 
 def _complete_corruption(corruption: Corruption, seed: int) -> Corruption:

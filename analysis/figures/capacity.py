@@ -30,6 +30,7 @@ from analysis.statistics.aggregate import ERRORS, seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT, Method
 from analysis.statistics.selection import SEEDS, SETTINGS, lines_over, varying_fields
+from analysis.statistics.tasks import TASK, all_own, named
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def gap_vs_capacity(
     beside = [panels] if panels else []
     runs, lines_by = lines_over(table, capacity, by, beside)
     runs, of = only_shown(runs, lines_by)
+    errors = all_own(runs, ERRORS)
     apart = [*lines_by, *beside]
     cells = _cells(runs, apart, capacity, interval)
     if not cells.num_rows:
@@ -82,23 +84,23 @@ def gap_vs_capacity(
         figure, axes = _axes(len(columns))
         for column, three in zip(columns, axes, strict=True):
             shown = [line.within(column) for line in lines] if column else lines
-            for value, panel in zip(ERRORS, three, strict=True):
+            for value, panel in zip(errors, three, strict=True):
                 for line in shown:
                     draw_line(panel, line, capacity, value)
                 if points:
                     _scatter(panel, runs, lines_by, shown, column, capacity, value)
                 log_axis(panel, lines[0].numbers(capacity, cells))
-                error_axis(panel, lines[0].numbers(value, cells))
+                error_axis(panel, lines[0].numbers(value, cells), value)
                 mark_thresholds(panel, [(line, marks.get((*line.values, *(column.values if column else ())))) for line in shown])
-                if value == ERRORS[0] and column is None:
+                if value == errors[0] and column is None:
                     label_ends(panel, shown, capacity, value)
-                above = f"{words(column.by[0])} {column.label}\n" if column and value == ERRORS[0] else ""
-                formula = " (test error \N{MINUS SIGN} train error)" if value == ERRORS[0] else ""
+                above = f"{words(column.by[0])} {column.label}\n" if column and value == errors[0] else ""
+                formula = " (test error \N{MINUS SIGN} train error)" if value == errors[0] else ""
                 panel.set_title(above + words(value) + formula)
             three[-1].set_xlabel(words(capacity))
             three[0].set_xlabel(words(capacity) if column is None else "")
         also = [FIT_NOTE, *([THRESHOLD_NOTE] if marks else [])]
-        text = note(table, cells, ERRORS, interval=interval, lines=(len(lines), of), also=also)
+        text = note(table, cells, errors, interval=interval, lines=(len(lines), of), also=also)
         explain(figure, lines, title_of(lines_by, runs), title, text)
     return figure
 
@@ -113,17 +115,18 @@ def gap_columns(
     """
     if source.startswith(MLFLOW):
         return None
-    drawn = ["status", "interpolated", *ERRORS, capacity, *(by or ("corruption.kind", "corruption.level")), *([panels] if panels else [])]
+    errors = (*ERRORS, TASK, *named(ERRORS, regression=True))
+    drawn = ["status", "interpolated", *errors, capacity, *(by or ("corruption.kind", "corruption.level")), *([panels] if panels else [])]
     return list(dict.fromkeys([*drawn, "seed", *varying(source, (*SETTINGS, *SEEDS))]))
 
 
 def _cells(runs: pa.Table, apart: Sequence[str], capacity: str, interval: Method) -> pa.Table:
     """The means that are drawn, sorted by capacity."""
-    by, values = list(dict.fromkeys([*apart, *_identity(runs, capacity), "interpolated"])), [*ERRORS]
+    by, values = list(dict.fromkeys([*apart, *_identity(runs, capacity), "interpolated"])), all_own(runs, ERRORS)
     if capacity.startswith(MEASURE):
         values.append(capacity)
     cells = seed_means(runs, by, values, interval=interval)
-    drawable = pc.and_(pc.is_valid(cells["generalization_gap"]), pc.greater(cells[capacity].cast(pa.float64()), 0))
+    drawable = pc.and_(pc.is_valid(cells[values[0]]), pc.greater(cells[capacity].cast(pa.float64()), 0))
     return cells.filter(drawable).sort_by(capacity)
 
 

@@ -18,6 +18,7 @@ from analysis.statistics.aggregate import seed_means
 from analysis.statistics.censored import fit_times
 from analysis.statistics.intervals import DEFAULT, Method
 from analysis.statistics.selection import checked, groups, lines_over
+from analysis.statistics.tasks import own
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def error_vs_corruption(
 
     Args:
         table: records.
-        value: the column of the vertical axis.
+        value: the column of the vertical axis; of regression `test_error` stands for `test_nmse`.
         by: what tells lines apart; by default every setting that varies, corruption apart.
         interval: as for `over_seeds`.
         title: stands above the figure.
@@ -120,6 +121,7 @@ def error_vs_corruption(
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
     runs, by = lines_over(table, "corruption.level", by)
+    value = own(runs, value)
     cells = seed_means(checked(runs, [value]), [*by, "corruption.level", "interpolated"], [value], interval=interval)
     cells = cells.filter(pc.is_valid(cells[value])).sort_by("corruption.level")
     if not cells.num_rows:
@@ -132,7 +134,7 @@ def error_vs_corruption(
             panel.plot(*(some[name].to_numpy() for name in ("corruption.level", "wrong_label_rate")), ":", color="#777777", gid="rate")
         for line in lines:
             draw_line(panel, line, "corruption.level", value)
-        error_axis(panel, np.append(lines[0].numbers(value, cells), rates["wrong_label_rate"].to_numpy()))
+        error_axis(panel, np.append(lines[0].numbers(value, cells), rates["wrong_label_rate"].to_numpy()), value)
         panel.set_xlabel(title_of(["corruption.level"], runs))
         panel.set_title(words(value))
         also = [FIT_NOTE, "Dotted: the fraction of training labels that are wrong."]

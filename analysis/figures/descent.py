@@ -16,6 +16,7 @@ from analysis.statistics.aggregate import seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT, Method
 from analysis.statistics.selection import checked, lines_over
+from analysis.statistics.tasks import all_own
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def double_descent(
         over: the column of the horizontal, logarithmic axis: ``model.width``, ``parameters``, ``parameters_per_sample`` or
             ``data.train_size``.
         by: what tells lines apart; by default corruption and whatever else varies.
-        values: one panel each, from the top.
+        values: one panel each, from the top; of regression errors stand for its own.
         interval: as for `over_seeds`.
         title: stands above the figure.
 
@@ -49,6 +50,7 @@ def double_descent(
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
     runs, by = lines_over(table, over, by)
+    values = all_own(runs, values)
     cells = seed_means(checked(runs, values), [*by, over, "interpolated"], values, interval=interval).sort_by(over)
     cells = cells.filter(pc.and_(pc.is_valid(cells[values[0]]), pc.greater(cells[over].cast(pa.float64()), 0)))
     if not cells.num_rows:
@@ -65,7 +67,7 @@ def double_descent(
             for line in lines:
                 draw_line(panel, line, over, value)
             log_axis(panel, lines[0].numbers(over, cells))
-            error_axis(panel, lines[0].numbers(value, cells))
+            error_axis(panel, lines[0].numbers(value, cells), value)
             mark_thresholds(panel, [(line, found.get(line.values)) for line in lines])
             panel.set_title(words(value))
         panels[-1].set_xlabel(words(over))

@@ -17,7 +17,8 @@ from analysis.figures.drawing.lines import label_of, shown_combinations, title_o
 from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.interpolation import line_thresholds
-from analysis.statistics.selection import agreeing, checked, lines_over
+from analysis.statistics.selection import agreeing, checked, completed, lines_over
+from analysis.statistics.tasks import own
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def maps_of(table: pa.Table, capacity: str, value: str) -> tuple[list[Map], int]
         NothingToShow: no completed record has the value.
     """
     runs, lines = lines_over(table, capacity)
+    value = own(runs, value)
     runs = checked(runs, [value]).filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     runs = runs.filter(pc.and_(pc.is_valid(runs["corruption.level"]), pc.is_valid(runs[capacity])))
     if not runs.num_rows:
@@ -97,6 +99,7 @@ def capacity_corruption_map(
         NothingToShow: no completed record has the value.
         AnalysisError: a column does not exist.
     """
+    value = own(completed(table), value)
     maps, of = maps_of(table, capacity, value)
     both = [name for name in ("reached", "missed") if any(np.isfinite(getattr(one, name)).any() for one in maps)]
     wide = 0.3 + 0.56 * max(min(max(len(one.columns), 6), 14) for one in maps)
@@ -124,7 +127,7 @@ def colour_ends(maps: Sequence[Map], value: str) -> tuple[float, float]:
     """The values at both ends of the colours: those of all cells, or as far below 0 as above it for a value that lies on both sides."""
     grids = [grid[np.isfinite(grid)] for one in maps for grid in (one.reached, one.missed)]
     low, high = (float(end) for end in (np.concatenate(grids).min(), np.concatenate(grids).max()))
-    if value != "generalization_gap" and low >= 0:
+    if not value.endswith("gap") and low >= 0:
         return low, high
     return -max(abs(low), abs(high), 1e-9), max(abs(low), abs(high), 1e-9)
 

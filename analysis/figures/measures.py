@@ -22,6 +22,7 @@ from analysis.statistics.intervals import DEFAULT
 from analysis.statistics.questions.rank_scores import kendall_tau
 from analysis.statistics.questions.ranking import GAP
 from analysis.statistics.selection import agreeing, completed, lines_over, varying_fields
+from analysis.statistics.tasks import refuse_regression
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def measures_vs_gap(table: pa.Table, *, measures: Sequence[str] | None = None, t
 def measured_runs(table: pa.Table, measures: Sequence[str] | None = None) -> tuple[pa.Table, list[str]]:
     """The completed runs that fit, and the measures of them that `measures_vs_gap` shows."""
     runs = completed(table)
+    refuse_regression(runs, "measures are drawn against the gap of")
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
     for name in measures or ():
         if MEASURE + name not in table.column_names:
@@ -151,6 +153,7 @@ def counted_runs(table: pa.Table) -> tuple[pa.Table, pa.Table, list[str]]:
     `_OTHERS` that every run has.
     """
     runs, by = lines_over(table, "corruption.level")
+    refuse_regression(runs, "counts are drawn beside the gap of")
     runs = runs.filter(pc.and_(pc.fill_null(runs["interpolated"], False), pc.is_finite(runs[GAP])))
     of_labels = pc.or_(pc.equal(runs["corruption.level"], 0.0), pc.is_in(runs["corruption.kind"], pa.array(["redraw", "flip"])))
     runs = runs.filter(pc.fill_null(of_labels, False))

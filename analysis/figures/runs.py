@@ -16,6 +16,7 @@ from analysis.figures.drawing.canvas import FIT_NOTE, bare_figure, explain, sing
 from analysis.figures.drawing.lines import only_shown, split, title_of
 from analysis.figures.drawing.style import drawing
 from analysis.statistics.selection import completed, completed_lines, varying_fields
+from analysis.statistics.tasks import all_own, own
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
         NothingToShow: no completed record has both errors.
     """
     runs, by = completed_lines(table, by)
-    runs = runs.filter(pc.and_(pc.is_finite(runs["train_error"]), pc.is_finite(runs["test_error"])))
+    train, test = all_own(runs, ("train_error", "test_error"))
+    runs = runs.filter(pc.and_(pc.is_finite(runs[train]), pc.is_finite(runs[test])))
     if not runs.num_rows:
         raise NothingToShow("no completed record has a train and a test error: nothing can be shown")
     shown, of = only_shown(runs, by)
@@ -46,21 +48,21 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
     with drawing():
         figure, panel = bare_figure(6.2, 5.8)
         lines = split(drawn, by)[0]
-        top = 1.06 * max(line.numbers(value, drawn).max() for line in lines for value in ("train_error", "test_error"))
+        top = 1.06 * max(line.numbers(value, drawn).max() for line in lines for value in (train, test))
         top = max(top, 0.05)
         panel.plot([0, top], [0, top], color="#999999", linewidth=1, linestyle=":")
         panel.annotate("gap = 0", (0.93 * top, 0.93 * top), rotation=45, ha="right", va="bottom", color="#777777", rotation_mode="anchor")
         for line in lines:
             fit = pc.fill_null(line.rows["interpolated"], False)
             for rows, face in ((line.rows.filter(fit), line.colour), (line.rows.filter(pc.invert(fit)), "none")):
-                xs, ys = line.numbers("train_error", rows), line.numbers("test_error", rows)
+                xs, ys = line.numbers(train, rows), line.numbers(test, rows)
                 look = {"marker": line.marker, "color": line.colour, "markerfacecolor": face, "markersize": 4.5, "alpha": 0.75}
                 panel.plot(xs, ys, linestyle="", gid="runs", **look)
         panel.set_xlim(-0.025 * top, top)
         panel.set_ylim(-0.025 * top, top)
         panel.set_aspect("equal")
-        panel.set_xlabel(words("train_error"))
-        panel.set_ylabel(words("test_error"))
+        panel.set_xlabel(words(train))
+        panel.set_ylabel(words(test))
         text = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
         explain(figure, lines, title_of(by, runs), title, text)
     return figure
@@ -82,10 +84,11 @@ def parallel_coordinates(
         AnalysisError: a column does not exist, or fewer than two axes remain.
     """
     runs = completed(table)
+    colour = own(runs, colour)
     for name in (*(columns or ()), colour):
         if name not in runs.column_names:
             raise unknown_column(name, runs.column_names)
-    axes = [*(columns or [*varying_fields(runs), "train_error"]), colour]
+    axes = [*(columns or [*varying_fields(runs), own(runs, "train_error")]), colour]
     axes = list(dict.fromkeys(axes))
     runs = runs.filter(pc.fill_null(pc.is_finite(runs[colour].cast(pa.float64())), False))
     if not runs.num_rows:

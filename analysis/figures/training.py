@@ -17,6 +17,7 @@ from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.intervals import DEFAULT, Method
 from analysis.statistics.selection import SEEDS, codes, completed, largest_model, lines_over
+from analysis.statistics.tasks import all_own, is_regression, own
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -102,13 +103,14 @@ def learning_curves(
     Raises:
         NothingToShow: no completed record has such a curve.
     """
+    value = own(completed(table), value)
     drawn = _means(table, curves, [value], by, interval)
     with drawing():
         figure, panel = drawn.panel()
         for line in drawn.lines:
             draw_line(panel, line, "epoch", value, marker="")
             mark_end(panel, line, "epoch", value)
-        error_axis(panel, drawn.lines[0].numbers(value, drawn.cells))
+        error_axis(panel, drawn.lines[0].numbers(value, drawn.cells), value)
         label_ends(panel, drawn.lines, "epoch", value)
         panel.set_title(words(value))
         drawn.explain(figure, [value], title, interval, [ENDS])
@@ -135,6 +137,8 @@ def memorisation(
         NothingToShow: no completed record has both curves.
     """
     values = ["clean_train_error", "wrong_train_error", "clean_train_loss", "wrong_train_loss"]
+    if is_regression(completed(table)):
+        values = values[2:]  # no sample of it is right or wrong
     drawn = _means(table, curves, values, by, interval)
     cells = drawn.cells.filter(pc.and_(pc.is_valid(drawn.cells[values[0]]), pc.is_valid(drawn.cells[values[1]])))
     lines, of = split(cells, drawn.by)
@@ -144,7 +148,7 @@ def memorisation(
     with drawing():
         from matplotlib.figure import Figure
 
-        if cells[values[2]].null_count == cells.num_rows:
+        if len(values) > 2 and cells[values[2]].null_count == cells.num_rows:
             values = values[:2]
         rows = len(values) // 2
         figure = Figure(figsize=(9.2, 0.8 + 3.6 * rows), layout="constrained")
@@ -157,7 +161,13 @@ def memorisation(
             panel.set_xlabel(words("epoch"))
             if value.endswith("error"):
                 panel.set_ylim(-0.03, 1.03)
-        drawn.explain(figure, values, title, interval, ["Wrong labels count as learned when they are predicted.", ENDS])
+        drawn.explain(
+            figure,
+            values,
+            title,
+            interval,
+            [*(["Wrong labels count as learned when they are predicted."] if len(values) > 2 else []), ENDS],
+        )
     return figure
 
 
@@ -173,21 +183,22 @@ def early_stopping(table: pa.Table, curves: pa.Table, *, by: Sequence[str] | Non
     Raises:
         NothingToShow: no completed record has a curve of the test error.
     """
-    drawn = _means(table, curves, ["test_error"], by)
+    error = own(completed(table), "test_error")
+    drawn = _means(table, curves, [error], by)
     with drawing():
         figure, panel = drawn.panel()
         for line in drawn.lines:
             for rows, style in parts_of(line):
-                epochs, errors = line.numbers("epoch", rows), line.numbers("test_error", rows)
+                epochs, errors = line.numbers("epoch", rows), line.numbers(error, rows)
                 best = np.fmin.accumulate(errors)
                 panel.fill_between(epochs, best, errors, color=line.colour, alpha=0.22, linewidth=0, gid="lost")
                 panel.plot(epochs, errors, linestyle=style, color=line.colour, gid="means")
                 panel.plot(epochs, best, color=line.colour, linestyle=":", linewidth=1.2, gid="best")
-            mark_end(panel, line, "epoch", "test_error")
-        error_axis(panel, drawn.lines[0].numbers("test_error", drawn.cells))
-        panel.set_title(words("test_error"))
+            mark_end(panel, line, "epoch", error)
+        error_axis(panel, drawn.lines[0].numbers(error, drawn.cells), error)
+        panel.set_title(words(error))
         also = ["Shaded: above the best mean so far (dotted), chosen with knowledge of the test error: a bound, not a method.", ENDS]
-        drawn.explain(figure, ["test_error"], title, None, also)
+        drawn.explain(figure, [error], title, None, also)
     return figure
 
 
@@ -207,7 +218,7 @@ def epoch_double_descent(
     Raises:
         NothingToShow: no completed record has such curves.
     """
-    values = ["test_error", "train_error"]
+    values = all_own(completed(table), ("test_error", "train_error"))
     drawn = _means(table, curves, values, lines_over(table, "epoch")[1] if by is None else by, interval)
     cells = drawn.cells.filter(pc.greater(drawn.cells["epoch"], 0))
     drawn = replace(drawn, cells=cells, lines=split(cells, drawn.by)[0])
@@ -220,7 +231,7 @@ def epoch_double_descent(
             for line in drawn.lines:
                 draw_line(panel, line, "epoch", value, marker="")
                 mark_end(panel, line, "epoch", value)
-            error_axis(panel, drawn.lines[0].numbers(value, cells))
+            error_axis(panel, drawn.lines[0].numbers(value, cells), value)
             log_axis(panel, drawn.lines[0].numbers("epoch", cells))
             panel.set_title(words(value))
         panels[1].set_xlabel(words("epoch"))

@@ -27,6 +27,14 @@ _OUTCOME: dict[str, tuple[pa.DataType, str]] = {
     "test_error": (pa.float64(), "1 - accuracy on the test set, clean labels, at the end"),
     "test_loss": (pa.float64(), "mean loss on the test set, at the end"),
     "generalization_gap": (pa.float64(), "test_error - train_error"),
+    "train_nmse": (
+        pa.float64(),
+        "of regression, in place of train_error: mean squared error on the training set with the targets trained on, at the end, in units"
+        " of each target's variance over the data set's (true) training samples, mean over targets; 1 is that of always saying the mean",
+    ),
+    "validation_nmse": (pa.float64(), "of regression: the same on the validation split, clean targets; null without one"),
+    "test_nmse": (pa.float64(), "of regression: the same on the test set, clean targets; may exceed 1"),
+    "nmse_gap": (pa.float64(), "of regression: test_nmse - train_nmse"),
     "epochs": (pa.int32(), "epochs trained"),
     "fit_epoch": (pa.int32(), "first evaluated epoch whose train error (or loss, if that is the target) reached the target; null if none"),
     "interpolated": (pa.bool_(), "whether the target was reached"),
@@ -73,6 +81,9 @@ _CURVE: dict[str, tuple[pa.DataType, str]] = {
     ),
     "clean_train_loss": (pa.float64(), "train loss on the samples whose label is true; null if there are none"),
     "wrong_train_loss": (pa.float64(), "train loss, against the wrong label, on the samples whose label is wrong; null if there are none"),
+    "train_nmse": (pa.float64(), "of regression, as in the record"),
+    "validation_nmse": (pa.float64(), "of regression, as in the record"),
+    "test_nmse": (pa.float64(), "of regression, as in the record"),
 }
 _SAMPLES: dict[str, tuple[pa.DataType, str]] = {
     "key": (pa.string(), "the point"),

@@ -27,6 +27,7 @@ from analysis.figures.drawing.style import OKABE_ITO, colours
 from analysis.records.schema import MEASURE, OUTCOMES, RECORDS
 from analysis.statistics.aggregate import ERRORS
 from analysis.statistics.selection import SEEDS, completed, lines_over, varying_fields
+from analysis.statistics.tasks import OF_REGRESSION, named
 from analysis.words import words
 from trainables.point.config import TrialConfig, field_types, flatten, left_open_words
 
@@ -35,6 +36,8 @@ MOST_CURVES = 2_000
 MOST_EPOCHS = 60
 """The most epochs that it carries of one curve, both ends among them."""
 CURVE_VALUES = ("train_error", "test_error")
+CURVES_READ = (*CURVE_VALUES, *named(CURVE_VALUES, regression=True))
+"""Columns of the curves: a point has the errors of its own task alone."""
 _MOST_CODES = 255
 """A number column with more values than this is an array of its numbers."""
 _WIDE = 50.0
@@ -96,7 +99,7 @@ def explorer(table: pa.Table, curves: Callable[[pa.Table], pa.Table], *, spec: d
 
     Args:
         table: records, with all their columns.
-        curves: loads the columns key, epoch and `CURVE_VALUES` of the curves of some records.
+        curves: loads the columns key, epoch and `CURVES_READ` of the curves of some records.
         spec: what a spec of one of these points needs beside the point (``imports``, ``measures``); None for runs of other origin, which
             no spec describes.
     """
@@ -176,10 +179,10 @@ def _start(settings: Sequence[str], columns: Sequence[dict[str, Any]]) -> dict[s
 
     own = [name for name in settings if name not in (*SEEDS, *_SIZE_AIMS)]
     sizes = [name for name in _CAPACITY if name in varying and name == "parameters_per_sample"]
-    axes = [*own[:7], *(name for name in sizes if name not in own), *(name for name in ERRORS if name in varying)]
+    axes = [*own[:7], *(name for name in sizes if name not in own), *(name for name in (*ERRORS, *OF_REGRESSION) if name in varying)]
     return {
-        "x": first("parameters_per_sample", *own, "train_error"),
-        "y": first(*ERRORS, "test_loss"),
+        "x": first("parameters_per_sample", *own, "train_error", "train_nmse"),
+        "y": first(*ERRORS, *OF_REGRESSION, "test_loss"),
         "colour": first("corruption.level", "corruption.kind", *own, "interpolated"),
         "axes": list(dict.fromkeys(axes))[:10],
     }
@@ -239,7 +242,11 @@ def _curves(table: pa.Table, load: Callable[[pa.Table], pa.Table], packed: _Byte
     steps = (MOST_EPOCHS - 1) / np.maximum(counts[point] - 1, MOST_EPOCHS - 1)
     kept = (rank == 0) | (np.floor(rank * steps + 1e-9) > np.floor((rank - 1) * steps + 1e-9))
     starts = np.concatenate([[0], np.cumsum(np.bincount(point[kept], minlength=table.num_rows))]).astype(np.uint32)
-    arrays = {name: curves[name].cast(pa.float32()).fill_null(float("nan")).to_numpy()[kept] for name in ("epoch", *CURVE_VALUES)}
+    read = {"epoch": curves["epoch"]} | {
+        name: pc.coalesce(curves[name], curves[of_regression])
+        for name, of_regression in zip(CURVE_VALUES, named(CURVE_VALUES, regression=True), strict=True)
+    }
+    arrays = {name: column.cast(pa.float32()).fill_null(float("nan")).to_numpy()[kept] for name, column in read.items()}
     return {"starts": packed.add(starts), "length": int(kept.sum())} | {name: packed.add(array) for name, array in arrays.items()}
 
 

@@ -20,6 +20,7 @@ from analysis.statistics.aggregate import ERRORS, seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT
 from analysis.statistics.selection import SEEDS, codes, completed, completed_lines, groups, largest_model, lines_over, varying_fields
+from analysis.statistics.tasks import TASK, all_own, named, own
 from analysis.words import words
 
 MOST_MARKS = 3000
@@ -28,7 +29,7 @@ MOST_TIMED = 1000
 """The most lines whose times to fit are averaged: survival curves of 100,000 take minutes."""
 _DRAWN = (
     *("key", "status", *SEEDS, "corruption.kind", "corruption.level", "parameters", "parameters_per_sample"),
-    *("interpolated", "fit_epoch", "epochs", "wrong_label_rate", *ERRORS),
+    *("interpolated", "fit_epoch", "epochs", "wrong_label_rate", *ERRORS, TASK, *named(ERRORS, regression=True)),
 )
 _MINUS = "\N{MINUS SIGN}"
 
@@ -57,33 +58,35 @@ def interactive_figures(table: pa.Table, curves: Callable[[pa.Table], pa.Table])
 def _gap(table: pa.Table) -> InteractiveFigure:
     runs, by = lines_over(table, "parameters_per_sample")
     shown, of = only_shown(runs, by)
-    cells = seed_means(shown, [*by, "parameters_per_sample", "interpolated"], ERRORS)
-    cells = cells.filter(pc.and_(pc.is_valid(cells["generalization_gap"]), pc.greater(cells["parameters_per_sample"], 0)))
+    errors = all_own(runs, ERRORS)
+    cells = seed_means(shown, [*by, "parameters_per_sample", "interpolated"], errors)
+    cells = cells.filter(pc.and_(pc.is_valid(cells[errors[0]]), pc.greater(cells["parameters_per_sample"], 0)))
     if not cells.num_rows:
         raise NothingToShow("no completed record has a generalization gap and parameters per sample")
     lines, marks = split(cells, by)[0], evenly(shown, MOST_MARKS)
     thresholds = threshold_marks(lines, line_thresholds(shown, by, "parameters_per_sample"))
     plots = []
-    for value in ERRORS:
+    for value in errors:
         traces = run_traces(marks, lines, "parameters_per_sample", value)
         traces += [trace for line in lines for trace in mean_traces(line, "parameters_per_sample", value)]
-        title = f"{words(value)} (test error {_MINUS} train error)" if value == ERRORS[0] else words(value)
+        title = f"{words(value)} (test error {_MINUS} train error)" if value == errors[0] else words(value)
         panel = error_plot(traces, "parameters per sample p/n", title, logarithmic=True)
         plots.append(with_thresholds(panel, thresholds))
     also = [FIT_NOTE, *([THRESHOLD_NOTE] if thresholds else []), "Small marks: single runs."]
-    text = note(table, cells, ERRORS, interval=DEFAULT, lines=(len(lines), of), also=also)
+    text = note(table, cells, errors, interval=DEFAULT, lines=(len(lines), of), also=also)
     values = [line.values for line in lines]
     return InteractiveFigure("gap", "Generalization gap against capacity", text, title_of(by, runs), values, plots, linked=True)
 
 
 def _map(table: pa.Table) -> InteractiveFigure:
-    maps, of = maps_of(table, "parameters_per_sample", "generalization_gap")
+    gap = own(completed(table), "generalization_gap")
+    maps, of = maps_of(table, "parameters_per_sample", gap)
     maps = [one for one in maps if len(one.levels) > 1 and len(one.columns) > 1]
     if not maps:
         raise NothingToShow("a map of capacity against corruption needs at least two of each")
     grids = [(one, name, grid) for one in maps for name, grid in (("reached", one.reached), ("missed", one.missed))]
     grids = [(one, name, grid) for one, name, grid in grids if np.isfinite(grid).any()]
-    ends = colour_ends(maps, "generalization_gap")
+    ends = colour_ends(maps, gap)
     panels = []
     for one, name, grid in grids:
         seeds = one.reached_seeds if name == "reached" else one.missed_seeds
@@ -113,23 +116,24 @@ def _map(table: pa.Table) -> InteractiveFigure:
             panel["layout"][axis] |= ticks | {"range": [0, len(values)]}
         panels.append(panel)
     also = ["Dotted: interpolation threshold.", *([f"{len(maps)} of {of:,} settings are shown."] if of > len(maps) else [])]
-    text = note(table, pa.concat_tables(one.cells for one in maps), ["generalization_gap"], interval=None, also=also)
+    text = note(table, pa.concat_tables(one.cells for one in maps), [gap], interval=None, also=also)
     return InteractiveFigure("map", "Gap over capacity and corruption", text, "", [], panels)
 
 
 def _error_vs_corruption(table: pa.Table) -> InteractiveFigure:
     runs, by = lines_over(table, "corruption.level")
     shown, of = only_shown(runs, by)
-    cells = seed_means(shown, [*by, "corruption.level", "interpolated"], ["test_error"]).filter(pc.is_valid(pc.field("test_error")))
+    error = own(runs, "test_error")
+    cells = seed_means(shown, [*by, "corruption.level", "interpolated"], [error]).filter(pc.is_valid(pc.field(error)))
     cells = _several(cells, "test error against corruption needs at least two levels")
     lines = split(cells, by)[0]
-    traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", "test_error")]
+    traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", error)]
     for where, rates in groups(wrong_label_rates(shown, by), [name for name in by if name == "corruption.kind"]):
         name = " ".join(["wrong-label rate", *map(str, where.values())])
         traces.append(reference(rates["corruption.level"].to_pylist(), rates["wrong_label_rate"].to_pylist(), name))
-    panel = error_plot(traces, title_of(["corruption.level"], runs), words("test_error"))
+    panel = error_plot(traces, title_of(["corruption.level"], runs), words(error))
     also = [FIT_NOTE, "Dotted: the fraction of training labels that are wrong."]
-    text = note(table, cells, ["test_error"], interval=DEFAULT, lines=(len(lines), of), also=also)
+    text = note(table, cells, [error], interval=DEFAULT, lines=(len(lines), of), also=also)
     return InteractiveFigure("error", "Test error against corruption", text, title_of(by, runs), [line.values for line in lines], [panel])
 
 
@@ -153,17 +157,18 @@ def _time_to_fit(table: pa.Table) -> InteractiveFigure:
 
 def _train_vs_test(table: pa.Table) -> InteractiveFigure:
     runs, by = completed_lines(table, None)
-    runs = runs.filter(pc.and_(pc.is_finite(runs["train_error"]), pc.is_finite(runs["test_error"])))
+    train, test = all_own(runs, ("train_error", "test_error"))
+    runs = runs.filter(pc.and_(pc.is_finite(runs[train]), pc.is_finite(runs[test])))
     if not runs.num_rows:
         raise NothingToShow("no completed record has a train and a test error")
     shown, of = only_shown(runs, by)
     marks = evenly(shown, MOST_MARKS)
     lines = split(marks, by)[0]
-    traces = run_traces(marks, lines, "train_error", "test_error", size=6)
-    top = max(pc.max(marks[name]).as_py() for name in ("train_error", "test_error"))
+    traces = run_traces(marks, lines, train, test, size=6)
+    top = max(pc.max(marks[name]).as_py() for name in (train, test))
     traces.append(reference([0, top], [0, top], "gap = 0"))
     text = single_runs_note(table, marks.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
-    panel = error_plot(traces, words("train_error"), words("test_error"))
+    panel = error_plot(traces, words(train), words(test))
     return InteractiveFigure(
         "scatter", "Train error and test error of every run", text, title_of(by, runs), [line.values for line in lines], [panel]
     )
@@ -172,7 +177,7 @@ def _train_vs_test(table: pa.Table) -> InteractiveFigure:
 def _training(table: pa.Table, curves: pa.Table) -> Iterator[InteractiveFigure]:
     runs, by, said = runs_over_training(table)
     for name, title, values in (
-        ("learning", "Learning curves", ("train_loss", "test_error")),
+        ("learning", "Learning curves", ("train_loss", own(runs, "test_error"))),
         ("memorisation", "Memorisation: samples with a true and with a wrong label", ("clean_train_error", "wrong_train_error")),
         ("loss-gap", "Loss on samples with a true and with a wrong label", ("clean_train_loss", "wrong_train_loss")),
     ):

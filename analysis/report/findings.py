@@ -15,6 +15,7 @@ from analysis.figures.drawing.lines import label_of, only_shown, shown_combinati
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import LEVEL, Estimate, mean_estimate, range_of
 from analysis.statistics.selection import agreeing, checked, lines_over, outcomes, seed_codes
+from analysis.statistics.tasks import own
 from analysis.statistics.verdict import order_verdict
 from analysis.words import words
 
@@ -67,13 +68,14 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     Args:
         table: records; only completed ones count.
         capacity: the column that says how large a model is.
-        value: a numeric column.
+        value: a numeric column; of regression the gap stands for its own.
 
     Raises:
         NothingToShow: no completed record.
         AnalysisError: a column does not exist.
     """
     runs, by = lines_over(table, capacity)
+    value = own(runs, value)
     shown, of = only_shown(checked(runs, [value]), by)
     combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
     lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
@@ -146,9 +148,10 @@ def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
     if capacity != "parameters_per_sample":
         return None
     roomy = runs.filter(pc.greater_equal(runs[capacity], ENOUGH))
-    if not roomy.num_rows or not {"train_error", "budget.epochs", "optimizer.learning_rate"} <= set(runs.column_names):
+    train = own(runs, "train_error")
+    if not roomy.num_rows or not {train, "budget.epochs", "optimizer.learning_rate"} <= set(runs.column_names):
         return None
-    error = np.nanmedian(roomy["train_error"].cast(pa.float64()).to_numpy())
+    error = np.nanmedian(roomy[train].cast(pa.float64()).to_numpy())
     epochs, rates = (" or ".join(f"{one:g}" for one in sorted(set(roomy[name].drop_null().to_pylist()))) for name in _TRAINING)
     some = "1 network" if roomy.num_rows == 1 else f"{roomy.num_rows:,} networks"
     ends = "ends" if roomy.num_rows == 1 else "end"

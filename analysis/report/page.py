@@ -19,7 +19,7 @@ from analysis.records.parquet.samples import load_samples
 from analysis.records.reader import Mapped, load, load_curves
 from analysis.records.store import open_store
 from analysis.report import tables
-from analysis.report.explorer import CURVE_VALUES, Explorer, explorer, stated_beside
+from analysis.report.explorer import CURVES_READ, Explorer, explorer, stated_beside
 from analysis.report.figures import interactive_figures
 from analysis.report.findings import as_facts
 from analysis.report.measures import measure_figures
@@ -100,7 +100,7 @@ def report_html(
     drawn += [f"{others}: they are not shown"] if others else []
     spec = _spec(source)
     points = explorer(
-        table, lambda records: curves_of(records, ["key", "epoch", *CURVE_VALUES]), spec=None if mapping else stated_beside(spec)
+        table, lambda records: curves_of(records, ["key", "epoch", *CURVES_READ]), spec=None if mapping else stated_beside(spec)
     )
     page = {"source": redacted(source), "spec": spec, "searched": searched_cells(source, spec), "ablation": tables.ablation_part(source)}
     return _render(table, drawn, points, page | {"version": version})

@@ -15,10 +15,11 @@ from analysis.figures.drawing.lines import label_of, title_of
 from analysis.report.measures import ranked_rows
 from analysis.report.scaling import scaling_rows
 from analysis.report.search import SearchedCell, ablation_rows
-from analysis.statistics.aggregate import gap_table
+from analysis.statistics.aggregate import ERRORS, gap_table
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import SETTINGS, codes, lines_over, outcomes, varying_fields
+from analysis.statistics.tasks import gap_among, named
 from analysis.words import words
 
 MOST_ROWS = 300
@@ -65,15 +66,17 @@ def gap_part(table: pa.Table) -> dict[str, Any] | None:
     except NothingToShow:
         return None
     by = cells.column_names[: cells.column_names.index("parameters_per_sample")]
+    regression = gap_among(cells.column_names) != ERRORS[0]
+    gap, train, test = named(ERRORS, regression=regression)
     rows = []
     for cell in cells.slice(0, MOST_ROWS).to_pylist():
         fit = {True: "yes", False: "no", None: "unknown"}[cell["interpolated"]]
         where = [label_of(by, [cell[name] for name in by]), cell["parameters_per_sample"], fit]
-        gap = [cell[f"generalization_gap{end}"] for end in (".seeds", "", ".low", ".high")]
-        rows.append([*where, *gap, cell["train_error"], cell["test_error"]])
-    head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "95 % from", "to", "train error", "test error"]
+        rows.append([*where, *(cell[f"{gap}{end}"] for end in (".seeds", "", ".low", ".high")), cell[train], cell[test]])
+    head = [title_of(by, table), "p/n", "fit", "seeds", "gap", "95 % from", "to", words(train), words(test)]
+    how = "by Student's t" if regression else "in [-1, 1], by Student's t on the logit scale"
     caption = (
-        "Means over seeds with 95 % intervals in [-1, 1], by Student's t on the logit scale. "
+        f"Means over seeds with 95 % intervals{',' if not how.startswith('in') else ''} {how}. "
         "Seeds that reached their train target and others are two rows."
     )
     caption += f" The first {MOST_ROWS:,} of {cells.num_rows:,} rows." if cells.num_rows > MOST_ROWS else ""

@@ -19,6 +19,7 @@ from analysis.scaling.cells import cells_of
 from analysis.scaling.forecasts import COMPUTE
 from analysis.statistics.intervals import LEVEL, Estimate
 from analysis.statistics.selection import completed
+from analysis.statistics.tasks import own
 
 Floats = NDArray[np.float64]
 BUDGETS = 5
@@ -64,6 +65,7 @@ def isoflop(runs: pa.Table, *, value: str = "test_loss", level: float = LEVEL, s
         AnalysisError: a run lacks its compute or the value, or no budget has `LEAST` model sizes.
     """
     some = completed(runs)
+    value = own(some, value)
     columns = [some[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in ("parameters", "data.train_size", "budget.epochs")]
     flops = some[COMPUTE].cast(pa.float64()).to_numpy(zero_copy_only=False)
     if not (np.isfinite(flops) & (flops > 0)).all():

@@ -16,6 +16,7 @@ from analysis.scaling.choice import Scaling, choose_law
 from analysis.scaling.laws import RESAMPLES
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.selection import agreeing, checked, completed, groups, lines_over, outcomes, seed_codes
+from analysis.statistics.tasks import own
 from analysis.words import words
 
 Side = Literal["fit", "unfit"]
@@ -100,6 +101,7 @@ def scaling_laws(
     if len(over) > 2:
         raise AnalysisError(f"a law runs over one or two sizes, not {len(over)}")
     runs, lines = lines_of(table, over, by)
+    value = own(runs, value)
     checked(runs, [value])
     found = []
     for line, some in groups(runs, lines):
@@ -263,7 +265,7 @@ def _law(runs: pa.Table, value: str, sizes: Sequence[str], resamples: int, level
 
 def _within(value: str, values: NDArray[np.float64]) -> tuple[float, float]:
     """Where a quantity can be."""
-    if value.endswith("gap"):
+    if value == "generalization_gap":
         return -1.0, 1.0
     return (0.0, 1.0) if value.endswith("error") else (-np.inf if (values < 0).any() else 0.0, np.inf)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analysis.records.schema import MEASURE
 from analysis.statistics.intervals import DEFAULT, LEVEL, Method, grouped_intervals, range_of
 from analysis.statistics.selection import checked, codes, lines_over, refuse_pooled, seed_codes, sorted_by, varying_fields
+from analysis.statistics.tasks import all_own
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
 
@@ -110,7 +111,7 @@ def gap_table(
             aims may resolve to one width, which is then one point.
         by: what tells lines apart; by default ``corruption.level``, preceded by ``corruption.kind`` if kinds differ, and every other
             field that varies but seeds and what is swept along with capacity.
-        values: numeric columns.
+        values: numeric columns; of regression the errors and the gap are those of its own columns (`analysis.statistics.tasks.own`).
         interval: as for `over_seeds`.
         of: what declares points, such as the plan of a run (``summary.plan``) or a spec (`study.read_spec`) that leaves nothing open:
             only its points count, not those that were recorded before it changed.
@@ -127,4 +128,5 @@ def gap_table(
     runs, lines = lines_over(table, capacity, by)
     settings = varying_fields(runs) if capacity.startswith(MEASURE) else []  # networks of one norm may differ in all else
     cells = list(dict.fromkeys([*lines, *settings, capacity, "interpolated"]))
+    values = all_own(runs, values)
     return seed_means(checked(runs, values), cells, values, interval=interval)

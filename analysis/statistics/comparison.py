@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.intervals import LEVEL, range_of
 from analysis.statistics.selection import SEEDS, checked, completed, varying_fields
+from analysis.statistics.tasks import own
 from analysis.words import words
 
 _TESTED = ("difference.low", "difference.high", "effect", "p", "p.holm")
@@ -45,7 +46,7 @@ def compare(
     Args:
         table: records; only completed ones count.
         setting: a column: a config field, or ``study``.
-        value: a numeric column.
+        value: a numeric column; of regression `test_error` stands for `test_nmse`, and the gap for its own.
         against: compare only with this value of the setting.
         equal_fit: compare pairs that fit and pairs that did not apart, and no others. False for questions in which not to fit is
             part of the effect, such as which setting has the lower test error.
@@ -62,7 +63,9 @@ def compare(
         NothingToShow: no completed record, fewer than two values, or no two runs that agree in all else.
         AnalysisError: a column does not exist, or two runs have one value of the setting and agree in all else, seeds included.
     """
-    runs = checked(completed(table), [setting, value])
+    runs = completed(table)
+    value = own(runs, value)
+    checked(runs, [setting, value])
     runs = runs.filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     values = sorted(runs[setting].unique().to_pylist(), key=lambda one: (one is None, one))
     cell_fields = _cell_fields(runs, setting, values)

@@ -21,6 +21,7 @@ from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.comparison import holm
 from analysis.statistics.intervals import LEVEL, Estimate
 from analysis.statistics.selection import checked, completed, varying_fields
+from analysis.statistics.tasks import own
 
 Floats = NDArray[np.float64]
 
@@ -142,7 +143,7 @@ def decomposition_table(
 
     Args:
         table: records; only completed ones count.
-        value: a numeric column.
+        value: a numeric column; of regression the gap stands for its own, `nmse_gap`.
         factors: columns; by default every config field that varies, seeds apart.
         equal_fit: count only runs that reached their train target, so that no factor is credited with a gap that it has by fitting less.
         pairs: as for `decompose`; so are ``level`` and ``resamples``.
@@ -157,7 +158,9 @@ def decomposition_table(
         NothingToShow: no completed record, or none that fit.
         AnalysisError: a column does not exist, nothing varies, or `decompose` refuses.
     """
-    runs = checked(completed(table), [value, *(factors or ())])
+    runs = completed(table)
+    value = own(runs, value)
+    checked(runs, [value, *(factors or ())])
     numbers = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)
     kept = np.isfinite(numbers)
     if equal_fit:

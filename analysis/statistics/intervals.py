@@ -31,7 +31,7 @@ _HALVINGS = 40
 
 
 def range_of(column: str, values: Floats | None = None) -> tuple[float, float]:
-    """Where the quantity of a column can be: errors in [0, 1], the gap in [-1, 1], losses, counts and times not below 0.
+    """Where the quantity of a column can be: errors in [0, 1], the gap in [-1, 1], losses, squared errors, counts and times not below 0.
 
     Args:
         column: its name.
@@ -45,7 +45,7 @@ def range_of(column: str, values: Floats | None = None) -> tuple[float, float]:
         low, high = GAPS
     elif column.endswith("_error") or column == "wrong_label_rate":
         low, high = ERRORS
-    elif column.endswith("_loss") or column in _NOT_NEGATIVE:
+    elif column.endswith(("_loss", "_nmse")) or column in _NOT_NEGATIVE:
         low = 0.0
     if values is not None and not ((values >= low - 1e-12) & (values <= high + 1e-12)).all():
         return -np.inf, np.inf

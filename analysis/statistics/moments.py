@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
+from analysis.statistics.tasks import own
 
 Moment = Literal["fit", "best_validation"]
 _IN_WORDS = {
@@ -15,7 +16,10 @@ _IN_WORDS = {
     "best_validation": "at the epoch of lowest validation error",
 }
 _METADATA = b"gaplab.moment"
-_FROM_CURVE = ("train_error", "train_loss", "validation_error", "test_error", "test_loss")
+_FROM_CURVE = (
+    *("train_error", "train_loss", "validation_error", "test_error", "test_loss"),
+    *("train_nmse", "validation_nmse", "test_nmse"),
+)
 
 
 def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
@@ -32,7 +36,7 @@ def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
     """
     if not table.num_rows:
         raise NothingToShow("there are no records yet: nothing can be shown")
-    chosen = _fit_epochs(table) if moment == "fit" else _best_epochs(curves)
+    chosen = _fit_epochs(table) if moment == "fit" else _best_epochs(curves, own(table, "validation_error"))
     names = [name for name in _FROM_CURVE if name in table.column_names]
     found = curves.select(["key", "epoch", *names]).join(chosen, ["key", "epoch"], join_type="inner")
     found = found.rename_columns(["key", "epoch", *(f"at.{name}" for name in names)])
@@ -42,15 +46,16 @@ def at_moment(table: pa.Table, curves: pa.Table, moment: Moment) -> pa.Table:
     for name in names:
         values = pc.coalesce(joined[f"at.{name}"], joined[name]) if moment == "fit" else joined[f"at.{name}"]
         joined = joined.set_column(joined.column_names.index(name), name, values)
-    if "generalization_gap" in table.column_names:
-        gap = pc.subtract(joined["test_error"], joined["train_error"])
-        joined = joined.set_column(joined.column_names.index("generalization_gap"), "generalization_gap", gap)
+    for name, test, train in (("generalization_gap", "test_error", "train_error"), ("nmse_gap", "test_nmse", "train_nmse")):
+        if name in table.column_names:
+            gap = pc.subtract(joined[test], joined[train])
+            joined = joined.set_column(joined.column_names.index(name), name, gap)
     return joined.select(table.column_names).replace_schema_metadata({_METADATA: _IN_WORDS[moment].encode()})
 
 
 def needed_of_curves(table: pa.Table, moment: Moment) -> list[str]:
     """The columns of the curves that `at_moment` needs for these records."""
-    chosen_by = ["validation_error"] if moment == "best_validation" else []
+    chosen_by = [own(table, "validation_error")] if moment == "best_validation" else []
     return list(dict.fromkeys(["key", "epoch", *chosen_by, *(name for name in _FROM_CURVE if name in table.column_names)]))
 
 
@@ -64,9 +69,9 @@ def _fit_epochs(table: pa.Table) -> pa.Table:
     return pa.table({"key": table["key"], "epoch": table["fit_epoch"]}).drop_null()
 
 
-def _best_epochs(curves: pa.Table) -> pa.Table:
-    known = curves.select(["key", "epoch", "validation_error"])
-    known = known.filter(pc.fill_null(pc.is_finite(known["validation_error"]), False))
-    lowest = known.group_by("key").aggregate([("validation_error", "min")]).rename_columns(["key", "validation_error"])
-    best = known.join(lowest, ["key", "validation_error"], join_type="inner")
+def _best_epochs(curves: pa.Table, error: str) -> pa.Table:
+    known = curves.select(["key", "epoch", error])
+    known = known.filter(pc.fill_null(pc.is_finite(known[error]), False))
+    lowest = known.group_by("key").aggregate([(error, "min")]).rename_columns(["key", error])
+    best = known.join(lowest, ["key", error], join_type="inner")
     return best.group_by("key").aggregate([("epoch", "min")]).rename_columns(["key", "epoch"])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow, unknown_column
 from analysis.records.schema import MEASURE, RECORDS
+from analysis.statistics.tasks import is_regression
 
 if TYPE_CHECKING:
     from trainables.point.config import Data
@@ -30,7 +31,7 @@ SETTINGS = tuple(name for name in _CONFIG if name not in (*SEEDS, *_AIMS))
 """The config fields, without the seeds and the ratio aimed at."""
 
 
-_DATA_SET = ("name", "digest", "dimension", "classes", "separation", "side", "label", "test_fraction", "test_seed")
+_DATA_SET = ("name", "digest", "dimension", "classes", "separation", "side", "label", "test_fraction", "test_seed", "task")
 """The fields of `data` that say which data set it is."""
 _SAID_BY = {
     **{"data.digest": "data.name", "corruption.digest": "corruption.labels", "model.digest": "model.name"},
@@ -60,14 +61,15 @@ def checked(table: pa.Table, columns: Sequence[str] = ()) -> pa.Table:
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """The completed records.
+    """The completed records, all of one task.
 
     Raises:
         AnalysisError: it is no Arrow table.
-        NothingToShow: there are none; the message says what became of the others.
+        NothingToShow: there are none, and the message says what became of the others; or some are of classification, some of regression.
     """
     done = checked(table, ["status"]).filter(pc.equal(table["status"], "completed"))
     if done.num_rows:
+        is_regression(done)  # raises where both tasks would be drawn together
         return done
     if not table.num_rows:
         raise NothingToShow("there are no records yet: nothing can be shown")

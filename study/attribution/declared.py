@@ -63,7 +63,10 @@ def subsets(spec: Spec, networks: int, share: float) -> list[Assignment]:
             raise ConfigError(
                 "attribution asks what each network says of every sample, which image files are too large for: use another data set"
             )
-        size = max(1, round(share * (len(load(data).train_labels) - data.validation_size)))
+        dataset = load(data)
+        if dataset.is_regression:
+            raise ConfigError(f"attribution asks which samples a network classifies rightly, but the targets of {data.name} are numbers")
+        size = max(1, round(share * (len(dataset.train_labels) - data.validation_size)))
         found += [cell | _fixed(spec, seed) | {SIZE: size} for seed in range(networks)]
     return found
 

@@ -21,6 +21,7 @@ from trainables.data.corruption import classes_of
 from trainables.data.sets.sources import load
 from trainables.point.config import TrialConfig, with_fields
 from trainables.point.errors import ConfigError
+from trainables.point.fit import is_regression
 from trainables.resolution import capacity, resolve
 
 SIZE, LEVEL = "data.train_size", "corruption.level"
@@ -78,6 +79,8 @@ def _sizes(spec: Spec, cell: Assignment, resolution: float) -> tuple[int, ...]:
         raise ConfigError(
             f"corruption.kind is {largest.corruption.kind}, whose labels are not random at level 1: capacity takes {' or '.join(KINDS)}"
         )
+    if is_regression(largest):
+        raise ConfigError(f"capacity counts the random classes that are memorised, but the targets of {largest.data.name} are numbers")
     if largest.model.parameters_per_sample is not None:
         raise ConfigError("model.parameters_per_sample makes the network as large as the number of samples asks: set model.width instead")
     most = largest.data.train_size or 1

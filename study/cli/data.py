@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
 def data(
     name: Annotated[str, typer.Argument(metavar="FILE|NAME", help="An .npz, .csv or .parquet file, or what a spec calls data.name.")],
     label: Annotated[str | None, typer.Option(help="Of a table: the column of labels, as data.label.")] = None,
+    task: Annotated[Literal["classification", "regression"] | None, typer.Option(help="What labels are, as data.task.")] = None,
 ) -> None:
     """Say what a data set holds, what its test set can tell apart, and what looks wrong."""
     from rich.table import Table
@@ -26,7 +27,7 @@ def data(
     from trainables.data.sets.sources import load
     from trainables.point.config import Data
 
-    found = inspect(load(Data(name=f"npz:{name}" if Path(name).suffix == ".npz" and ":" not in name else name, label=label)))
+    found = inspect(load(Data(name=f"npz:{name}" if Path(name).suffix == ".npz" and ":" not in name else name, label=label, task=task)))
     table = Table("", "", title=name, show_header=False, box=None)
     for row in found.facts:
         table.add_row(*row)

@@ -37,8 +37,11 @@ def explain(
 ) -> None:
     """Which knob explains the gap: shares of its variance by fields and their pairs, with intervals, among runs that fit."""
     import analysis
+    from analysis.statistics.selection import completed
+    from analysis.statistics.tasks import own
 
     table = chosen(loaded(source, tracking_uri, mapping, sql, all_recorded=all_recorded), where)
+    value = own(completed(table), value)
     found = analysis.decomposition_table(table, value=value, factors=factors, pairs=not main_effects, equal_fit=not any_fit)
     show_table(found, f"{source}: shares of the variance of {value}", SHOWN)
     for sentence in analysis.explained(found, value, equal_fit=not any_fit):

@@ -20,8 +20,10 @@ from study.search.plan import CellPlan, SearchPlan, plan_search
 from study.spec.kept import Kept
 from study.spec.reading import Spec
 from study.spec.sections import Resources, TrackingSection
+from trainables.data.sets.sources import load
 from trainables.point.config import IMAGE_FILES, TrialConfig, flatten, with_fields
 from trainables.point.errors import ConfigError
+from trainables.point.fit import is_regression
 from trainables.resolution import Point, resolve
 
 
@@ -142,6 +144,7 @@ def plan_study(
     search = plan_search(spec) if spec.search.kind == "optuna" else None
     if search:
         _check_together(spec, [spec.trial])
+        _check_searched(search.cells)
         search = replace(search, cells=_settled_cells(search.cells, left_open))
 
     def settled(points: list[TrialConfig]) -> list[TrialConfig]:
@@ -179,10 +182,27 @@ def _settled_cells(cells: tuple[CellPlan, ...], left_open: LeftOpen) -> tuple[Ce
     return tuple(replace(cell, trial=with_fields(cell.trial, values)) for cell, values in zip(cells, chosen, strict=True))
 
 
+def _check_searched(cells: tuple[CellPlan, ...]) -> None:
+    """Raise ConfigError for a search on numbers: what it minimises and prunes by is the error of classes."""
+    if numbers := [cell.trial.data.name for cell in cells if load(cell.trial.data).is_regression]:
+        raise ConfigError(
+            f"search.kind optuna minimises a classification error, but the targets of {numbers[0]} are numbers: declare a grid, or "
+            "random draws"
+        )
+
+
 def _check_together(spec: Spec, trials: Collection[TrialConfig]) -> None:
     """Raise ConfigError for what the spec asks for beside points that do not go with it."""
     if not spec.resources.gpus and any(trial.precision == "tf32" for trial in trials):
         raise ConfigError("precision tf32 is a format of GPUs, and resources.gpus is 0: set resources.gpus, or precision float32")
+    numbers = [trial.data.name for trial in trials if is_regression(trial)]
+    if numbers and spec.measures:
+        raise ConfigError(f"measures are of classifiers, and the targets of {numbers[0]} are numbers: leave out {', '.join(spec.measures)}")
+    if numbers and "cross_entropy" in spec.named_losses:
+        raise ConfigError(
+            f"optimizer.loss is cross_entropy, which is for classes, but the targets of {numbers[0]} are numbers: leave it out, or "
+            "name squared"
+        )
     on_files = {trial.data.name.startswith(IMAGE_FILES) for trial in trials}
     if spec.resources.processes and False in on_files:
         raise ConfigError("resources.processes is for data from image files (imagefolder: or webdataset:): leave it out")

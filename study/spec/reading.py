@@ -25,6 +25,7 @@ from trainables.probe.left_open import LEFT_OPEN
 from trainables.resolution import resolve
 
 _EPOCHS = "budget.epochs"
+_LOSS = "optimizer.loss"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Spec:
         trial: what all points share; what is left open has its default there.
         left_open: of the fields that a probe of the data may choose, those that neither the trial nor the space gives a value: True if the
             spec asks for the probe by the field's word, False if it does not name the field, so that a study keeps what it has recorded.
+        named_losses: the values of `optimizer.loss` that the spec names.
         text: the YAML that declares it.
         source: the file it was read from, if any.
     """
@@ -52,6 +54,7 @@ class Spec:
     published: Published | None
     text: str
     source: Path | None = None
+    named_losses: frozenset[str] = frozenset()
 
     def assignments(self) -> list[Assignment]:
         """Every assignment of the declared points, in order.
@@ -154,7 +157,16 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
         published=parts.published,
         text=text or written_out(written),
         source=source,
+        named_losses=_named_losses(named, space),
     )
+
+
+def _named_losses(named: Mapping[str, Any], space: Space) -> frozenset[str]:
+    """The values of `optimizer.loss` that the trial names, or the axis of listed values that all others are crossed with."""
+    axis = space.axes.get(_LOSS)
+    if isinstance(axis, Values):
+        return frozenset(map(str, axis.values))
+    return frozenset({str(named[_LOSS])} if _LOSS in named and _LOSS not in space.fields() else ())
 
 
 def _left_open(named: Mapping[str, Any], space: Space, search: SearchSection) -> dict[str, bool]:

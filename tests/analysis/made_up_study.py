@@ -54,17 +54,17 @@ def records(rows: Iterable[dict[str, Any]]) -> pa.Table:
 
 def curve(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A learning curve that ends at the record's values."""
-    epochs = row["epochs"]
+    epochs, error = row["epochs"], "nmse" if row["data.task"] == "regression" else "error"
     return [
         {
             "key": row["key"],
             "epoch": epoch,
             "learning_rate": 0.1 * 0.95**epoch,
             "train_loss": row["train_loss"] + (epochs - epoch) / epochs,
-            "train_error": row["train_error"] + 0.5 * (epochs - epoch) / epochs,
+            f"train_{error}": row[f"train_{error}"] + 0.5 * (epochs - epoch) / epochs,
             "test_loss": row["test_loss"],
-            "test_error": row["test_error"] + 0.25 * (epochs - epoch) / epochs,
-            "wrong_train_error": 1 - epoch / epochs if row["corruption.level"] else None,
+            f"test_{error}": row[f"test_{error}"] + 0.25 * (epochs - epoch) / epochs,
+            f"wrong_train_{'loss' if error == 'nmse' else error}": 1 - epoch / epochs if row["corruption.level"] else None,
         }
         for epoch in range(1, epochs + 1)
     ]
@@ -85,6 +85,18 @@ def gap_study(
                 config = {"corruption.level": float(level), "model.width": round(40 * capacity), "seed": seed}
                 outcome = {"parameters": round(SAMPLES * capacity), "train_error": train, "test_error": test, "interpolated": fits}
                 rows.append(record(**config, **outcome, fit_epoch=5 + round(20 * level) if fits else None, wrong_label_rate=0.9 * level))
+    return rows
+
+
+def regression_study(scale: float = 3.0) -> list[dict[str, Any]]:
+    """`gap_study` with numbers as targets: errors so many times as large, in the columns of regression, and none in those of classes."""
+    rows = []
+    for row in gap_study():
+        train, test = (scale * row[f"{split}_error"] for split in ("train", "test"))
+        none = dict.fromkeys(("train_error", "test_error", "generalization_gap"))
+        known = {"train_nmse": train, "test_nmse": test, "nmse_gap": test - train}
+        own = {"data.name": "diabetes", "data.task": "regression", "optimizer.loss": "squared", "key": f"1{row['key'][1:]}"}
+        rows.append(row | none | known | own)
     return rows
 
 

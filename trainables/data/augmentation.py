@@ -12,7 +12,12 @@ from trainables.point.config import ImageShape, TrialConfig
 
 
 def soft_targets(labels: Tensor, classes: int, smoothing: Tensor | None) -> Tensor:
-    """(K, classes, B): the one-hot labels (K, B), `smoothing` (K,) of whose weight is spread over all classes, None for none."""
+    """(K, classes, B): the one-hot labels (K, B), `smoothing` (K,) of whose weight is spread over all classes, None for none.
+
+    Targets of regression (K, B, T) stay as they are, as (K, T, B).
+    """
+    if labels.is_floating_point():
+        return labels.transpose(1, 2).contiguous()
     targets = torch.zeros(labels.shape[0], classes, labels.shape[1], device=labels.device)
     targets.scatter_(1, labels[:, None, :], 1.0)
     if smoothing is not None:

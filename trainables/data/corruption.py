@@ -18,6 +18,9 @@ from trainables.point.kinds import LABEL_KINDS
 from trainables.point.streams import generator
 from trainables.point.transitions import OF_GIVEN
 
+OF_NUMBERS = ("redraw", "random_labels", "given")
+"""Kinds of label noise that the targets of regression can have; the others need classes."""
+
 
 def classes_of(classes: int, corruption: Corruption) -> int:
     """Classes of a task whose data set has `classes`: a label is taken modulo this number.
@@ -28,14 +31,19 @@ def classes_of(classes: int, corruption: Corruption) -> int:
 
 
 def labels_of(dataset: Dataset, corruption: Corruption) -> tuple[Tensor, Tensor]:
-    """The true labels of all training samples of a data set and those trained on, (n,) int64 in [0, `classes_of`).
+    """The true labels of all training samples of a data set and those trained on, (n,) int64 in [0, `classes_of`), or (n, T) targets.
 
     Args:
         corruption: resolved (level and seed filled in).
     """
     classes = classes_of(dataset.classes, corruption)
-    true = dataset.train_labels % classes
+    true = within_classes(dataset.train_labels, classes)
     return true, corrupt_labels(true, classes, corruption, _given(dataset, corruption), dataset.train_images)
+
+
+def within_classes(labels: Tensor, classes: int) -> Tensor:
+    """Labels modulo the number of classes; targets of regression as they are."""
+    return labels if labels.is_floating_point() else labels % classes
 
 
 def _given(dataset: Dataset, corruption: Corruption) -> Tensor | None:
@@ -59,8 +67,11 @@ def corrupt_labels(
     wrong with probability level times the rate of wrong labels in the data. `class_conditional` passes a label through its transition
     matrix with probability level, and `instance` makes it wrong by features, with level as the mean rate (`trainables.data.label_noise`).
 
+    Targets of regression know `OF_NUMBERS` alone: `redraw` draws all numbers of a sample anew from those of all samples, with replacement,
+    so that their distribution stays and a sample may draw its own.
+
     Args:
-        labels: true labels, (n,) int64 in [0, classes).
+        labels: true labels, (n,) int64 in [0, classes), or targets, (n, T) float32.
         corruption: resolved (level and seed filled in); pixel kinds leave labels as they are.
         given: the labels that came with the data, (n,) int64 in [0, classes), for `given` and the transitions that are measured from them.
         images: of the samples, (n, C, H, W), for `instance`.
@@ -77,10 +88,15 @@ def corrupt_labels(
         assert images is not None
         return instance_dependent(labels, images, classes, corruption.level, corruption.seed) if corruption.level else labels
     chosen = torch.rand(len(labels), generator=generator(corruption.seed, "corrupted labels"), dtype=torch.float64) < corruption.level
+    numbers = labels.is_floating_point()
+    chosen = chosen[:, None] if numbers else chosen
     draw = generator(corruption.seed, "new labels")
     if corruption.kind == "given":
         assert given is not None
         new = given
+    elif numbers:
+        assert corruption.kind in OF_NUMBERS
+        new = labels[torch.randint(0, len(labels), (len(labels),), generator=draw)]
     elif corruption.transition_in_force in OF_GIVEN:
         assert given is not None
         new = passed_through(labels, matched_matrix(corruption.transition_in_force, labels, given, classes), draw)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.augmentation import augment, augments, crops_the_image
-from trainables.data.corruption import classes_of, corrupt_pixels, labels_of
+from trainables.data.corruption import classes_of, corrupt_pixels, labels_of, within_classes
 from trainables.data.device_augmentation import DeviceAugmentation
 from trainables.data.protocol import Images, PointData, Samples, Source
 from trainables.data.sets.dataset import Dataset
@@ -170,6 +170,7 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
     train_index, validation_index = _subset(data, device)
     used = torch.cat([train_index, validation_index]).cpu()
     true, labels = (each[used] for each in labels_of(dataset, corruption))
+    differ = (labels != true).reshape(len(used), -1).any(1)
     train_inputs: Images
     if isinstance(dataset, ImageFiles):
         train_inputs, test = _files(dataset, data, device, loaders)
@@ -179,11 +180,12 @@ def _point_data(data: Data, corruption: Corruption, device: torch.device, loader
     else:
         train_inputs, test = _shared_images(dataset, data.preprocessing, classes, device)
     size = len(train_index)
-    train = Samples(train_inputs, train_index, labels[:size].to(device), (labels != true)[:size].to(device))
+    train = Samples(train_inputs, train_index, labels[:size].to(device), differ[:size].to(device))
     validation = None
     if size < len(used):
-        shown = labels if corruption.validation == "noisy" else true
-        validation = Samples(train_inputs, validation_index, shown[size:].to(device), (shown != true)[size:].to(device))
+        noisy = corruption.validation == "noisy"
+        shown, wrong = (labels, differ) if noisy else (true, torch.zeros_like(differ))
+        validation = Samples(train_inputs, validation_index, shown[size:].to(device), wrong[size:].to(device))
     return PointData(train, validation, test, classes)
 
 
@@ -217,7 +219,7 @@ def _shared_images(dataset: Dataset, preprocessing: str, classes: int, device: t
     )
     if preprocessing == "paper":
         train.windows = Windows(dataset.train_images.to(device), train.image_shape[1:], _full_range(dataset))
-    return train, _clean_samples(test, torch.arange(len(test), device=device), dataset.test_labels % classes)
+    return train, _clean_samples(test, torch.arange(len(test), device=device), within_classes(dataset.test_labels, classes))
 
 
 def _corrupted_images(

@@ -67,7 +67,8 @@ class Source(Protocol):
 class Samples:
     """Some of the images with labels: what a point trains on, validates on or is tested on.
 
-    `index` (n,) int64 into `inputs`; `labels` (n,) int64; `wrong` (n,) bool marks labels that differ from the true ones.
+    `index` (n,) int64 into `inputs`; `labels` (n,) int64, or of regression (n, T) float32; `wrong` (n,) bool marks labels that differ from
+    the true ones.
     """
 
     inputs: Images
@@ -78,12 +79,17 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class PointData:
-    """All that a point reads: validation is None without a validation split."""
+    """All that a point reads: validation is None without a validation split; of regression `classes` is the number of targets, T."""
 
     train: Samples
     validation: Samples | None
     test: Samples
     classes: int
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers and no classes."""
+        return self.train.labels.is_floating_point()
 
     @property
     def image_shape(self) -> ImageShape:

@@ -39,13 +39,14 @@ def left_out(data: Data, available: int) -> list[int]:
 def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     """Indices of the training subset and of the validation split: disjoint, seeded, each balanced over the classes.
 
-    Balanced: every class has size//C samples or one more; a class that has fewer gives all, the others share the rest.
+    Balanced: every class has size//C samples or one more; a class that has fewer gives all, the others share the rest. Samples whose
+    targets are numbers are drawn uniformly.
     The training subset does not depend on `validation_size`, and a smaller one is part of a larger one. With `data.replaced` one of its
     samples, counted in ascending order, gives its place to the first of those left out by both. The samples of `data.left_out` are in
     neither, and leave the order of the others as it is.
 
     Args:
-        labels: true labels, (n,) int64.
+        labels: true labels, (n,) int64, or targets, (n, T) float32.
         data: resolved (`train_size` and `seed` filled in), with train_size + validation_size <= n.
 
     Returns:
@@ -53,6 +54,8 @@ def split(labels: Tensor, classes: int, data: Data) -> tuple[Tensor, Tensor]:
     """
     assert data.train_size is not None
     assert data.seed is not None
+    if labels.is_floating_point():
+        labels, classes = torch.zeros(len(labels), dtype=torch.int64), 1
     order = torch.randperm(len(labels), generator=generator(data.seed, "subset"))
     if missing := left_out(data, len(labels)):
         order = order[~torch.isin(order, torch.tensor(missing))]

@@ -98,11 +98,16 @@ def losses_and_errors(
 ) -> tuple[Tensor, Tensor]:
     """Compute what `trainables.engines.Engine.losses` does, with `loss` "cross_entropy" or "squared".
 
-    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten.
+    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten. With targets of regression,
+    `labels` (M, n, T) float32, the loss is half the squared distance to them, and the error, float32, their mean squared difference.
     """
     losses, errors = [], []
     for batch_index, batch_labels in zip(torch.split(index, ROWS, 1), torch.split(labels, ROWS, 1), strict=True):
         logits = logits_of(inputs.gather(batch_index).expand(len(members), -1, -1), members)
+        if batch_labels.is_floating_point():
+            errors.append((logits - batch_labels.transpose(1, 2)).square_().mean(1))
+            losses.append(errors[-1][:, None] * (logits.shape[1] / 2))
+            continue
         true_class = batch_labels[:, None]
         right = logits.gather(1, true_class)
         if loss == "squared":

@@ -1,8 +1,8 @@
 """What families have in common that are solved, not trained: how a solution becomes a point's outcome, and what it costs.
 
-``optimizer: {name: closed_form}`` solves min |f(X) - Y|^2 + ridge |f|^2 for one-hot targets Y, with ridge = n * weight_decay, by the
-functions of `trainables.least_squares.closed_form`; a model is then a set of fixed features or a kernel, a `Design`. A family says how it
-is solved by the `Solver` that it registers with (see `trainables.models.registry`).
+``optimizer: {name: closed_form}`` solves min |f(X) - Y|^2 + ridge |f|^2 for one-hot targets Y, or the numbers of regression, with
+ridge = n * weight_decay, by the functions of `trainables.least_squares.closed_form`; a model is then a set of fixed features or a kernel,
+a `Design`. A family says how it is solved by the `Solver` that it registers with (see `trainables.models.registry`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from trainables.least_squares.features import extract
 from trainables.least_squares.kernel_systems import GaussianKernel, Kernel, LinearKernel
 from trainables.point.config import ImageShape, TrialConfig
 from trainables.point.errors import ConfigError
+from trainables.point.fit import error_at_fit
 
 Columns = dict[str, object]
 """Columns of a record or a curve by name."""
@@ -87,6 +88,7 @@ class Solver:
         has_width: whether the width says how many coefficients there are, so that p/n can be aimed at.
         check: raises ConfigError for a point that the family does not take.
         design: what it regresses, of a resolved point with its data; None where it does something else.
+        of_numbers: whether it takes the targets of regression.
     """
 
     solve: Callable[[TrialConfig, torch.device], tuple[Columns, Columns]]
@@ -95,6 +97,7 @@ class Solver:
     has_width: bool = False
     check: Callable[[TrialConfig], None] = _nothing_else
     design: Designer | None = None
+    of_numbers: bool = True
 
 
 def least_squares(design: Designer, columns: Callable[[TrialConfig, ImageShape], int], *, has_width: bool = False) -> Solver:
@@ -137,18 +140,19 @@ def scored(method: Method) -> Callable[[TrialConfig, torch.device], tuple[Column
         solved = method(point, data)
         train_error, train_loss = _score(solved.train, data.train, data.classes)
         test_error, test_loss = _score(solved.test, data.test, data.classes)
-        fitted = train_error <= (point.budget.stop_at_train_error or 0.0)
+        fitted = train_error <= error_at_fit(point)
+        error, gap = ("nmse", "nmse_gap") if data.is_regression else ("error", "generalization_gap")
         columns: Columns = {
-            "train_error": train_error,
+            f"train_{error}": train_error,
             "train_loss": train_loss,
-            "test_error": test_error,
+            f"test_{error}": test_error,
             "test_loss": test_loss,
         }
         outcome = columns | {
             "parameters": solved.parameters,
             "parameters_per_sample": solved.parameters / len(data.train.index),
             "wrong_label_rate": data.train.wrong.double().mean().item(),
-            "generalization_gap": test_error - train_error,
+            gap: test_error - train_error,
             "epochs": 0,
             "fit_epoch": 0 if fitted else None,
             "interpolated": fitted,
@@ -172,7 +176,7 @@ def check(point: TrialConfig, solver: Solver) -> None:
 
 def regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor, targets: Tensor | None = None) -> Design:
     """Linear regression on features (samples, columns), by default of the one-hot labels."""
-    return Design(train, test, one_hot(data) if targets is None else targets)
+    return Design(train, test, targets_of(data) if targets is None else targets)
 
 
 def centred(point: TrialConfig, data: PointData, features: nn.Module) -> Design:
@@ -180,12 +184,13 @@ def centred(point: TrialConfig, data: PointData, features: nn.Module) -> Design:
     found, others = (extract(features, some) for some in images(data))
     deviation, mean = torch.std_mean(found, dim=0)
     deviation = deviation.clamp_min(1e-6)
-    return regressed(point, data, (found - mean) / deviation, (others - mean) / deviation, targets=one_hot(data) - 1 / data.classes)
+    targets = targets_of(data) - (0 if data.is_regression else 1 / data.classes)
+    return regressed(point, data, (found - mean) / deviation, (others - mean) / deviation, targets=targets)
 
 
 def kernel_regressed(point: TrialConfig, data: PointData, train: Tensor, test: Tensor) -> Design:
     """Regression with a Gaussian kernel on features (samples, columns)."""
-    return Design(train, test, one_hot(data), GaussianKernel(1 / (2 * point.model.kernel_scale**2)))
+    return Design(train, test, targets_of(data), GaussianKernel(1 / (2 * point.model.kernel_scale**2)))
 
 
 def pixels(data: PointData) -> tuple[Tensor, Tensor]:
@@ -204,12 +209,17 @@ def ridge_of(point: TrialConfig) -> float:
     return (point.data.train_size or 1) * point.regularizers.weight_decay
 
 
-def one_hot(data: PointData) -> Tensor:
-    """The training labels, (n, classes) float64."""
+def targets_of(data: PointData) -> Tensor:
+    """The training labels one-hot, (n, classes), or the targets of regression, (n, T); float64."""
+    if data.is_regression:
+        return data.train.labels.double()
     return nn.functional.one_hot(data.train.labels, data.classes).double()
 
 
 def _score(outputs: Tensor, samples: Samples, classes: int) -> tuple[float, float]:
-    """Error of the largest output, and half the mean squared distance to the one-hot labels."""
+    """Error of the largest output, and half the mean squared distance to the one-hot labels; of regression by the distance both."""
+    if samples.labels.is_floating_point():
+        mean = float((outputs - samples.labels).square().mean())
+        return mean, mean * classes / 2
     loss = (outputs - nn.functional.one_hot(samples.labels, classes)).square().sum(1).mean() / 2
     return float(misclassified(outputs.clone(), samples.labels).double().mean()), float(loss)

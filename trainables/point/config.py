@@ -37,7 +37,7 @@ class Data(Group):
 
     name: str = knob(
         "digits",
-        "`digits`, `breast_cancer`, `wine` (bundled with scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, "
+        "`digits`, `breast_cancer`, `wine`, `diabetes` (of scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, "
         "`synthetic`, `modular_addition`, `parity`, `npz:PATH`, the path of a table that ends in `.csv` or `.parquet`, or image files: "
         "`imagefolder:PATH` with PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
     )
@@ -79,6 +79,7 @@ class Data(Group):
     test_seed: int | None = knob(
         None, "tables without a column `split` only: which rows are tested, the same for all seeds of a study; 0 by default", low=0
     )
+    task: Literal["classification", "regression"] | None = knob(None, "files only: what labels are; floats not whole are of regression")
     digest: str | None = knob(None, "content hash of a file, filled in by gaplab: data is identified by content, not by path")
 
     @property
@@ -103,7 +104,7 @@ class Corruption(Group):
 
     kind: CorruptionKind = knob(  # noqa: RUF009
         "redraw",
-        "`redraw`: a label is drawn anew, uniformly over all C classes (Zhang et al. 2017: wrong-label rate level*(C-1)/C); "
+        "`redraw`: a label is drawn anew, uniformly over all C classes (Zhang et al. 2017: wrong-label rate level*(C-1)/C), or targets; "
         "`flip`: a label becomes a different class (Nakkiran et al. 2019: wrong-label rate = level); `random_labels`: redraw at level 1; "
         "`random_signs`: two classes, the even labels against the odd, and a label drawn anew is -1 or +1 by a fair coin "
         "(Rademacher complexity); "
@@ -117,8 +118,7 @@ class Corruption(Group):
     )
     level: float | None = knob(
         None,
-        "probability that a label is corrupted, or the fraction of pixels; 0 for `redraw` and `flip` by default, else 1; `instance` and "
-        "the names of `transition` have no default",
+        "probability of a corrupted label, or fraction of pixels; default: 0 (`redraw`, `flip`), none (`instance`, a named matrix), else 1",
         low=0,
         high=1,
     )
@@ -253,7 +253,7 @@ class Optimizer(Group):
     )
     decay: float = knob(0.95, "factor of `exponential` and `step`", low=0, high=1, open_low=True)
     decay_every: int = knob(30, "`step`: epochs between two drops", low=1)
-    loss: Literal["cross_entropy", "squared"] = knob("cross_entropy", "`squared`: half the squared distance to the one-hot target")
+    loss: Literal["cross_entropy", "squared"] = knob("cross_entropy", "`squared`: half the squared distance to the (one-hot) target")
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Budget(Group):
         word="auto",
     )
     stop_at_train_error: float | None = knob(
-        0.0, "stop when the train error is at most this; null trains on. Also the target of interpolation (0 when null)", low=0, high=1
+        0.0, "stop at this train error or less; null trains on. Also the target of interpolation (null: 0; numbers: 0.01)", low=0, high=1
     )
     stop_at_train_loss: float | None = knob(
         None, "stop when the train loss is at most this, and take that as the target in place of `stop_at_train_error`", low=0

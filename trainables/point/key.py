@@ -47,7 +47,7 @@ def _what_counts(fields: Mapping[str, Any]) -> dict[str, Any]:
         del counts["data"]["replaced"]
     if data.left_out is None:
         del counts["data"]["left_out"]
-    for said_by_digest in ("label", "test_fraction", "test_seed"):
+    for said_by_digest in ("label", "test_fraction", "test_seed", "task"):
         del counts["data"][said_by_digest]
     if not data.streamed:
         del counts["data"]["side"]

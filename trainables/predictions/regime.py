@@ -12,6 +12,7 @@ from trainables.data.sets.sources import load
 from trainables.least_squares.solving import Design
 from trainables.models import family
 from trainables.point.config import TrialConfig
+from trainables.point.fit import is_regression
 
 LARGEST = 4096
 """Most samples whose kernel matrix a theory takes apart: some 20 seconds on two cores."""
@@ -27,9 +28,11 @@ def designed(point: TrialConfig, theory: str) -> tuple[PointData, Design]:
     """The data of a resolved point, and what it regresses on it.
 
     Raises:
-        OutOfRegime: the point is trained, or solved by something else than least squares, or has more than `LARGEST` samples.
+        OutOfRegime: its targets are numbers, it is trained, or not solved by least squares, or has more than `LARGEST` samples.
     """
     solver = family(point.model.name).solver
+    if is_regression(point):
+        raise OutOfRegime(f"{theory} is asked here of one-hot labels, and the targets of {point.data.name} are numbers")
     if not point.is_solved or solver is None or solver.design is None:
         raise OutOfRegime(
             f"{theory} is about least squares in closed form, and model {point.model.name} with optimizer {point.optimizer.name} is none"

@@ -14,6 +14,7 @@ import torch
 
 from trainables.models import family
 from trainables.point.config import Budget, Corruption, Data, Model, Regularizers, TrialConfig
+from trainables.point.fit import is_regression
 from trainables.probe import learning_rate
 from trainables.resolution import capacity, resolve, work
 from trainables.training.loop import Training
@@ -94,6 +95,6 @@ def _fitted_at(point: TrialConfig, epochs: int, device: torch.device) -> tuple[i
         for result in training.epoch():
             if result.status != "completed":
                 return None, result.reason or result.status
-            error = result.outcome["train_error"]
+            error = result.outcome["train_nmse" if is_regression(point) else "train_error"]
             return result.outcome["fit_epoch"], f"is at a train error of {error:.2g} after {epochs} epochs: raise budget.epochs beyond that"
     raise AssertionError("a point has one result")

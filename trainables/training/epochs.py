@@ -29,3 +29,8 @@ def warm_up(members: Sequence[Member], steps: int, device: torch.device) -> Tens
         return None
     shares = [[warmed_up(member.point, member.steps + step) for member in members] for step in range(steps)]
     return uploaded(shares, torch.float32, device)
+
+
+def in_order(labels: Tensor, orders: Tensor) -> Tensor:
+    """The labels (K, n), or targets (K, n, T), of the samples that `orders` (K, m) counts."""
+    return labels.gather(1, orders[:, :, None].expand(-1, -1, labels.shape[2]) if labels.ndim == 3 else orders)

@@ -17,7 +17,10 @@ from trainables.training.distributed import Processes
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss and error (1 - accuracy) of one member. Train error is on the labels trained on."""
+    """Mean loss and error of one member: 1 - accuracy, or of regression the mean squared error in units of the targets' variance.
+
+    Train error is on the labels trained on.
+    """
 
     train_loss: float
     train_error: float
@@ -31,10 +34,27 @@ class Score:
     train_top_five_error: float | None
     test_top_five_error: float | None
     train_misclassified: Tensor
+    of_regression: bool = False
 
     def as_columns(self) -> dict[str, Any]:
-        """The columns of a curve."""
-        return {name: getattr(self, name) for name in _COLUMNS}
+        """The columns of a curve: an error of regression has columns of its own."""
+        none = _OF_CLASSES if self.of_regression else ()
+        return {self.column(name): None if name in none else getattr(self, name) for name in _COLUMNS}
+
+    def column(self, name: str) -> str:
+        """The column that one of the errors, or losses, stands in."""
+        return _OF_REGRESSION.get(name, name) if self.of_regression else name
+
+    def errors(self) -> dict[str, Any]:
+        """What is reported while the member trains, by column: train and validation error."""
+        return {self.column(name): getattr(self, name) for name in ("train_error", "validation_error")}
+
+    def as_outcome(self) -> dict[str, Any]:
+        """The columns of a record."""
+        gap = "nmse_gap" if self.of_regression else "generalization_gap"
+        names = ("train_error", "train_loss", "validation_error", "test_error", "test_loss")
+        columns = {self.column(name): getattr(self, name) for name in names}
+        return columns | {gap: self.test_error - self.train_error} | self.as_measures()
 
     def as_measures(self) -> dict[str, float]:
         """What a record has beside these columns."""
@@ -43,6 +63,8 @@ class Score:
         return {"measure.train_top5_error": self.train_top_five_error, "measure.test_top5_error": self.test_top_five_error}
 
 
+_OF_CLASSES = ("clean_train_error", "wrong_train_error")
+_OF_REGRESSION = {"train_error": "train_nmse", "validation_error": "validation_nmse", "test_error": "test_nmse"}
 _COLUMNS = (
     "train_loss",
     "train_error",
@@ -68,6 +90,7 @@ class Evaluation:
 
     def __init__(self, members: list[int], data: list[PointData], loss: str, processes: Processes) -> None:
         self.members = members
+        self._of_regression = data[0].is_regression
         self._train = _Stacked([one.train for one in data], loss, processes)
         self._test = _Stacked([one.test for one in data], loss, processes)
         validation = [one.validation for one in data if one.validation]
@@ -93,11 +116,12 @@ class Evaluation:
         found = iter(torch.stack([part for column in columns for part in column]).tolist())  # once: a GPU is waited for
         means = [[_quotient(*parts) for parts in zip(*(next(found) for _ in column), strict=True)] for column in columns]
         unknown: list[float | None] = [None] * len(self.members)
-        return [Score(*scores) for scores in zip(*(column or unknown for column in means), train_wrong, strict=True)]
+        numbers = [self._of_regression] * len(self.members)
+        return [Score(*scores) for scores in zip(*(column or unknown for column in means), train_wrong, numbers, strict=True)]
 
 
 class _Stacked:
-    """Samples of several members: their index (K, n) into the inputs, or (1, n) where all have the same images, and labels (K, n)."""
+    """Samples of several members: their index (K, n) into the inputs, or (1, n) where all have the same images, and labels (K, n, ...)."""
 
     def __init__(self, samples: list[Samples], loss: str, processes: Processes) -> None:
         alike = all(one.inputs is samples[0].inputs and one.index is samples[0].index for one in samples)
@@ -112,7 +136,9 @@ class _Stacked:
         """The loss of each sample, whether it is misclassified, and whether five guesses are not enough, where that is recorded."""
         self._inputs.announce(self._index, ROWS)
         if not self._top_five:
-            loss, wrong = engine.losses(self._inputs, self._index, self._labels, members)
+            several = self._inputs, self._index, self._labels, members
+            numbers = self._labels.is_floating_point()  # every engine's own way to judge is for classes
+            loss, wrong = losses_and_errors(engine.logits, *several, self._loss) if numbers else engine.losses(*several)
             return self._processes.joined(loss, self._count), self._processes.joined(wrong, self._count), None
         beyond: list[Tensor] = []
         labels = iter(torch.split(self._labels, ROWS, 1))

@@ -30,12 +30,12 @@ from trainables.point.errors import ConfigError, leave_if_stopped, named
 from trainables.point.streams import derive
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.distributed import ALONE, Processes
-from trainables.training.epochs import batch_orders, warm_up
+from trainables.training.epochs import batch_orders, in_order, warm_up
 from trainables.training.evaluation import Evaluation, Score
 from trainables.training.limits import within
 from trainables.training.members import PROGRESS, Member, Network, Result, SlotData, failure, measured, note_score, result_of, solved
 from trainables.training.precision import set_products
-from trainables.training.samples import PER_SAMPLE
+from trainables.training.samples import PER_SAMPLE, unmeasured
 
 Pruner = Callable[[Sequence[tuple[str, int, dict[str, Any]]]], Collection[str]]
 """Decides which members leave early: ``[(key, epoch, errors), ...] -> keys`` (see `Training`)."""
@@ -61,7 +61,7 @@ class Training:
         loaders: processes that decode images which stay in their files; 0 for this one.
 
     Raises:
-        ConfigError: measures are asked for of a point whose training images are not in memory, or TF32 on a CPU.
+        ConfigError: measures are asked for of a point whose training images are not in memory, or of regression, or TF32 on a CPU.
 
     >>> from trainables.point.config import Budget, Data, Model
     >>> from trainables.resolution import resolve
@@ -86,8 +86,8 @@ class Training:
         processes: Processes = ALONE,
         loaders: int = 0,
     ) -> None:
-        if measures and any(point.data.streamed for point in points):
-            raise ConfigError(f"measures need the training images in memory, which image files are not: leave out {', '.join(measures)}")
+        if measures and (why := unmeasured(points)):
+            raise ConfigError(f"{why}: leave out {', '.join(measures)}")
         torch.set_flush_denormal(True)  # denormals late in training are slow, and mean nothing
         if points:
             set_products(points[0].precision, device)
@@ -284,7 +284,7 @@ class Training:
         points = [member.point for member in members]
         orders = batch_orders(members, samples.index.shape[1], self.device)
         orders, size, shares = together.own_batches(orders, points[0].optimizer.batch_size)
-        index, labels = samples.index.gather(1, orders), samples.labels.gather(1, orders)
+        index, labels = samples.index.gather(1, orders), in_order(samples.labels, orders)
         rates = uploaded([rate_at(member.point, member.epoch) for member in members], torch.float32, self.device)
         optimizer.set_rates(rates)
         optimizer.foresee(len(shares))
@@ -293,7 +293,8 @@ class Training:
         samples.source.begin_epoch(points, [member.epoch for member in members], index, size)
         classes, step = members[0].data.classes, 0
         for some, truths in zip(*(torch.split(all_of, size * TARGET_BATCHES, 1) for all_of in (index, labels)), strict=True):
-            if together.alone and warming is None and engine.descend(optimizer, samples.source, some, truths, size, samples.smoothing):
+            plain = together.alone and warming is None and not labels.is_floating_point()  # many steps at once are towards classes alone
+            if plain and engine.descend(optimizer, samples.source, some, truths, size, samples.smoothing):
                 step += -(-some.shape[1] // size)
                 continue
             aims = soft_targets(truths, classes, samples.smoothing)
@@ -365,10 +366,7 @@ class Training:
     def _after_verdict(self, pruner: Pruner, results: list[Result | None], scores: list[Score | None]) -> list[Result | None]:
         """The results, with those of the members that leave now."""
         going_on = [(member, score) for member, score, result in zip(self._active, scores, results, strict=True) if score and not result]
-        reports = [
-            (member.key, member.epoch, {"train_error": score.train_error, "validation_error": score.validation_error})
-            for member, score in going_on
-        ]
+        reports = [(member.key, member.epoch, score.errors()) for member, score in going_on]
         leaving = self._processes.agreed(lambda: set(pruner(reports))) if reports else set()
         return [
             result_of(member, "pruned", f"pruned after epoch {member.epoch}", score) if member.key in leaving else result

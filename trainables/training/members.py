@@ -19,6 +19,7 @@ from trainables.engines.optimizers import rate_at, warmed_up
 from trainables.models import parameter_count, solver_of
 from trainables.point.config import ImageShape, TrialConfig, sizes_only
 from trainables.point.errors import leave_if_stopped, named
+from trainables.point.fit import error_at_fit
 from trainables.point.streams import derive
 from trainables.training.device_failures import is_out_of_memory, leave_if_poisoned
 from trainables.training.evaluation import Score
@@ -33,7 +34,7 @@ class SlotData:
     Attributes:
         source: their images.
         index: rows of the images, (K, n) int64.
-        labels: (K, n) int64.
+        labels: (K, n) int64, or of regression (K, n, T) float32.
         smoothing: (K,), the share of a target's weight that is spread over all classes; None for none.
     """
 
@@ -119,8 +120,7 @@ def note_score(member: Member, score: Score | None) -> Result | None:
     if budget.stop_at_train_loss is not None:
         reached, stops = score.train_loss <= budget.stop_at_train_loss, True
     else:
-        target = budget.stop_at_train_error
-        reached, stops = score.train_error <= (target or 0.0), target is not None
+        reached, stops = score.train_error <= error_at_fit(member.point), budget.stop_at_train_error is not None
     if reached and member.fit_epoch is None:
         member.fit_epoch = epoch
     if reached and stops:
@@ -136,7 +136,8 @@ def _out_of_patience(member: Member) -> bool:
     patience = member.point.regularizers.early_stopping
     if patience is None:
         return False
-    errors = [row["validation_error"] for row in member.curve]
+    column = "validation_nmse" if member.data.is_regression else "validation_error"
+    errors = [row[column] for row in member.curve]
     return len(errors) - 1 - errors.index(min(errors)) >= patience
 
 
@@ -209,15 +210,7 @@ def result_of(member: Member, status: str, reason: str, score: Score | None) -> 
         "seconds": member.seconds,
     }
     if score is not None:
-        outcome |= {
-            "train_error": score.train_error,
-            "train_loss": score.train_loss,
-            "validation_error": score.validation_error,
-            "test_error": score.test_error,
-            "test_loss": score.test_loss,
-            "generalization_gap": score.test_error - score.train_error,
-            **score.as_measures(),
-        }
+        outcome |= score.as_outcome()
     return Result(point, member.key, status, reason, outcome, member.curve)
 
 

@@ -17,10 +17,20 @@ from trainables.data.sets.sources import load
 from trainables.data.subset import split
 from trainables.measures.bundled.memorisation import forgetting_events, learning_epoch, learning_speed
 from trainables.point.config import TrialConfig
+from trainables.point.fit import is_regression
 
 PER_SAMPLE = "forgetting_events"
 """The measure whose name asks for these rows."""
 _ROWS = 1024
+
+
+def unmeasured(points: Sequence[TrialConfig]) -> str:
+    """Why the networks of some of these points have no measures, as the beginning of a sentence; empty if all have."""
+    if any(is_regression(point) for point in points):
+        return "measures are of classifiers, and here targets are numbers"
+    if any(point.data.streamed for point in points):
+        return "measures need the training images in memory, which image files are not"
+    return ""
 
 
 def sample_row(point: TrialConfig, data: PointData, module: nn.Module, right: Sequence[Tensor], epochs: Sequence[int]) -> dict[str, Any]:

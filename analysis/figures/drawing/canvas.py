@@ -15,6 +15,7 @@ from analysis.figures.drawing.lines import FEW_LINES, Line
 from analysis.statistics.intervals import LEVEL, Method
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes
+from analysis.statistics.tasks import OF_REGRESSION
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FAR = (1e-300, 1e300)
+FAR_ABOVE = 20.0
+"""An error of regression beyond this stands on an axis that is logarithmic beyond 1."""
 _APART = 8.0
 """Points of height of a row of thresholds."""
 DASHES = (0, (3, 1.5))
@@ -116,11 +119,26 @@ def label_ends(panel: Axes, lines: Sequence[Line], x: str, y: str) -> None:
         panel.annotate(text, (1, below), xycoords="axes fraction", xytext=(3, 0), textcoords="offset points", gid="end", **look)
 
 
-def error_axis(panel: Axes, ys: NDArray[np.float64]) -> None:
-    """Let the vertical axis run from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside it."""
+def error_axis(panel: Axes, ys: NDArray[np.float64], value: str = "") -> None:
+    """Let the vertical axis run from 0 (or below) to the largest mean. Intervals of two or three seeds may lie far outside it.
+
+    An error of regression, which `value` names, has no upper end: where it rises to a peak the axis is logarithmic beyond 1, the error of
+    always saying the mean.
+    """
     finite = ys[np.isfinite(ys)]
     low, high = min(0.0, finite.min(initial=0.0)), finite.max(initial=0.02)
-    panel.set_ylim(low - 0.03 * (high - low), high + 0.08 * (high - low))
+    if value in OF_REGRESSION and high > FAR_ABOVE:
+        panel.set_yscale("symlog", linthresh=1.0)
+        panel.set_ylabel("logarithmic beyond 1", fontsize=8)
+    _set_ends(panel, low, high, (0.03, 0.08))
+
+
+def _set_ends(panel: Axes, low: float, high: float, beyond: tuple[float, float]) -> None:
+    """Set the ends of the vertical axis, with room below and above them as shares of its height."""
+    scale = panel.yaxis.get_transform()
+    bottom, top = scale.transform(np.array([low, high], np.float64))
+    ends = [bottom - beyond[0] * (top - bottom), top + beyond[1] * (top - bottom)]
+    panel.set_ylim(*scale.inverted().transform(np.array(ends)))
 
 
 def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] | None]]) -> None:
@@ -136,7 +154,8 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
     rows = rows_apart([row["threshold"] for _, row in known], [ends_of(row) for _, row in known])
     height = panel.bbox.height * 72 / panel.figure.dpi
     low, high = panel.get_ylim()
-    panel.set_ylim(low, low + (high - low) / max(1 - (1 + max(rows, default=-1)) * _APART / height, 0.5))  # room for them above all data
+    room = 1 / max(1 - (1 + max(rows, default=-1)) * _APART / height, 0.5) - 1
+    _set_ends(panel, low, high, (0.0, room))  # for them above all data
     for (line, row), rank in zip(known, rows, strict=True):
         top = panel.get_xaxis_transform() + ScaledTranslation(0, -(rank + 0.5) * _APART / 72, panel.figure.dpi_scale_trans)
         panel.axvline(row["threshold"], color=line.colour, linewidth=0.9, linestyle=":", alpha=0.7, zorder=0.5)
@@ -221,7 +240,8 @@ def note(
     seeds = next(iter(counts.values())) if len(set(counts.values())) == 1 else None
     said = seeds or "; ".join(f"{words(name)} {count}" for name, count in counts.items())
     many = max(pc.max(cells[f"{name}.seeds"]).as_py() or 0 for name in values) > 1
-    bands = f"; bands: {100 * LEVEL:.0f} % intervals {_INTERVALS[interval]}" if many and interval else ", without an interval"
+    shown: Method | None = "student" if interval == "logit" and set(values) & {*OF_REGRESSION} else interval  # which have no two bounds
+    bands = f"; bands: {100 * LEVEL:.0f} % intervals {_INTERVALS[shown]}" if many and shown else ", without an interval"
     return " ".join([f"Means over {said} a point{bands}.", *also, *left_out_of(table, lines)])
 
 

@@ -463,7 +463,7 @@ function drawCurve(box, curve) {
   const trace = (y, name, colour) => ({ x: curve.epoch, y, name, mode: curve.epoch.length > 2 ? "lines" : "lines+markers", line: { color: colour, width: 2 }, hovertemplate: `epoch %{x}: ${name} %{y:.4f}<extra></extra>` });
   const axis = { zeroline: false, showline: true, automargin: true };
   const layout = {
-    xaxis: { ...axis, title: { text: "epoch" } }, yaxis: { ...axis, title: { text: "error" }, rangemode: "tozero" },
+    xaxis: { ...axis, title: { text: "epoch" } }, yaxis: { ...axis, title: { text: "error (of regression: squared error / variance)" }, rangemode: "tozero" },
     font: { family: getComputedStyle(document.body).fontFamily, size: 12 }, margin: { l: 52, r: 10, t: 8, b: 40 }, showlegend: true,
     legend: { x: 1, xanchor: "right", y: 1, bgcolor: "rgba(0,0,0,0)" }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
   };

@@ -22,6 +22,7 @@ from analysis.statistics.aggregate import over_seeds
 from analysis.statistics.interpolation import Threshold, seed_threshold, threshold_of
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.selection import checked, completed, data_sets, groups, seed_codes, varying_fields
+from analysis.statistics.tasks import refuse_regression
 
 SIZE = "data.train_size"
 GAP = "generalization_gap"
@@ -81,7 +82,7 @@ def capacity_table(table: pa.Table, *, level: float = LEVEL) -> pa.Table:
         NothingToShow: no such record is completed, or its data cannot be had, which say how many classes there are.
         AnalysisError: a column does not exist.
     """
-    completed(table)  # raises if there is none
+    refuse_regression(completed(table), "the labels that are memorised are counted of")
     ended = checked(table, [SIZE, _LEVEL]).filter(pc.is_in(table["status"], pa.array(["completed", "diverged"])))
     kinds = pc.is_in(ended["corruption.kind"], pa.array(RANDOM_KINDS))
     random = pc.and_(pc.equal(ended[_LEVEL], 1.0), kinds)

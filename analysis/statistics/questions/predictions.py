@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.selection import completed, lines_over, sorted_by
+from analysis.statistics.tasks import refuse_regression
 
 if TYPE_CHECKING:
     from trainables.point.config import TrialConfig
@@ -74,6 +75,7 @@ def beside_theory(table: pa.Table, theory: str, over: str | None = None, by: Seq
 
     found = find_theory(theory)
     runs = completed(table)
+    refuse_regression(runs, "theories are drawn beside the losses of")
     runs = runs.filter(pc.is_valid(runs["test_loss"]))
     if not runs.num_rows:
         raise NothingToShow("no completed record has a test loss, which theories predict")

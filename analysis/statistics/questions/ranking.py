@@ -38,6 +38,7 @@ from analysis.statistics.questions.rank_scores import (
     scores,
 )
 from analysis.statistics.selection import completed, data_sets
+from analysis.statistics.tasks import refuse_regression
 
 GAP = "generalization_gap"
 _MOST_PAIRS = 30_000
@@ -158,6 +159,7 @@ def _runs(
         computed = "a study computes those that its spec names under `measures`, a mapping has lines such as measure.path_norm"
         raise NothingToShow(f"these records hold no measure: {computed}")
     table = completed(table)
+    refuse_regression(table, "measures are ranked by the gap of")
     table = table.filter(pc.and_(table["interpolated"], pc.is_finite(table[GAP])))
     if not table.num_rows:
         raise NothingToShow("no completed run reached its train target: gaps are compared at equal fit only")

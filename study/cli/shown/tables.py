@@ -21,20 +21,23 @@ def gap_table(table: pa.Table, title: str) -> Table:
     from rich.table import Table
 
     from analysis.figures.drawing.lines import label_of, title_of
+    from analysis.statistics.tasks import gap_among
+    from analysis.words import words
 
     rows = table.to_pylist()
     lines = table.column_names[: table.column_names.index("parameters_per_sample")]
     heads = list(dict.fromkeys(tuple(row[name] for name in lines) for row in rows))
     shown = heads[:MOST_COLUMNS]
-    counts = {row["generalization_gap.seeds"] for row in rows if row["generalization_gap"] is not None}
-    said = f"{title}: generalization gap, mean over seeds and 95 % interval"
+    gap = gap_among(table.column_names)
+    counts = {row[f"{gap}.seeds"] for row in rows if row[gap] is not None}
+    said = f"{title}: {words(gap)}, mean over seeds and 95 % interval"
     drawn = Table("p/n", *(label_of(lines, head) for head in shown), title=said)
     cells: dict[float, dict[tuple[Any, ...], list[str]]] = {}
     for row in rows:
-        if row["generalization_gap"] is not None:
-            low, high = row["generalization_gap.low"], row["generalization_gap.high"]
-            text = with_interval(row["generalization_gap"], low, high, ".3f") + ("" if row["interpolated"] else " *")
-            text += f" [{row['generalization_gap.seeds']}]" if row["generalization_gap.seeds"] < max(counts) else ""
+        if row[gap] is not None:
+            low, high = row[f"{gap}.low"], row[f"{gap}.high"]
+            text = with_interval(row[gap], low, high, ".3f") + ("" if row["interpolated"] else " *")
+            text += f" [{row[f'{gap}.seeds']}]" if row[f"{gap}.seeds"] < max(counts) else ""
             cells.setdefault(row["parameters_per_sample"], {}).setdefault(tuple(row[name] for name in lines), []).append(text)
     for capacity, cell in sorted(cells.items()):
         drawn.add_row(f"{capacity:.3g}", *("\n".join(cell.get(head, [])) for head in shown))

@@ -41,7 +41,7 @@ def data_sets(data: Iterable[Data]) -> list[DataSet]:
         about = {
             "training_samples": len(dataset.train_labels),
             "test_samples": len(dataset.test_labels),
-            "classes": dataset.classes,
+            "targets" if dataset.is_regression else "classes": dataset.classes,
             "shape": [channels, height, width],
         }
         found.append(DataSet(one.name, dataset.fingerprint(), about))

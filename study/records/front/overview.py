@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import analysis
+from analysis.statistics.tasks import gap_among
 from study.records.tracking.finished_runs import Series, point_name
 
 FITTED, UNFITTED, THRESHOLD = "gap", "gap without fit", "threshold"
@@ -31,10 +32,12 @@ class Overview:
             seeds that reached their train target; ``gap without fit/LINE`` of those that did not; ``threshold/LINE``, the interpolation
             threshold, in parameters; ``points/STATUS``.
         description: in Markdown.
+        regression: whether the points' errors are those of regression.
     """
 
     metrics: Mapping[str, Series] = field(default_factory=dict)
     description: str = ""
+    regression: bool = False
 
     def curves(self) -> dict[str, list[str]]:
         """The metrics over capacity, by the title of the chart that they are drawn in."""
@@ -61,25 +64,26 @@ def overview_of(study: str, records: pa.Table, spec: str = "") -> Overview:
     except analysis.NothingToShow:
         return Overview(metrics, "\n\n".join(part for part in parts if part))
     by = cells.column_names[: cells.column_names.index("parameters")]
-    rows = [row for row in cells.to_pylist() if row["generalization_gap"] is not None]
+    gap = gap_among(cells.column_names)
+    rows = [row for row in cells.to_pylist() if row[gap] is not None]
     reached = {_line(row, by): row for row in thresholds.to_pylist()}
     lines = dict.fromkeys(_line(row, by) for row in rows)
     if len(lines) <= MOST_LINES:
-        metrics |= _over_capacity(rows, by)
+        metrics |= _over_capacity(rows, by, gap)
         metrics |= {f"{THRESHOLD}/{line}": ([0], [row["threshold"]]) for line, row in reached.items() if row["threshold"] is not None}
     last = _at_largest_capacity(rows, by)
-    shown = [f"{line}: {row['generalization_gap']:.3f}" for line, several in last.items() for row in several if row["interpolated"]]
+    shown = [f"{line}: {row[gap]:.3f}" for line, several in last.items() for row in several if row["interpolated"]]
     parts[1] += f" Gap at the largest capacity: {', '.join(shown[:MOST_SAID])}{', ...' if len(shown) > MOST_SAID else ''}." if shown else ""
-    parts.append(_table({line: last[line] for line in list(lines)[:MOST_LINES]}, reached))
-    return Overview(metrics, "\n\n".join(part for part in parts if part))
+    parts.append(_table({line: last[line] for line in list(lines)[:MOST_LINES]}, reached, gap))
+    return Overview(metrics, "\n\n".join(part for part in parts if part), regression=gap != "generalization_gap")
 
 
-def _over_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[str, Series]:
+def _over_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str], gap: str) -> dict[str, Series]:
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row in sorted(rows, key=lambda row: row["parameters"]):
         steps, values = found.setdefault(f"{FITTED if row['interpolated'] else UNFITTED}/{_line(row, by)}", ([], []))
         steps.append(row["parameters"])
-        values.append(row["generalization_gap"])
+        values.append(row[gap])
     return dict(found)
 
 
@@ -95,14 +99,15 @@ def _at_largest_capacity(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -
     return last
 
 
-def _table(last: Mapping[str, Sequence[Mapping[str, Any]]], reached: Mapping[str, Mapping[str, Any]]) -> str:
+def _table(last: Mapping[str, Sequence[Mapping[str, Any]]], reached: Mapping[str, Mapping[str, Any]], gap: str) -> str:
     """The gap of each line at its largest capacity."""
-    text = "Generalization gap (test error - train error) at the largest capacity, mean over seeds and 95 % interval:\n\n"
+    error = "error" if gap == "generalization_gap" else "squared error / variance"
+    text = f"Generalization gap (test {error} - train {error}) at the largest capacity, mean over seeds and 95 % interval:\n\n"
     text += "| line | parameters | gap | seeds | interpolation threshold |\n|---|---|---|---|---|\n"
     for line, rows in last.items():
         for row in rows:
             note = "" if row["interpolated"] else " (train target not reached)"
-            text += f"| {line} | {row['parameters']:,} | {_with_interval(row)}{note} | {row['seeds']} | "
+            text += f"| {line} | {row['parameters']:,} | {_with_interval(row, gap)}{note} | {row['seeds']} | "
             text += f"{_threshold(reached.get(line))} |\n"
     return text
 
@@ -115,9 +120,9 @@ def _threshold(row: Mapping[str, Any] | None) -> str:
     return f"{row['threshold']:,.0f} parameters"
 
 
-def _with_interval(row: Mapping[str, Any]) -> str:
-    low, high = row["generalization_gap.low"], row["generalization_gap.high"]
-    mean = f"{row['generalization_gap']:.3f}"
+def _with_interval(row: Mapping[str, Any], gap: str) -> str:
+    low, high = row[f"{gap}.low"], row[f"{gap}.high"]
+    mean = f"{row[gap]:.3f}"
     return mean if low is None or high is None else f"{mean} [{low:.3f}, {high:.3f}]"
 
 

@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.statistics.tasks import named
+
 TAG = "mlflow.sharedViewState."
 GAP, POINTS = "gaplab-gap", "gaplab-points"
 """The keys of the two views, as links name them."""
@@ -30,13 +32,15 @@ _LARGEST_SERIES = 32
 """Series that one chart can tell apart."""
 
 
-def views(curves: Mapping[str, Sequence[str]], moment: int) -> dict[str, str]:
+def views(curves: Mapping[str, Sequence[str]], moment: int, *, regression: bool = False) -> dict[str, str]:
     """The experiment's tags of both views.
 
     Args:
         curves: by title, metrics of the study's run that are drawn in one chart, over capacity.
         moment: when they are made, in milliseconds since 1970.
+        regression: whether the points' errors are those of regression.
     """
+    columns, shown = (named(some, regression=regression) for some in (_COLUMNS, _LEARNING))
     study = [
         _card("LINE", f"gaplab-{index}", "gaplab-study") | _series(title, list(names)[:_LARGEST_SERIES])
         for index, (title, names) in enumerate(curves.items())
@@ -44,15 +48,15 @@ def views(curves: Mapping[str, Sequence[str]], moment: int) -> dict[str, str]:
     scatter = _card("SCATTER", "gaplab-scatter", "gaplab-points") | {
         "displayName": "Gap against parameters per sample",
         "xaxis": {"key": "parameters_per_sample", "type": "METRIC"},
-        "yaxis": {"key": "generalization_gap", "type": "METRIC"},
+        "yaxis": {"key": columns[0], "type": "METRIC"},
     }
-    learning = [_card("LINE", f"gaplab-{name}", "gaplab-points") | {"metricKey": name, "selectedMetricKeys": [name]} for name in _LEARNING]
+    learning = [_card("LINE", f"gaplab-{name}", "gaplab-points") | {"metricKey": name, "selectedMetricKeys": [name]} for name in shown]
     by_group = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "gaplab.group"}]}
     points = {
         "searchFilter": "tags.`gaplab.kind` = 'point'",
         "groupBy": by_group,
         "useGroupedValuesInCharts": True,
-        "selectedColumns": [f"metrics.`{name}`" for name in _COLUMNS],
+        "selectedColumns": [f"metrics.`{name}`" for name in columns],
     }
     return {
         TAG + GAP: _saved("Gap by capacity", moment, study, _section("gaplab-study", "Study")),

@@ -69,7 +69,7 @@ def write_front(client: MlflowClient, experiment_id: str, parent: str, front: Fr
         client.set_tag(parent, _OURS, digest)
     if "mlflow.experimentKind" not in experiment.tags:  # else pages of some versions ask, or look for traces
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
-    for name, value in views(front.overview.curves(), int(1000 * time.time())).items():
+    for name, value in views(front.overview.curves(), int(1000 * time.time()), regression=front.overview.regression).items():
         if not _same_view(experiment.tags.get(name), value):
             client.set_experiment_tag(experiment_id, name, value)
 

@@ -14,7 +14,7 @@ import pytest
 
 import analysis
 from analysis.records.schema import CURVES
-from analysis.report.explorer import MOST_EPOCHS, explorer
+from analysis.report.explorer import CURVES_READ, MOST_EPOCHS, explorer
 from tests.analysis.made_up_study import curve, gap_study, record, records
 from tests.analysis.report.conftest import wait
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("analysis")  # one browser
 
 
 def curves_of(rows):
-    return pa.Table.from_pylist([{name: point[name] for name in ("key", "epoch", "train_error", "test_error")} for point in rows])
+    return pa.Table.from_pylist([{name: point.get(name) for name in ("key", "epoch", *CURVES_READ)} for point in rows])
 
 
 def read(explored, about, dtype=None, count=None):

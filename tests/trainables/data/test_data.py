@@ -247,8 +247,8 @@ def with_label(name: str, value: int) -> np.ndarray:
         ({"y_train": arrays()["y_train"][:-1]}, "x_train has 12 images but y_train 11 labels"),
         ({"x_test": arrays()["x_test"][1:]}, "x_test has 5 images but y_test 6 labels"),
         (
-            {"y_train": arrays()["y_train"] / 2},
-            "y_train must be a list of whole numbers or names, one label a sample, or one-hot rows; it is float64 (12,)",
+            {"y_train": arrays()["y_train"].astype(complex)},
+            "y_train must be a list of whole numbers or names, one label a sample, or one-hot rows; it is complex128 (12,)",
         ),
         ({"y_train": 2 * np.eye(3)[arrays()["y_train"]].astype(int)}, "it is int64 (12, 3)"),
         ({"y_test": np.array(1)}, "it is int64 ()"),

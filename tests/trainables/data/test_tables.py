@@ -233,7 +233,6 @@ def _columns(**values: Callable[[int], Any]) -> Rows:
         (_with("height", "?"), None, "column 'height' holds numbers, and cells such as '\\?'"),
         (_with("height", 1e60), None, "column 'height' holds 1e\\+60"),
         (made_up(), "spices", "data.label is 'spices', but .* has no such column: it has height, leaves, soil and 2 more"),
-        (made_up(), "height", "column 'height' holds the labels, and .* is no class"),
         (_columns(x=float, n=lambda place: place, label=lambda place: place), None, "60 different values in 60 rows"),
         (_columns(x=float, label=lambda place: "a"), None, "all are a"),
         (_columns(x=lambda place: f"2024-01-{1 + place % 28:02}", label=lambda place: place % 2), None, "column 'x' is of the type date"),

@@ -89,8 +89,8 @@ MATTERS: dict[str, tuple[dict[str, Any], Any, Any]] = {
 HASHES = {"data.digest", "corruption.digest", "model.digest"}
 VIRTUAL = {"model.parameters_per_sample", "model.hold"}
 # What they change is shown on image files, large images, tables and files of labels: test_image_files.py, test_windows.py, test_tables.py,
-# test_given_labels.py.
-ELSEWHERE = {"data.side", "regularizers.crop_from", "data.label", "data.test_fraction", "data.test_seed", "corruption.labels"}
+# test_given_labels.py, test_regression.py.
+ELSEWHERE = {"data.side", "regularizers.crop_from", "data.label", "data.test_fraction", "data.test_seed", "data.task", "corruption.labels"}
 
 SOLVED: dict[str, Any] = {"optimizer.name": "closed_form", "model.name": "linear"}
 

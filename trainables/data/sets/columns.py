@@ -137,9 +137,33 @@ def label_values(columns: Columns, name: str) -> NDArray[Any]:
     broken = values[values != np.rint(values)]
     if len(broken):
         raise ConfigError(
-            f"{columns.named(name)} holds the labels, and {broken[0]:g} is no class: gaplab learns classes; data.label names another column"
+            f"{columns.named(name)} holds the labels, and {broken[0]:g} is no class: leave data.task out to learn numbers; "
+            "data.label names another column"
         )
     return values.astype(np.int64)
+
+
+def target_values(columns: Columns, name: str) -> NDArray[np.float64]:
+    """A column of numbers to be learnt, (n,).
+
+    Raises:
+        ConfigError: it holds something else, or has empty cells.
+    """
+    check_filled(columns, [name], "holds the targets, and ")
+    if not _holds_numbers(columns.held[name].type):
+        raise ConfigError(f"{columns.named(name)} is of the type {columns.held[name].type}: data.task: regression learns numbers")
+    return _numbers(columns.held[name])
+
+
+def has_fractions(columns: Columns, name: str) -> bool:
+    """Whether a column holds numbers of which some are not whole."""
+    import pyarrow as pa
+
+    kind = columns.held[name].type
+    if not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return False
+    values = _numbers(columns.held[name].drop_null())
+    return bool(((values != np.rint(values)) & np.isfinite(values)).any())
 
 
 def encoded(columns: Columns, names: Sequence[str], trained: Bools) -> tuple[Floats, str, list[str]]:

@@ -14,9 +14,20 @@ from torch import Tensor
 from trainables.point.config import ImageShape
 
 
+@dataclass(frozen=True)
+class Target:
+    """A number that is learnt, in its own unit: its mean and its standard deviation over the training samples, by which it is scaled."""
+
+    name: str
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images (n, C, H, W), uint8 in [0, 255] or finite float32; labels (n,) int64 in [0, classes). A table of d columns is (n, d, 1, 1).
+
+    Of regression, labels are (n, T) float32, each target at mean 0 and deviation 1 over the (true) training ones, and `classes` is T.
 
     Attributes:
         train_labels: the true ones, as far as the data set knows.
@@ -24,6 +35,7 @@ class Dataset:
         class_names: the classes as the file calls them; empty where they are the numbers from 0.
         facts: how a file was understood, name and value of each, for `trainables.data.sets.inspection`.
         doubts: sentences about what was guessed in it.
+        targets: of regression, what is learnt, T of them; empty where labels are classes.
     """
 
     train_images: Tensor
@@ -36,6 +48,12 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     doubts: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers and no classes."""
+        return bool(self.targets)
 
     @property
     def image_shape(self) -> ImageShape:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from trainables.data.sets.dataset import Dataset, digests
@@ -15,6 +16,10 @@ FEW_TESTED = 100
 """A test set below this size cannot tell a gap of 0.2 from none: the 95 % interval of an error near one half is wider."""
 UNEVEN = 10.0
 """A largest class this many times the smallest is worth a word."""
+MOST_TARGETS = 8
+"""Targets that are told one by one."""
+FAR = 20.0
+"""A training target so many standard deviations from the mean is worth a word."""
 MOST_CHANNELS = 16
 """More channels than this beside a side of few pixels look like axes in another order."""
 
@@ -46,21 +51,12 @@ def resolution(samples: int) -> float:
 def inspect(dataset: Dataset) -> Inspection:
     """Look at a data set in memory, or at the labels of one whose images stay in their files."""
     train, test = len(dataset.train_labels), len(dataset.test_labels)
-    facts = [
-        ("training samples", f"{train:,}"),
-        ("test samples", f"{test:,}"),
-        ("a sample", _described(dataset)),
-        ("classes", _classes(dataset)),
-        (
-            "of a class",
-            f"{_spread(dataset.train_labels, dataset.classes)} to train on, {_spread(dataset.test_labels, dataset.classes)} to test",
-        ),
-        ("resolution", f"chance moves a test error, and so a gap, by up to ±{resolution(test):.2g} (95 %)"),
-    ]
+    facts = [("training samples", f"{train:,}"), ("test samples", f"{test:,}"), ("a sample", _described(dataset))]
+    facts += _target_facts(dataset) if dataset.is_regression else _class_facts(dataset)
     facts += [(name, said) for name, said in dataset.facts if name != "tokens"]
-    warnings = [*dataset.doubts, *_label_warnings(dataset)]
+    warnings = [*dataset.doubts, *(_target_warnings(dataset) if dataset.is_regression else _label_warnings(dataset))]
     if dataset.given_labels is not None:
-        wrong = (dataset.given_labels != dataset.train_labels).double().mean().item()
+        wrong = (dataset.given_labels != dataset.train_labels).reshape(train, -1).any(1).double().mean().item()
         facts.append(
             ("wrong labels", f"{wrong:.2%} of those given; corruption: {{kind: given}} trains on them, everything else on the true ones")
         )
@@ -88,6 +84,57 @@ def _described(dataset: Dataset) -> str:
     if dataset.is_table:
         return f"a row of {channels:,} numbers"
     return f"an image of {height}x{width} pixels" + (f" with {channels} channels" if channels > 1 else "")
+
+
+def _class_facts(dataset: Dataset) -> list[tuple[str, str]]:
+    spread = f"{_spread(dataset.train_labels, dataset.classes)} to train on, {_spread(dataset.test_labels, dataset.classes)} to test"
+    chance = f"chance moves a test error, and so a gap, by up to ±{resolution(len(dataset.test_labels)):.2g} (95 %)"
+    return [("classes", _classes(dataset)), ("of a class", spread), ("resolution", chance)]
+
+
+def error_resolution(targets: Tensor) -> float:
+    """Half the width of the 95 % interval of the `test_nmse` of a network that always says the mean, on these test targets.
+
+    The normal approximation, 1.96 * s / sqrt(n), with s the standard deviation of the squared targets. Whoever predicts better has smaller
+    residuals, and so is measured more finely.
+
+    Args:
+        targets: of the test samples, (n, T), standardized; n is at least 2.
+    """
+    squares = targets.double().square().mean(1)
+    return float(1.96 * squares.std() / len(squares) ** 0.5)
+
+
+def _target_facts(dataset: Dataset) -> list[tuple[str, str]]:
+    labels = torch.cat([dataset.train_labels, dataset.test_labels])
+    facts = [
+        ("task", f"regression of {_numbers_of(dataset)}, by squared loss; errors are shares of their variance (train_nmse, test_nmse)")
+    ]
+    for place, target in list(enumerate(dataset.targets))[:MOST_TARGETS]:
+        low, high = (float(end) * target.deviation + target.mean for end in labels[:, place].aminmax())
+        said = f"{low:.4g} to {high:.4g}, mean {target.mean:.4g}, standard deviation {target.deviation:.4g} over the training samples"
+        facts.append((f"target {target.name}".strip(), said))
+    if len(dataset.test_labels) > 1:
+        chance = f"±{error_resolution(dataset.test_labels):.2g} (95 %)"
+        facts.append(("resolution", f"chance moves the test_nmse of always saying the mean, which is about 1, by up to {chance}"))
+    return facts
+
+
+def _numbers_of(dataset: Dataset) -> str:
+    count = len(dataset.targets)
+    return "one number" if count == 1 else f"{count:,} numbers"
+
+
+def _target_warnings(dataset: Dataset) -> list[str]:
+    found, tested = [], len(dataset.test_labels)
+    if tested < FEW_TESTED:
+        found.append(f"{tested:,} test samples are few to measure an error of regression on; take more")
+    if (largest := float(dataset.train_labels.abs().max())) > FAR:
+        found.append(f"a training target lies {largest:.3g} standard deviations from the mean: squared errors are of little else")
+    shift = dataset.test_labels.double().mean(0).abs().max().item()
+    if tested > 1 and shift > 5 * tested**-0.5:
+        found.append(f"the mean of the test targets lies {shift:.2g} standard deviations from that of the training targets")
+    return found
 
 
 def _classes(dataset: Dataset) -> str:
@@ -133,7 +180,7 @@ def _duplicates(dataset: Dataset) -> tuple[str, list[str]]:
     for index, digest in enumerate(digests(dataset.train_images)):
         earlier = first.setdefault(digest, index)
         repeated += earlier != index
-        contradicting += bool(dataset.train_labels[earlier] != dataset.train_labels[index])
+        contradicting += not torch.equal(dataset.train_labels[earlier], dataset.train_labels[index])
     leaked = sum(digest in first for digest in digests(dataset.test_images))
     warnings = []
     if leaked == len(dataset.test_labels):

@@ -35,14 +35,15 @@ def _expanded(folder: str) -> Path:
 
 
 @cache
-def load_named(name: str, folder: Path) -> Dataset:
+def load_named(name: str, folder: Path, task: str | None = None) -> Dataset:
     """A data set that is named, or a file of arrays, read once a process.
 
     Args:
         folder: where downloaded sets lie, and ``NAME.npz``.
+        task: of an ``npz:PATH``, as `data.task`.
     """
     if name.startswith("npz:"):
-        return read_npz(Path(name.removeprefix("npz:")).expanduser())
+        return read_npz(Path(name.removeprefix("npz:")).expanduser(), task)
     if name == "digits":
         return _digits()
     if name in TABLES:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.sets.dataset import Dataset
-from trainables.data.sets.labels import read_labels
+from trainables.data.sets.dataset import Dataset, Target
+from trainables.data.sets.labels import are_numbers, read_labels, read_targets
 from trainables.point.errors import ConfigError
 
 _IMAGES = ("x_train", "x_test")
@@ -33,12 +33,15 @@ def channels_first(images: Any, channels_last: bool = True) -> Tensor:
     return (found.permute(0, 3, 1, 2) if channels_last else found).contiguous()
 
 
-def read_npz(path: Path) -> Dataset:
+def read_npz(path: Path, task: str | None = None) -> Dataset:
     """A Keras-style file: x_train, y_train, x_test, y_test, and y_train_true where y_train is known to hold wrong labels.
 
     Images are N x H x W or N x H x W x C, uint8 or finite floats; tables are N x d numbers. A table's columns are channels of 1 x 1 images,
     so that `standardize` acts on each. With an integer ``vocabulary`` in the file samples are sequences, N x T tokens from 0 to
     vocabulary - 1, and become one-hot (N, T, 1, vocabulary). What labels may be, `trainables.data.sets.labels` says.
+
+    Args:
+        task: whether labels are classes or numbers, as `data.task`; None for what they look like.
 
     Raises:
         ConfigError: the file is missing, damaged or holds something else; the sentence says what.
@@ -49,7 +52,13 @@ def read_npz(path: Path) -> Dataset:
         samples, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if labels.ndim and labels.size and (samples.ndim == 0 or len(samples) != len(labels)):
             raise ConfigError(f"{path}: x_{split} has {len(samples) if samples.ndim else 0} images but y_{split} {len(labels)} labels")
-    found, names = read_labels(path, stored)
+    numbers = are_numbers(stored, task)
+    names: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
+    if numbers:
+        found, targets = read_targets(path, stored, _TRUE if _TRUE in stored else "y_train")
+    else:
+        found, names = read_labels(path, stored)
     if _TRUE in found and len(found[_TRUE]) != len(found["y_train"]):
         raise ConfigError(f"{path}: y_train has {len(found['y_train'])} labels but {_TRUE} {len(found[_TRUE])}")
     vocabulary = _vocabulary(path, arrays)
@@ -65,7 +74,10 @@ def read_npz(path: Path) -> Dataset:
     true = torch.from_numpy(found[_TRUE]) if _TRUE in found else given
     facts = (("tokens", f"{train_images.shape[1]} of {vocabulary:,}, one-hot"),) if vocabulary else ()
     also_given = given if _TRUE in found else None
-    return Dataset(train_images, true, test_images, test_labels, len(names), digest_of(arrays), also_given, names, facts)
+    digest = digest_of(as_numbers(arrays) if numbers else arrays)
+    doubts = probabilities(stored) if numbers else ()
+    outputs = len(targets) or len(names)
+    return Dataset(train_images, true, test_images, test_labels, outputs, digest, also_given, names, facts, doubts, targets)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -142,6 +154,20 @@ def _checked_images(path: Path, key: str, images: np.ndarray) -> Tensor:
     if not np.isfinite(images).all():
         raise ConfigError(f"{path}: {key} holds NaN or infinite pixels ({int((~np.isfinite(images)).sum()):,} of them): clean them first")
     return channels_first(images)
+
+
+def probabilities(stored: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """A doubt, where numbers to be learnt look like the probabilities of classes."""
+    rows = stored["y_train"]
+    if rows.ndim == 2 and rows.shape[1] > 1 and (rows >= 0).all() and np.allclose(rows.sum(1), 1, atol=1e-4):
+        return ("the rows of y_train are not negative and sum to 1, as probabilities of classes do: they are learnt as numbers",)
+    return ()
+
+
+def as_numbers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays with targets as float64, and a word that tells their digest from that of the same numbers as classes."""
+    labels = {name: array.astype(np.float64) for name, array in arrays.items() if name in (*_LABELS, _TRUE)}
+    return arrays | labels | {"task": np.array("regression")}
 
 
 def digest_of(arrays: dict[str, np.ndarray]) -> str:

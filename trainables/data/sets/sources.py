@@ -13,6 +13,7 @@ from trainables.data.sets.tables import open_table
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 
+_KINDS = {"classification": "classes", "regression": "numbers"}
 _SHARED: dict[str, Dataset] = {}
 
 
@@ -24,14 +25,23 @@ def load(data: Data) -> Dataset:
             point) no longer the file that it was.
     """
     if data.made_of:
-        return made_up(data)
+        return _of_task(data, made_up(data))
     if data.streamed:
-        return _unchanged(data, open_files(data))
-    return _unchanged(data, _SHARED.get(data.digest or data.name) or _opened(data))
+        return _of_task(data, _unchanged(data, open_files(data)))
+    return _of_task(data, _unchanged(data, _SHARED.get(data.digest or data.name) or _opened(data)))
 
 
 def _opened(data: Data) -> Dataset:
-    return open_table(data) if data.is_table_file else load_named(data.name, data_folder())
+    if data.is_table_file:
+        return open_table(data)
+    return load_named(data.name, data_folder(), data.task if data.name.startswith("npz:") else None)
+
+
+def _of_task(data: Data, dataset: Dataset) -> Dataset:
+    found = "regression" if dataset.is_regression else "classification"
+    if data.task not in (None, found):
+        raise ConfigError(f"data.task is {data.task}, but the labels of {data.name} are {_KINDS[found]}: leave it out")
+    return dataset
 
 
 def _unchanged(data: Data, dataset: Dataset) -> Dataset:

@@ -1,4 +1,4 @@
-"""CSV and Parquet files as data sets: a row a sample, one column its label; known by their content, as .npz files are.
+"""CSV and Parquet files as data sets: a row a sample, one column its label or target; known by their content, as .npz files are.
 
 The label stands in the column that `data.label` names, else in `label`, `target` or `y`, else in the last one. Beside it, a column of
 that name and `_true` holds the true labels of labels that are known to be wrong in part, as `y_train_true` of an .npz file does; rows are
@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.data.sets import columns as of
 from trainables.data.sets.columns import Bools, Columns, check_filled, encoded, label_values, listed, read_columns
-from trainables.data.sets.dataset import Dataset
-from trainables.data.sets.npz import digest_of
+from trainables.data.sets.dataset import Dataset, Target
+from trainables.data.sets.labels import TASK, read_targets
+from trainables.data.sets.npz import as_numbers, digest_of
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 from trainables.point.streams import generator
@@ -41,19 +43,28 @@ def open_table(data: Data) -> Dataset:
         ConfigError: the file is missing or damaged, or holds what no network can be trained on; the sentence says which column.
     """
     fraction = TEST_FRACTION if data.test_fraction is None else data.test_fraction
-    return _opened(Path(data.name).expanduser(), data.label, fraction, data.test_seed or 0)
+    return _opened(Path(data.name).expanduser(), data.label, data.task, (fraction, data.test_seed or 0))
 
 
 @cache
-def _opened(path: Path, label: str | None, test_fraction: float, test_seed: int) -> Dataset:
+def _opened(path: Path, label: str | None, task: str | None, test: tuple[float, int]) -> Dataset:
     columns = read_columns(path)
     chosen, doubts = _label_column(columns, label)
-    given, names = _classes(columns, chosen)
     true_column = chosen + TRUE
     has_true = true_column in columns.held
-    true = _true_labels(columns, true_column, names) if has_true else given
-    tested, split = _split(columns, true, test_fraction, test_seed)
-    _check_trained(columns, chosen, np.union1d(true[~tested], given[~tested]), names)
+    numbers = task == "regression" or (task is None and of.has_fractions(columns, chosen))
+    given: NDArray[Any]
+    true: NDArray[Any]
+    names: tuple[str, ...] = ()
+    if numbers:
+        given = of.target_values(columns, chosen)
+        true = of.target_values(columns, true_column) if has_true else given
+        tested, split = _split(columns, np.zeros(columns.rows, np.int64), test, "the rows")
+    else:
+        given, names = _classes(columns, chosen)
+        true = _true_labels(columns, true_column, names) if has_true else given
+        tested, split = _split(columns, true, test, "each class")
+        _check_trained(columns, chosen, np.union1d(true[~tested], given[~tested]), names)
     features = [name for name in columns.held if name not in (chosen, true_column, SPLIT)]
     if not features:
         raise ConfigError(f"{path} has a label and no other column: there is nothing to learn from")
@@ -61,18 +72,25 @@ def _opened(path: Path, label: str | None, test_fraction: float, test_seed: int)
     arrays: dict[str, NDArray[Any]] = {"x_train": rows[~tested], "x_test": rows[tested], "y_train": given[~tested], "y_test": true[tested]}
     if has_true:
         arrays["y_train_true"] = true[~tested]
+    digest = digest_of(as_numbers(arrays) if numbers else arrays)
+    targets: tuple[Target, ...] = ()
+    if numbers:
+        labels = {name: array for name, array in arrays.items() if name.startswith("y_")}
+        scaled, targets = read_targets(columns.named(chosen), labels, "y_train_true" if has_true else "y_train", [chosen])
+        arrays |= scaled
     held = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Dataset(
         held["x_train"][:, :, None, None],
         held.get("y_train_true", held["y_train"]),
         held["x_test"][:, :, None, None],
         held["y_test"],
-        len(names),
-        digest_of(arrays),
+        len(targets) or len(names),
+        digest,
         held["y_train"] if has_true else None,
         class_names=names,
-        facts=(("label", f"column {chosen!r}"), ("columns", described), ("test rows", split)),
+        facts=(("target" if numbers else "label", f"column {chosen!r}"), ("columns", described), ("test rows", split)),
         doubts=(*doubts, *more),
+        targets=targets,
     )
 
 
@@ -99,7 +117,9 @@ def _classes(columns: Columns, name: str) -> tuple[Labels, tuple[str, ...]]:
         raise ConfigError(f"{columns.named(name)} holds the labels, and all are {classes[0]}: there is nothing to learn")
     if 2 * len(classes) > columns.rows:
         many = f"{len(classes):,} different values in {columns.rows:,} rows"
-        raise ConfigError(f"{columns.named(name)} holds the labels, and has {many}: these are no classes; data.label names another column")
+        raise ConfigError(
+            f"{columns.named(name)} holds the labels, and has {many}: these are no classes. data.label names another column, and {TASK}"
+        )
     return places.astype(np.int64), tuple(map(str, classes))
 
 
@@ -118,8 +138,9 @@ def _check_trained(columns: Columns, name: str, present: Labels, classes: tuple[
         raise ConfigError(f"{columns.named(name)} has the class {classes[absent[0]]} in test rows alone: no network can learn it")
 
 
-def _split(columns: Columns, labels: Labels, fraction: float, seed: int) -> tuple[Bools, str]:
-    """Whether each row is a test row, and how that was decided, in words."""
+def _split(columns: Columns, labels: Labels, test: tuple[float, int], what: str) -> tuple[Bools, str]:
+    """Whether each row is a test row, and how that was decided, in words; `test` is the share tested of each label, and its seed."""
+    fraction, seed = test
     if SPLIT in columns.held:
         return _stated_split(columns), f"as column {SPLIT!r} says"
     draw = generator(seed, "test rows")
@@ -134,7 +155,7 @@ def _split(columns: Columns, labels: Labels, fraction: float, seed: int) -> tupl
             f"data.test_fraction is {fraction:g}, which leaves {len(labels) - count:,} of the {len(labels):,} rows of {columns.path} "
             f"to train on and {count:,} to test"
         )
-    return tested, f"{fraction:.3g} of each class, drawn by data.test_seed {seed}"
+    return tested, f"{fraction:.3g} of {what}, drawn by data.test_seed {seed}"
 
 
 def _stated_split(columns: Columns) -> Bools:

@@ -115,6 +115,7 @@ solved_family(
         scored(_theorem1),
         parameters=lambda point, image_shape, classes: weight_count(point.data.train_size or 1, prod(image_shape), _depth(point)),
         multiply_adds=lambda point, image_shape: 0.0,
+        of_numbers=False,
     ),
     default_depth=2,
 )
