@@ -243,7 +243,7 @@ def _curves(table: pa.Table, load: Callable[[pa.Table], pa.Table], packed: _Byte
     kept = (rank == 0) | (np.floor(rank * steps + 1e-9) > np.floor((rank - 1) * steps + 1e-9))
     starts = np.concatenate([[0], np.cumsum(np.bincount(point[kept], minlength=table.num_rows))]).astype(np.uint32)
     read = {"epoch": curves["epoch"]} | {
-        name: pc.coalesce(curves[name], curves[of_regression])
+        name: pc.coalesce(*(curves[one].cast(pa.float32()) for one in (name, of_regression)))
         for name, of_regression in zip(CURVE_VALUES, named(CURVE_VALUES, regression=True), strict=True)
     }
     arrays = {name: column.cast(pa.float32()).fill_null(float("nan")).to_numpy()[kept] for name, column in read.items()}
