@@ -61,7 +61,8 @@ class FusedEngine(InRows, Engine):
         recorder: records passes as graphs; then there are slots as in `trainables.engines.graphs.GraphEngine`.
 
     Raises:
-        ValueError: a module has other layers than the first (from `refill`).
+        ValueError: the precision is bfloat16, as PyTorch's autocast leaves convolutions under ``vmap`` as they are; or a module has other
+            layers than the first (from `refill`).
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class FusedEngine(InRows, Engine):
         rows: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
-        self._loss, self._precision, self._image_shape, self._unfold, self._in_rows = loss, precision, image_shape, unfold, rows
+        if precision == "bfloat16":
+            raise ValueError("autocast does not reach convolutions under vmap: modules and graphs train in bfloat16")
+        self._loss, self._image_shape, self._unfold, self._in_rows = loss, image_shape, unfold, rows
         self._recordings = Recordings(recorder) if recorder else None
         self._asked: tuple[list[int], Tensor] | None = None
         self.name = "fused" + ", unfolded" * unfold + " in graphs" * bool(recorder)
@@ -136,8 +139,6 @@ class FusedEngine(InRows, Engine):
         self._dropouts = Dropouts(copy.deepcopy(module))
         self._template = self._dropouts.module
         self._layers = repr(self._template)
-        device = next(module.parameters()).device.type
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
         if self._unfold:
             unfold_convolutions(self._template)
 
@@ -220,9 +221,8 @@ class FusedEngine(InRows, Engine):
         stacked = self._stacked
         if members is not None and members != list(range(len(self._rates))):
             stacked = {name: self._chosen(tensor, members) for name, tensor in stacked.items()}
-        with self._autocast:
-            outputs: Tensor = vmap(self._of_one)(stacked, inputs, masks)
-        return outputs.to(inputs.dtype)
+        outputs: Tensor = vmap(self._of_one)(stacked, inputs, masks)
+        return outputs
 
     def _of_one(self, tensors: State, inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
         assert self._template is not None
@@ -234,7 +234,7 @@ class FusedEngine(InRows, Engine):
         """The dropout masks of a step, each (K, *shape), in the order in which the layers use them; none where nothing is dropped."""
         if not self._draws.any:
             return []
-        with torch.no_grad(), self._autocast:
+        with torch.no_grad():
             uses = self._dropouts.uses(tuple(inputs.shape[1:]), lambda: self._of_one(self._copied(0), inputs[0], []))
         return self._draws.masks(uses, streams, inputs.device)
 
