@@ -28,7 +28,8 @@ class Datamodels:
     """Linear fits of m outputs.
 
     Attributes:
-        weights: (n, m), by how much an output rises when a sample joins the subset.
+        basis: (n, r), of the weights, with r at most n and at most `fitted`: their product is too large for many samples and outputs.
+        coordinates: (r, m), of the weights in that basis.
         bias: (m,) the output at the mean subset.
         centre: (n,) the mean subset.
         penalty: the multiple of the mean eigenvalue that generalized cross-validation chose for all outputs.
@@ -36,16 +37,26 @@ class Datamodels:
         fitted: networks that they were fitted to.
     """
 
-    weights: Doubles
+    basis: Doubles
+    coordinates: Doubles
     bias: Doubles
     centre: Doubles
     penalty: float
     score: Estimate
     fitted: int
 
+    @property
+    def weights(self) -> Doubles:
+        """(n, m), by how much an output rises when a sample joins the subset."""
+        return self.weights_of(slice(None))
+
+    def weights_of(self, outputs: slice) -> Doubles:
+        """The weights of some of the outputs, (n, k)."""
+        return self.basis @ self.coordinates[:, outputs]
+
     def predict(self, subsets: NDArray[np.generic]) -> Doubles:
         """The outputs (k, m) of networks trained on subsets (k, n)."""
-        return (np.asarray(subsets, dtype=np.float64) - self.centre) @ self.weights + self.bias
+        return (np.asarray(subsets, dtype=np.float64) - self.centre) @ self.basis @ self.coordinates + self.bias
 
 
 def fit_datamodels(trained: Masks, outputs: NDArray[np.generic]) -> Datamodels:
@@ -75,14 +86,17 @@ def fit_datamodels(trained: Masks, outputs: NDArray[np.generic]) -> Datamodels:
     if not varies.any():
         raise NothingToShow("no output differs between the networks: there is nothing for a datamodel to explain")
     centred = masks[:fitted] - centre
-    weights, penalty = _ridge(centred, (values[:fitted] - bias) / np.where(varies, spread, 1))
-    weights *= np.where(varies, spread, 0)
-    predicted = (masks[fitted:] - centre) @ weights + bias
-    return Datamodels(weights, bias, centre, penalty, _score(predicted[:, varies], values[fitted:][:, varies]), fitted)
+    basis, coordinates, penalty = _ridge(centred, (values[:fitted] - bias) / np.where(varies, spread, 1))
+    coordinates *= np.where(varies, spread, 0)
+    predicted = (masks[fitted:] - centre) @ basis @ coordinates + bias
+    return Datamodels(basis, coordinates, bias, centre, penalty, _score(predicted[:, varies], values[fitted:][:, varies]), fitted)
 
 
-def _ridge(inputs: Doubles, targets: Doubles) -> tuple[Doubles, float]:
-    """The weights (n, m) of the penalty with the smallest generalized cross-validation error over all targets, and that penalty."""
+def _ridge(inputs: Doubles, targets: Doubles) -> tuple[Doubles, Doubles, float]:
+    """The weights of the penalty with the smallest generalized cross-validation error over all targets, and that penalty.
+
+    The weights are the product of a basis (n, r) and coordinates (r, m).
+    """
     rows = len(inputs)
     if rows <= inputs.shape[1]:
         eigenvalues, left = np.linalg.eigh(inputs @ inputs.T)
@@ -104,8 +118,8 @@ def _ridge(inputs: Doubles, targets: Doubles) -> tuple[Doubles, float]:
     penalty = float(min(PENALTIES, key=error))
     shrunk = rotated / (eigenvalues + penalty * scale)[:, None]
     if rows <= inputs.shape[1]:
-        return inputs.T @ (left @ shrunk), penalty
-    return right @ (shrunk * np.sqrt(eigenvalues)[:, None]), penalty
+        return inputs.T @ left, shrunk, penalty
+    return right, shrunk * np.sqrt(eigenvalues)[:, None], penalty
 
 
 def _score(predicted: Doubles, actual: Doubles) -> Estimate:

@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.attribution.datamodels import Datamodels, fit_datamodels
-from analysis.attribution.subsets import Subsets, log_odds, shares, subsets_of
+from analysis.attribution.datamodels import fit_datamodels
+from analysis.attribution.subsets import Subsets, log_odds, parts, spared, subsets_of
 from analysis.errors import NothingToShow
-from analysis.records.parquet.samples import matrix
 from analysis.statistics.intervals import mean_estimate
 from analysis.statistics.selection import completed, groups
 
-LEFT_OUT = "data.left_out"
+LEFT_OUT, SIZE = "data.left_out", "data.train_size"
 UNBOUNDED = (-np.inf, np.inf)
 
 
@@ -28,7 +27,8 @@ class LeaveOut:
         setting: the fields that vary, and their values.
         test: position in the test set.
         supporters: indices into the training split, ascending: those of the largest weights in the test sample's datamodel.
-        others: as many drawn at random from the supporters' classes, the same number of each: what leaving out that many does by itself.
+        others: as many drawn at random from the supporters' classes, the same number of each as far as a class has them: what leaving out
+            that many does by itself.
         predicted: by how much, in nats, the datamodel says that the log-odds fall without the supporters.
         predicted_others: without the others.
     """
@@ -57,27 +57,35 @@ def checks_of(table: pa.Table, samples: pa.Table, *, checks: int, group: int) ->
 
 
 def _checks(one: Subsets, checks: int, group: int) -> list[LeaveOut]:
-    models: Datamodels = fit_datamodels(one.trained, one.test_outputs)
-    largest = np.argsort(-models.weights, axis=0, kind="stable")[:group]
-    falls = np.take_along_axis(models.weights, largest, axis=0).sum(axis=0)
+    models = fit_datamodels(one.trained, one.test_outputs)
+    samples, outputs = one.trained.shape[1], one.test_outputs.shape[1]
+    strongest, sums = [], []
+    for part in parts(samples, outputs):
+        weights = models.weights_of(part)
+        strongest.append(np.argsort(-weights, axis=0, kind="stable")[:group])
+        sums.append(np.take_along_axis(weights, strongest[-1], axis=0).sum(axis=0))
+    largest, falls = np.concatenate(strongest, axis=1), np.concatenate(sums)
     found = []
     for test in np.argsort(-falls, kind="stable")[:checks].tolist():
         mine = largest[:, test]
         others = _as_many_others(one, mine, test)
         ends = (tuple(sorted(int(one.index[place]) for place in places)) for places in (mine, others))
         supporters, rest = ends
-        found.append(LeaveOut(one.setting, test, supporters, rest, float(falls[test]), float(models.weights[others, test].sum())))
+        weights = models.weights_of(slice(test, test + 1))[:, 0]
+        found.append(LeaveOut(one.setting, test, supporters, rest, float(falls[test]), float(weights[others].sum())))
     return found
 
 
 def _as_many_others(one: Subsets, supporters: np.ndarray, seed: int) -> np.ndarray:
-    """As many other samples of the supporters' classes, drawn by the test sample's number."""
+    """As many other samples, of the supporters' classes as far as these have them, drawn by the test sample's number."""
     dice = np.random.default_rng(seed)
     free = np.setdiff1d(np.arange(len(one.index)), supporters)
     drawn: list[int] = []
     for label, count in zip(*np.unique(one.label[supporters], return_counts=True), strict=True):
         same = free[one.label[free] == label]
         drawn += dice.choice(same, size=min(int(count), len(same)), replace=False).tolist()
+    rest = np.setdiff1d(free, drawn)
+    drawn += dice.choice(rest, size=min(len(supporters) - len(drawn), len(rest)), replace=False).tolist()
     return np.sort(np.asarray(drawn, dtype=np.int64))
 
 
@@ -99,16 +107,17 @@ def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -
         NothingToShow: no such network is recorded.
     """
     runs = completed(table)
-    on_all = pc.is_in(runs["key"], samples["key"].filter(pa.array(shares(samples) == 1)).combine_chunks())
-    runs = runs.filter(pc.or_(pc.is_valid(runs[LEFT_OUT]), on_all))
-    place = {key: number for number, key in enumerate(samples["key"].to_pylist())}
-    outputs, right = log_odds(matrix(samples, "test_loss").astype(np.float32)), matrix(samples, "test_correct").astype(bool)
+    runs = runs.filter(pc.or_(pc.is_valid(runs[LEFT_OUT]), pa.array(spared(runs, samples) == 0)))
+    places = {key: number for number, key in enumerate(samples["key"].to_pylist())}
     rows = []
     for check in checks:
-        fields = list(check.setting)
-        mine = [some for setting, some in groups(runs, fields) if setting == check.setting]
+        wanted = {name: value for name, value in check.setting.items() if name != SIZE}
+        mine = [some for setting, some in groups(runs, list(wanted)) if setting == wanted]
         if not mine:
             continue
+        # Of this setting alone: another one's data set may have another test set.
+        theirs = samples.take([places[key] for key in mine[0]["key"].to_pylist() if key in places])
+        place = {key: number for number, key in enumerate(theirs["key"].to_pylist())}
         whole = _by_seed(mine[0].filter(pc.is_null(mine[0][LEFT_OUT])), place)
         for which, taken, predicted in (
             ("supporters", check.supporters, check.predicted),
@@ -119,15 +128,22 @@ def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -
             if not pairs:
                 continue
             before, after = (np.array(side) for side in zip(*pairs, strict=True))
-            falls = outputs[before, check.test].astype(np.float64) - outputs[after, check.test]
+            outputs, right = _of_test(theirs, check.test)
+            falls = outputs[before] - outputs[after]
             found = mean_estimate(falls, within=UNBOUNDED, method="student")
             row = {"test": check.test, "left_out": len(taken), "which": which, "predicted": predicted, "fall": found.value}
             row |= {"fall.low": found.low, "fall.high": found.high, "seeds": len(pairs)}
-            row |= {"right": float(right[before, check.test].mean()), "right.without": float(right[after, check.test].mean())}
+            row |= {"right": float(right[before].mean()), "right.without": float(right[after].mean())}
             rows.append(check.setting | row)
     if not rows:
         raise NothingToShow("no network was trained without the samples of a check and with its seed on all: gaplab attribute trains them")
     return pa.Table.from_pylist(rows)
+
+
+def _of_test(samples: pa.Table, test: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds of one test sample's label, float64, and whether it is predicted, each (points,)."""
+    losses = pc.list_element(samples["test_loss"], test).to_numpy().astype(np.float32)
+    return log_odds(losses).astype(np.float64), pc.list_element(samples["test_correct"], test).to_numpy().astype(bool)
 
 
 def _by_seed(runs: pa.Table, place: dict[str, int]) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ _LEAST_LOSS, _MOST_LOSS = 1e-7, 80.0
 """Beyond these a cross-entropy in single precision says nothing more: at 1e-7 it is half of the smallest step below a probability of 1."""
 _FEWEST = 8
 """Networks of a setting, at least."""
+
+_MOST_CELLS = 10_000_000
+"""Pairs of a training sample and an output that are worked on at once: 80 MB in double precision, and there are several such arrays."""
 
 Floats = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -90,9 +94,8 @@ def subsets_of(table: pa.Table, samples: pa.Table) -> list[Subsets]:
     """
     runs = completed(table)
     place = {key: index for index, key in enumerate(samples["key"].to_pylist())}
-    on_parts = samples["key"].filter(pa.array(shares(samples) < 1)).combine_chunks()
     of_all = pc.and_(pc.is_null(runs["data.replaced"]), pc.is_null(runs["data.left_out"]))
-    runs = runs.filter(pc.and_(of_all, pc.is_in(runs["key"], on_parts)))
+    runs = runs.filter(pc.and_(of_all, pa.array(spared(runs, samples) > 0)))
     found = []
     for setting, some in groups(runs, varying_fields(runs)):
         one = _setting(setting, some, samples.take([place[key] for key in some["key"].to_pylist()]))
@@ -112,11 +115,14 @@ def _setting(setting: dict[str, Any], runs: pa.Table, rows: pa.Table) -> Subsets
     index = matrix(rows, "index")
     if (index != index[0]).any():
         return None  # pixels of its own a point: there is nothing left out to predict
+    trained = matrix(rows, "trained").astype(bool)
+    if (trained == trained[0]).all():
+        return None  # one and the same subset in all: nothing says what a sample does
     return Subsets(
         setting,
         index[0].astype(np.int32),
         matrix(rows, "label")[0].astype(np.int16),
-        matrix(rows, "trained").astype(bool),
+        trained,
         matrix(rows, "correct").astype(bool),
         log_odds(matrix(rows, "loss").astype(np.float32)),
         matrix(rows, "test_correct").astype(bool),
@@ -125,10 +131,22 @@ def _setting(setting: dict[str, Any], runs: pa.Table, rows: pa.Table) -> Subsets
     )
 
 
-def shares(samples: pa.Table) -> NDArray[np.float64]:
-    """The share of its samples that each point was trained on."""
+def parts(samples: int, outputs: int) -> Iterator[slice]:
+    """Parts of the outputs, in order, that can be set against all samples at once."""
+    step = max(1, _MOST_CELLS // samples)
+    yield from (slice(start, start + step) for start in range(0, outputs, step))
+
+
+def spared(runs: pa.Table, samples: pa.Table) -> NDArray[np.int64]:
+    """How many samples each run could have been trained on and was not, (runs,): those of its validation split do not count; -1 if unknown.
+
+    Args:
+        runs: records.
+        samples: of these points, or of some of them.
+    """
     lists = samples["trained"].combine_chunks()
     ends = np.asarray(lists.offsets)
-    counts = np.diff(np.concatenate([[0], np.cumsum(lists.values.to_numpy(zero_copy_only=False))])[ends])
-    shares: NDArray[np.float64] = counts / np.maximum(np.diff(ends), 1)
-    return shares
+    counts = np.diff(np.concatenate([[0], np.cumsum(lists.flatten().to_numpy(zero_copy_only=False))])[ends - ends[0]])
+    unused = dict(zip(samples["key"].to_pylist(), (np.diff(ends) - counts).tolist(), strict=True))
+    pairs = zip(runs["key"].to_pylist(), runs["data.validation_size"].to_pylist(), strict=True)
+    return np.array([unused[key] - (validated or 0) if key in unused else -1 for key, validated in pairs], dtype=np.int64)

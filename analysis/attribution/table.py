@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.attribution.datamodels import fit_datamodels
 from analysis.attribution.influence import influences
 from analysis.attribution.membership import membership_attack
-from analysis.attribution.subsets import Subsets, subsets_of
+from analysis.attribution.subsets import Subsets, parts, subsets_of
 from analysis.errors import NothingToShow
 from analysis.statistics.intervals import GAPS, Estimate, mean_estimate
 from trainables.measures.bundled.memorisation import memorisation_scores
@@ -21,8 +21,6 @@ MEMORISED = 0.5
 """The memorisation score above which a sample counts as memorised."""
 RATES = (0.01, 0.001)
 """False positive rates at which the attack is read off."""
-_MOST_CELLS = 200_000_000
-"""Pairs of a training sample and an output whose influences are held at once."""
 
 
 def attribution_table(table: pa.Table, samples: pa.Table) -> pa.Table:
@@ -61,6 +59,7 @@ _NUMBERS = (
 
 def _row(one: Subsets) -> dict[str, Any]:
     scores = memorisation_scores(one.trained, one.correct).scores
+    known = scores[np.isfinite(scores)]  # not of a sample that was in no subset, or in all
     attack = membership_attack(one.trained, one.outputs)
     try:
         datamodel: Estimate | None = fit_datamodels(one.trained, one.test_outputs).score
@@ -71,7 +70,7 @@ def _row(one: Subsets) -> dict[str, Any]:
         one.setting
         | {"networks": one.networks, "share": one.share}
         | _with_ends("generalization_gap", mean_estimate(one.gaps, within=GAPS))
-        | {"memorisation": float(np.nanmean(scores)), "memorised": float(np.nanmean(scores > MEMORISED))}
+        | {"memorisation": float(known.mean()), "memorised": float((known > MEMORISED).mean())}
         | _with_ends("attack", attack.area)
         | dict(zip(("attack.at_1_percent", "attack.at_0.1_percent"), caught, strict=True))
         | _with_ends("datamodel", datamodel)
@@ -98,7 +97,7 @@ def influence_table(table: pa.Table, samples: pa.Table, *, test_samples: Sequenc
         `analysis.attribution.influence.influences`), and its ``standard_error``. Helpful ones first.
 
     Raises:
-        NothingToShow: as for `analysis.attribution.subsets.subsets_of`, or there is no such test sample.
+        NothingToShow: as for `analysis.attribution.subsets.subsets_of`, there is no such test sample, or no influence is known.
     """
     rows = []
     for one in subsets_of(table, samples):
@@ -109,6 +108,8 @@ def influence_table(table: pa.Table, samples: pa.Table, *, test_samples: Sequenc
                 row = {"test": test, "index": int(one.index[place]), "label": int(one.label[place])}
                 row |= {"influence": float(values[place, column]), "standard_error": float(errors[place, column])}
                 rows.append(one.setting | row)
+    if not rows:
+        raise NothingToShow("no sample was in two subsets or more, and out of two or more: nothing says what difference it makes")
     return pa.Table.from_pylist(rows)
 
 
@@ -116,16 +117,11 @@ def _shown(one: Subsets, asked: Sequence[int] | None, most: int) -> NDArray[np.i
     """The test samples to show: those asked for, or those of the most significant single influences."""
     outputs = one.test_outputs.shape[1]
     if asked is None:
-        strongest = np.concatenate([_significance(one, part) for part in _parts(one.trained.shape[1], outputs)])
+        strongest = np.concatenate([_significance(one, part) for part in parts(one.trained.shape[1], outputs)])
         return np.argsort(-strongest, kind="stable")[:most]
     if not all(0 <= number < outputs for number in asked):
         raise NothingToShow(f"there are {outputs:,} test samples, numbered from 0: {', '.join(map(str, asked))} are not all among them")
     return np.asarray(asked, dtype=np.int64)
-
-
-def _parts(samples: int, outputs: int) -> Iterator[slice]:
-    step = max(1, _MOST_CELLS // samples)
-    yield from (slice(start, start + step) for start in range(0, outputs, step))
 
 
 def _significance(one: Subsets, part: slice) -> NDArray[np.float64]:

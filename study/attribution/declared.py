@@ -10,8 +10,9 @@ from search_spaces.space import Assignment, Space
 from study.spec.reading import Spec
 from study.spec.sections import SearchSection
 from trainables.data.sets.sources import load
-from trainables.point.config import with_fields
+from trainables.point.config import TrialConfig, flatten, with_fields
 from trainables.point.errors import ConfigError
+from trainables.resolution import resolve
 from trainables.training.samples import PER_SAMPLE
 
 SIZE, LEFT_OUT = "data.train_size", "data.left_out"
@@ -58,17 +59,56 @@ def subsets(spec: Spec, networks: int, share: float) -> list[Assignment]:
         raise ConfigError(f"--share is {share:g}: it is the share of the training samples that a network is trained on, between 0 and 1")
     found = []
     for cell in cells_of(spec):
-        data = with_fields(spec.trial, cell).data
-        if data.streamed:
+        point = with_fields(spec.trial, cell)
+        _check(point)
+        available = len(load(point.data).train_labels) - point.data.validation_size
+        size = max(1, round(share * available))
+        if size >= available:
             raise ConfigError(
-                "attribution asks what each network says of every sample, which image files are too large for: use another data set"
+                f"--share is {share:g}: that is all of the {available:,} training samples of {point.data.name}, and a part is needed"
             )
-        dataset = load(data)
-        if dataset.is_regression:
-            raise ConfigError(f"attribution asks which samples a network classifies rightly, but the targets of {data.name} are numbers")
-        size = max(1, round(share * (len(dataset.train_labels) - data.validation_size)))
         found += [cell | _fixed(spec, seed) | {SIZE: size} for seed in range(networks)]
     return found
+
+
+def _check(point: TrialConfig) -> None:
+    """Raise ConfigError for a setting of which attribution could say nothing once its networks are trained."""
+    data, corruption = point.data, point.corruption
+    if data.streamed:
+        raise ConfigError(
+            "attribution asks what each network says of every sample, which image files are too large for: use another data set"
+        )
+    if load(data).is_regression:
+        raise ConfigError(f"attribution asks which samples a network classifies rightly, but the targets of {data.name} are numbers")
+    for name in (LEFT_OUT, "data.replaced"):
+        if getattr(data, name.removeprefix("data.")) is not None:
+            raise ConfigError(f"trial.{name} is set by attribution, which trains on random subsets of all samples: leave it out")
+    if point.is_solved:
+        raise ConfigError(
+            "attribution asks what each network says of every sample, which optimizer.name closed_form does not record: train it"
+        )
+    if corruption.of_pixels and corruption.level != 0:
+        raise ConfigError(
+            f"corruption.kind is {corruption.kind}: networks on such pixels are recorded on the images that they were trained on alone, "
+            "and attribution asks about the others too; use a corruption of labels"
+        )
+    if point.model.parameters_per_sample is not None:
+        raise ConfigError(
+            "model.parameters_per_sample ties the network to the size of a subset, and attribution compares networks on subsets of several "
+            "sizes: give model.width"
+        )
+
+
+def check_group(spec: Spec, group: int) -> None:
+    """Raise ConfigError if a group of samples to leave out, and as many others, are more than there are."""
+    for cell in cells_of(spec):
+        data = with_fields(spec.trial, cell).data
+        available = len(load(data).train_labels) - data.validation_size
+        if 2 * group > available:
+            raise ConfigError(
+                f"--group is {group:,}: that many samples, and as many others, are left out of the {available:,} training samples of "
+                f"{data.name}: at most {available // 2:,}"
+            )
 
 
 def without(spec: Spec, checks: Sequence[LeaveOut], seeds: int) -> list[Assignment]:
@@ -80,10 +120,11 @@ def without(spec: Spec, checks: Sequence[LeaveOut], seeds: int) -> list[Assignme
     """
     found: dict[str, Assignment] = {}
     for cell in cells_of(spec):
-        values = with_fields(spec.trial, cell)
+        # As records have it: with all filled in that the spec leaves to a default. What a probe chooses is no setting.
+        values = flatten(resolve(with_fields(spec.trial, cell | _fixed(spec, 0) | {SIZE: None})))
         groups: list[str | None] = [None]
         for check in checks:
-            if with_fields(values, check.setting) == values:
+            if all(values[name] == value for name, value in check.setting.items() if name != SIZE and name not in spec.left_open):
                 groups += [",".join(map(str, one)) for one in (check.supporters, check.others)]
         if len(groups) > 1:
             for group in groups:

@@ -12,12 +12,13 @@ from analysis.attribution.subsets import COLUMNS
 from analysis.errors import NothingToShow
 from analysis.records.parquet.samples import load_samples
 from search_spaces.space import Assignment
-from study.attribution.declared import declared, subsets, without
+from study.attribution.declared import check_group, declared, subsets, without
 from study.guest import as_found
 from study.launch.cluster import connected
 from study.launch.run import run
 from study.launch.summary import Summary
 from study.plan.plan import plan_study
+from study.plan.sources import read_sources
 from study.spec.reading import Spec
 
 Concluded = Callable[[Summary], Sequence[Path]]
@@ -94,7 +95,10 @@ def attribute_study(
     def conclusion(checks: list[LeaveOut]) -> Concluded:
         return (lambda summary: concluded(summary, checks)) if concluded else _nothing
 
+    read_sources(spec)  # settings are told apart by what the user's own models fill in
     first = subsets(spec, asked.networks, asked.share)
+    if asked.checks:
+        check_group(spec, asked.group)
     with as_found(), ExitStack() as held:
         connections: list[object] = []
 

@@ -19,7 +19,7 @@ def images_of(table: pa.Table, part: Literal["train", "test"]) -> tuple[NDArray[
     """The images of the records' data set, (n, H, W, 3) in [0, 255], and their true labels, (n,).
 
     Raises:
-        NothingToShow: the records are of several data sets, or theirs is not to be had here.
+        NothingToShow: the records are of several data sets, or theirs is not to be had here, or has no images.
     """
     from trainables.data.sets.sources import load
     from trainables.point.errors import ConfigError
@@ -31,6 +31,8 @@ def images_of(table: pa.Table, part: Literal["train", "test"]) -> tuple[NDArray[
         dataset = load(data_sets(table)[0])
     except ConfigError as error:
         raise NothingToShow(f"the images of {names[0]} cannot be shown: {error}") from None
+    if dataset.is_table:
+        raise NothingToShow(f"{names[0]} has no images: its samples are rows of numbers")
     images = dataset.train_images if part == "train" else dataset.test_images
     labels = dataset.train_labels if part == "train" else dataset.test_labels
     return pixels(images.numpy()), labels.numpy()

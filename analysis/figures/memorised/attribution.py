@@ -151,7 +151,8 @@ def influential_images(
         for line, test in zip(panels, tests, strict=True):
             ranked = [row for row in first.rows.to_pylist() if row["test"] == test]
             draw_image(line[0], test_images[test], f"test {test}: {test_labels[test]}")
-            for panel, row in zip(line[1:], [*ranked[:_SHOWN], *ranked[-_SHOWN:]], strict=True):
+            hurtful = ranked[max(_SHOWN, len(ranked) - _SHOWN) :]
+            for panel, row in [*zip(line[1:], ranked[:_SHOWN], strict=False), *zip(line[: -_SHOWN - 1 : -1], hurtful[::-1], strict=False)]:
                 draw_image(panel, train_images[row["index"]], _caption(row, train_labels))
         where = f" ({title_of(by, table)} {label_of(by, first.values)})" if by else ""
         note = (

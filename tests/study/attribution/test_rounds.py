@@ -13,8 +13,11 @@ import pytest
 
 import analysis
 import study
-from analysis.attribution.subsets import COLUMNS, log_odds
-from study.attribution.rounds import Effort, attribute_study
+from analysis.attribution.left_out import LeaveOut, checks_of
+from analysis.attribution.subsets import COLUMNS, log_odds, subsets_of
+from analysis.figures.drawing.images import images_of
+from study.attribution.declared import without
+from study.attribution.rounds import Attributed, Effort, attribute_study
 from tests.study.conftest import Answer
 from tests.study.in_this_process import InThisProcess
 
@@ -153,6 +156,12 @@ def test_what_is_left_out_is_the_difference_of_networks_with_one_seed(spec: Path
         ("data.train_size=50", ("--share", "1.5"), "--share is 1.5"),
         ("search={kind: optuna, trials: 3}", (), "search.kind optuna"),
         ("space={data.train_size: {values: [5, 6]}}", (), "space.data.train_size is set by attribution"),
+        ("data.left_out=3,17", (), "trial.data.left_out is set by attribution"),
+        ("optimizer.name=closed_form", (), "closed_form does not record"),
+        ("corruption.kind=shuffled_pixels", (), "corruption.kind is shuffled_pixels"),
+        ("model.parameters_per_sample=2", (), "model.parameters_per_sample ties"),
+        ("data.validation_size=20", ("--share", "0.999"), "that is all of the 100 training samples"),
+        ("data.validation_size=20", ("--group", "51"), "at most 50"),
     ],
 )
 def test_what_cannot_be_attributed_is_a_sentence(
@@ -169,3 +178,65 @@ def test_few_networks_have_no_datamodels(gaplab: Callable[..., Answer], spec: Pa
     assert answer.code == 0, answer.err
     assert "datamodels" in answer.out
     assert rounds.ran == [16, 0], "eight networks are too few for datamodels, so nothing says what to leave out"
+
+
+@pytest.fixture
+def validated(spec: Path, rounds: InThisProcess, tmp_path: Path) -> Attributed:
+    """Forty small networks with a validation split, on unequal numbers of samples, and some without their strongest supporter."""
+
+    def one_round(of: study.Spec, then: Callable[[study.Summary], object]) -> study.Summary:
+        return rounds(of, then, storage=str(tmp_path))
+
+    sizes = "space={data.validation_size: {values: [20, 40]}}"
+    understood = study.read_spec(spec, (sizes, "model.width=4", "budget.epochs=3"))
+    return attribute_study(understood, Effort(40, 0.5, 1, 1, 2), storage=str(tmp_path), one_round=one_round)
+
+
+def test_settings_of_unequal_sizes_with_a_validation_split_are_told_apart_and_checked(
+    validated: Attributed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = validated.summary.records
+    samples = analysis.load_samples(validated.summary.root, keys=records["key"])
+    settings = analysis.attribution_table(records, samples).to_pylist()
+    assert [(row["data.validation_size"], row["networks"]) for row in settings] == [(40, 40), (20, 40)], "those on all are no subsets"
+    rows = analysis.left_out_table(records, samples, validated.checks).to_pylist()
+    assert [(row["data.validation_size"], row["which"], row["seeds"]) for row in rows] == [
+        (size, which, 2) for size in (40, 20) for which in ("supporters", "random")
+    ]
+
+    whole = checks_of(records, samples, checks=3, group=50)
+    assert all(len({*check.supporters, *check.others}) == 100 for check in whole), "as many others, where a class has too few as well"
+    monkeypatch.setattr("analysis.attribution.subsets._MOST_CELLS", 500)
+    in_parts = checks_of(records, samples, checks=3, group=50)
+    assert [(check.test, check.supporters) for check in in_parts] == [(check.test, check.supporters) for check in whole]
+
+    inside = np.tile(np.arange(120) < 60, (samples.num_rows, 1))
+    with pytest.raises(analysis.NothingToShow, match="a part of the training set of its own"):
+        subsets_of(records, _trained_on(samples, inside))
+    inside[:, :2] = np.random.default_rng(0).random((samples.num_rows, 2)) < 0.5
+    few = analysis.influential_images(records, _trained_on(samples, inside))
+    assert sum(len(panel.images) for panel in few.axes) == 6 * 3, "two samples have an influence that is known"
+    inside[:] = np.arange(120) < 60
+    inside[::40, 0] = False
+    with pytest.raises(analysis.NothingToShow, match="nothing says what difference"):
+        analysis.influence_table(records.slice(0, 40), _trained_on(samples, inside))
+
+
+def _trained_on(samples: pa.Table, inside: np.ndarray) -> pa.Table:
+    """The samples, had each point been trained on these."""
+    return samples.set_column(samples.column_names.index("trained"), "trained", pa.array(list(inside)))
+
+
+def test_a_check_belongs_to_the_setting_that_records_name_with_what_the_spec_leaves_to_a_default(spec: Path) -> None:
+    kinds = study.read_spec(spec, ("space={corruption.kind: {values: [redraw, random_labels]}}",))
+    setting = {"data.train_size": 60, "corruption.kind": "random_labels", "corruption.level": 1.0}
+    found = without(kinds, [LeaveOut(setting, 0, (1, 2), (3, 4), 0.0, 0.0)], 2)
+    assert {(one["corruption.kind"], one["data.left_out"], one["seed"]) for one in found} == {
+        ("random_labels", left_out, seed) for left_out in (None, "1,2", "3,4") for seed in (0, 1)
+    }
+
+
+def test_data_without_images_have_no_images_drawn() -> None:
+    table = pa.table({"data.name": ["wine"]})
+    with pytest.raises(analysis.NothingToShow, match="wine has no images"):
+        images_of(table, "train")
