@@ -96,6 +96,8 @@ def subsets_of(table: pa.Table, samples: pa.Table) -> list[Subsets]:
     place = {key: index for index, key in enumerate(samples["key"].to_pylist())}
     of_all = pc.and_(pc.is_null(runs["data.replaced"]), pc.is_null(runs["data.left_out"]))
     runs = runs.filter(pc.and_(of_all, pa.array(spared(runs, samples) > 0)))
+    # Records lie in no particular order, and the first and the last networks have parts of their own in attacks and datamodels.
+    runs = runs.sort_by([("seed", "ascending"), ("data.seed", "ascending"), ("key", "ascending")])
     found = []
     for setting, some in groups(runs, varying_fields(runs)):
         one = _setting(setting, some, samples.take([place[key] for key in some["key"].to_pylist()]))

@@ -35,7 +35,7 @@ TWINS = {3: 60, 11: 61, 20: 62}
 """Test sample -> the training sample that it is a copy of, of noise: nothing else says what its label is."""
 WRONG = (70, 71, 72, 73)
 """Training samples with a wrong label."""
-NETWORKS = 60
+NETWORKS = 120
 
 
 @pytest.fixture(scope="module")
