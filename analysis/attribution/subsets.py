@@ -74,8 +74,8 @@ def log_odds(losses: NDArray[np.floating[Any]]) -> Floats:
     Args:
         losses: cross-entropies in nats, not negative.
 
-    >>> log_odds(np.array([np.log(2.0)])).tolist()
-    [0.0]
+    >>> [round(value, 3) for value in log_odds(np.array([np.log(4 / 3), np.log(4)])).tolist()]
+    [1.099, -1.099]
     """
     clipped = np.clip(losses, _LEAST_LOSS, _MOST_LOSS).astype(np.float64)
     odds: Floats = (-np.log(np.expm1(clipped))).astype(np.float32)

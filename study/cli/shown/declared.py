@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from study.cli.terminal.printing import say
-from study.plan.packs import duration
 
 if TYPE_CHECKING:
     from study.plan.plan import Plan
@@ -18,6 +17,7 @@ def describe(spec: Spec, storage: str, address: str | None = None) -> None:
     Args:
         address: of the cluster that it is to run on, if it is not this machine: how many workers fit there is not asked.
     """
+    from study.plan.packs import duration
     from study.plan.plan import plan_study
 
     plan = plan_study(spec, storage)
@@ -66,6 +66,7 @@ def look(spec: Spec, storage: str) -> list[str]:
     from rich.table import Table as RichTable
 
     from study.plan.check import looked_at
+    from study.plan.packs import duration
     from study.plan.plan import plan_study
     from trainables.probe.fitting import SAMPLES
 
