@@ -1,4 +1,4 @@
-"""Data sets as they are loaded, files that are not what they should be, and the split of the training set."""
+"""Data sets as they are loaded, and files that are not what they should be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.npz import read_npz
 from trainables.data.sets.sources import load, share
 from trainables.data.sets.synthetic import SYNTHETIC_SAMPLES
-from trainables.data.subset import split
 from trainables.point.config import Data
 from trainables.point.errors import ConfigError
 
@@ -441,66 +440,3 @@ def test_torchvisions_sets_come_channels_first(
         np.testing.assert_array_equal(images.numpy(), stored if name == "svhn" else stored.transpose(0, 3, 1, 2))
     assert dataset.classes == 10
     assert dataset.test_labels.tolist() == [place % 10 for place in range(20)]
-
-
-# The split of the training set
-
-
-def subset(labels: torch.Tensor, classes: int, train: int, validation: int, seed: int = 0) -> tuple[list[int], list[int]]:
-    parts = split(labels, classes, Data(train_size=train, validation_size=validation, seed=seed))
-    return parts[0].tolist(), parts[1].tolist()
-
-
-@st.composite
-def cuts(draw: st.DrawFn) -> tuple[torch.Tensor, int, int, int, int]:
-    classes = draw(st.integers(2, 5))
-    labels = torch.tensor(draw(st.lists(st.integers(0, classes - 1), min_size=1, max_size=60)))
-    train = draw(st.integers(1, len(labels)))
-    return labels, classes, train, draw(st.integers(0, len(labels) - train)), draw(st.integers(0, 5))
-
-
-@given(cuts())
-def test_a_split_is_two_disjoint_parts_of_the_sizes_asked_for(cut: tuple[torch.Tensor, int, int, int, int]) -> None:
-    labels, classes, train_size, validation_size, seed = cut
-    train, validation = subset(labels, classes, train_size, validation_size, seed)
-    assert (len(train), len(validation)) == (train_size, validation_size)
-    assert len({*train, *validation}) == train_size + validation_size
-    assert {*train, *validation} <= set(range(len(labels)))
-    assert train == sorted(train)
-    assert validation == sorted(validation)
-    assert subset(labels, classes, train_size, 0, seed)[0] == train
-
-
-@given(cuts())
-def test_every_class_has_its_share(cut: tuple[torch.Tensor, int, int, int, int]) -> None:
-    """Shares differ by at most one, except where a class has no more to give."""
-    labels, classes, train_size, validation_size, seed = cut
-    for part, rest in (
-        (subset(labels, classes, train_size, 0, seed)[0], set(range(len(labels)))),
-        (subset(labels, classes, train_size, validation_size, seed)[1], None),
-    ):
-        available = rest if rest is not None else set(range(len(labels))) - set(subset(labels, classes, train_size, 0, seed)[0])
-        taken = [sum(int(labels[place]) == label for place in part) for label in range(classes)]
-        stock = [sum(int(labels[place]) == label for place in available) for label in range(classes)]
-        for some, its_stock in zip(taken, stock, strict=True):
-            assert some == its_stock or some >= max(taken) - 1
-
-
-@given(cuts(), st.integers(1, 60))
-def test_a_smaller_subset_is_part_of_a_larger_one(cut: tuple[torch.Tensor, int, int, int, int], smaller: int) -> None:
-    labels, classes, train_size, _, seed = cut
-    smaller = min(smaller, train_size)
-    assert set(subset(labels, classes, smaller, 0, seed)[0]) <= set(subset(labels, classes, train_size, 0, seed)[0])
-
-
-def test_the_seed_chooses_the_subset() -> None:
-    labels = torch.arange(1000) % 10
-    chosen = {tuple(subset(labels, 10, 100, 100, seed)[0]) for seed in range(20)}
-    assert len(chosen) == 20
-    drawn = torch.zeros(1000)
-    for seed in range(500):
-        drawn[subset(labels, 10, 100, 0, seed)[0]] += 1
-    # Each of the 1,000 samples is in a binomial (500, 1/10) number of subsets, mean 50 and variance 45: the sum of squares
-    # over the variance has mean 1,000, and as for a chi-square a variance of about twice that.
-    statistic = float(((drawn - 50) ** 2 / 45).sum())
-    assert abs(statistic - 1000) < 5 * 2000**0.5
