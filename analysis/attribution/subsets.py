@@ -19,7 +19,7 @@ COLUMNS = ("key", "index", "label", "trained", "correct", "loss", "test_correct"
 """The columns of samples that are read here."""
 _LEAST_LOSS, _MOST_LOSS = 1e-7, 80.0
 """Beyond these a cross-entropy in single precision says nothing more: at 1e-7 it is half of the smallest step below a probability of 1."""
-_FEWEST = 8
+FEWEST = 8
 """Networks of a setting, at least."""
 
 _MOST_CELLS = 10_000_000
@@ -105,14 +105,14 @@ def subsets_of(table: pa.Table, samples: pa.Table) -> list[Subsets]:
             found.append(one)
     if not found:
         raise NothingToShow(
-            f"no setting has {_FEWEST} networks or more, each trained on a part of the training set of its own, with the labels of one "
+            f"no setting has {FEWEST} networks or more, each trained on a part of the training set of its own, with the labels of one "
             "corruption.seed: gaplab attribute trains such"
         )
     return found
 
 
 def _setting(setting: dict[str, Any], runs: pa.Table, rows: pa.Table) -> Subsets | None:
-    if rows.num_rows < _FEWEST or len(set(runs["corruption.seed"].to_pylist())) > 1:
+    if rows.num_rows < FEWEST or len(set(runs["corruption.seed"].to_pylist())) > 1:
         return None
     index = matrix(rows, "index")
     if (index != index[0]).any():

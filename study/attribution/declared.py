@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.attribution.left_out import LeaveOut
+from analysis.attribution.subsets import FEWEST
 from search_spaces.space import Assignment, Space
 from study.spec.reading import Spec
 from study.spec.sections import SearchSection
@@ -18,7 +19,6 @@ from trainables.training.samples import PER_SAMPLE
 SIZE, LEFT_OUT = "data.train_size", "data.left_out"
 _OURS = ("seed", "data.seed", "corruption.seed", SIZE, LEFT_OUT, "data.replaced")
 """Fields that attribution sets: which samples a network is trained on, and its seeds."""
-_FEWEST = 8
 
 
 def study_name(spec: Spec) -> str:
@@ -53,8 +53,8 @@ def subsets(spec: Spec, networks: int, share: float) -> list[Assignment]:
     Raises:
         ConfigError: as for `cells_of`, or one of the numbers is out of range.
     """
-    if networks < _FEWEST:
-        raise ConfigError(f"--networks is {networks}: a difference between networks needs {_FEWEST} or more, and datamodels some hundreds")
+    if networks < FEWEST:
+        raise ConfigError(f"--networks is {networks}: a difference between networks needs {FEWEST} or more, and datamodels some hundreds")
     if not 0 < share < 1:
         raise ConfigError(f"--share is {share:g}: it is the share of the training samples that a network is trained on, between 0 and 1")
     found = []
