@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,12 +81,19 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
     lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
     found, left_open = _thresholds(shown, by, capacity, lines)
-    for part in (_at_the_largest(lines, by, runs, capacity, value), _order(lines, by, runs), _change(lines, capacity, value)):
+    for part in (
+        _at_the_largest(lines, by, runs, capacity, value),
+        _order(lines, by, runs, capacity, value),
+        _change(lines, capacity, value),
+    ):
         found += part[0]
         left_open += part[1]
     left_open += _mixed(lines, capacity)
     if len(lines) < of:
-        left_open.append(f"{len(lines)} of {of:,} lines are told of here.")
+        left_open.append(
+            f"{of - len(lines):,} of {of:,} lines are not told of here: gaplab fit prints every threshold, gaplab report has every gap "
+            "(analysis.threshold_table, analysis.gap_table)."
+        )
     if runs.num_rows < table.num_rows and len(set(table["status"].to_pylist())) > 1:
         left_open.append(f"Of the points, {outcomes(table)}: those that are not completed count nowhere above.")
     return Findings(found, left_open)
@@ -124,20 +132,48 @@ def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequenc
         label = label_of(by, [row[name] for name in by])
         if label not in known or len(known[label].sizes) < 2:
             continue
-        (smallest, largest), name = known[label].sizes[[0, -1]], known[label].name
-        if row["threshold"] is None and row["always"]:
-            left_open.append(f"{_at(name)}every seed fits already at {_size(capacity, smallest)}: the threshold lies below.")
-        elif row["threshold"] is None:
-            some = runs.filter(agreeing(by, [row[name] for name in by])) if by else runs
-            why = _short_of_training(some, capacity) or "the threshold lies above."
-            left_open.append(f"{_at(name)}no seed fits, not even at {_size(capacity, largest)}: {why}")
-        elif row["threshold.low"] is None or row["threshold.high"] is None:
-            side = "below" if row["threshold.low"] is None else "above"
-            left_open.append(f"{_at(name)}the threshold is near {row['threshold']:.3g}, but {side} the grid leaves it open.")
+        some = runs.filter(agreeing(by, [row[name] for name in by])) if by else runs
+        why = _left_open(row, known[label], capacity, some)
+        if why:
+            left_open.append(f"{_at(known[label].name)}{why}")
         else:
             said.append(f"{_at(label)}{Estimate(row['threshold'], row['threshold.low'], row['threshold.high'])}")
     head = f"Networks reach their train target from these {_name(capacity)} on (95 % intervals){_by(by, runs)}"
     return ([f"{head}: {'; '.join(said)}."] if said else []), left_open
+
+
+def _left_open(row: Mapping[str, Any], line: _Line, capacity: str, runs: pa.Table) -> str | None:
+    """What a line's grid and seeds leave open of its threshold, a sentence; None where its interval is all there is to say.
+
+    Args:
+        row: of `line_thresholds`.
+        line: the same one.
+        capacity: the column that its sizes are of.
+        runs: of the line.
+    """
+    seeds, always, never, short = row["seeds"], row["always"], row["never"], _SHORT.get(capacity, _plain(capacity))
+    ran = np.isfinite(line.values)
+    smallest, largest = (  # of all seeds, which need not have the same ones
+        _size(capacity, line.sizes[end]) if ran[:, end].all() else f"the {what} {short} that they ran at"
+        for end, what in ((0, "smallest"), (-1, "largest"))
+    )
+    if (line.fit | ~ran).all():
+        return f"{'every seed' if seeds > 1 else 'the only seed'} fits already at {smallest}: the threshold lies below."
+    if not line.fit.any():
+        none = "no seed fits" if seeds > 1 else "the only seed does not fit"
+        return f"{none}, not even at {largest}: {_short_of_training(runs, capacity) or 'the threshold lies above.'}"
+    few, many = f"{always} of {seeds} seeds fitted already at {smallest}", f"{never} of {seeds} seeds did not fit even at {largest}"
+    low, high = (row[f"threshold.{end}"] for end in ("low", "high"))
+    below, above = always and (low is None or low < line.sizes[0]), never and (high is None or high > line.sizes[-1])
+    if below and above:
+        return f"the threshold is open on both sides: {few}, and {many}."
+    if below:
+        return f"the threshold lies {f'below {short} {high:.3g} (95 %)' if high else 'low'}; how far down is open, since {few}."
+    if above:
+        return f"the threshold lies {f'above {short} {low:.3g} (95 %)' if low else 'high'}; how far up is open, since {many}."
+    if low is None or high is None:
+        return f"the threshold of the only seed is near {short} {row['threshold']:.3g}: one seed has no interval."
+    return None
 
 
 def _short_of_training(runs: pa.Table, capacity: str) -> str | None:
@@ -172,26 +208,33 @@ def _at_the_largest(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, c
             said.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
             seeds.add(len(values))
         elif line.fit.any():
-            left_open.append(f"{_at(line.name)}one seed, or none, fits at the largest {_name(capacity)}: it says nothing of others.")
+            how_many = "only one seed fits" if len(values) else "no seed fits"
+            left_open.append(f"{_at(line.name)}{how_many} at {_size(capacity, line.sizes[-1])}: of others that says nothing.")
     found = []
     if said:
         count = " to ".join(f"{one}" for one in sorted({min(seeds), max(seeds)}))
-        where = _size(capacity, lines[0].sizes[-1]) if len({line.sizes[-1] for line in lines}) == 1 else f"the largest {_name(capacity)}"
-        found.append(f"At {where}, among seeds that fit ({count}), the {_plain(value)} is{_by(by, runs)}: {'; '.join(said)}.")
+        found.append(
+            f"At {_largest(lines, capacity)}, among seeds that fit ({count}), the {_plain(value)} is{_by(by, runs)}: {'; '.join(said)}."
+        )
     return found, left_open
 
 
-def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table) -> tuple[list[str], list[str]]:
+def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, capacity: str, value: str) -> tuple[list[str], list[str]]:
     """Whether the value at the largest size is in the order of the levels of corruption."""
     same_seeds = len({len(line.values) for line in lines}) == 1
     if len(lines) < 2 or not same_seeds or any(line.level is None or not line.fit[:, -1].any() for line in lines):
         return [], []
     values = {line.label: np.where(line.fit[:, -1], line.values[:, -1], np.nan) for line in lines}
     verdict = order_verdict(values)
-    rises = f"there it rises from each level to the next ({_title(by, runs)}), paired by seed"
+    rises = f"the {_plain(value)} at {_largest(lines, capacity)} rises from each level to the next ({_title(by, runs)}), paired by seed"
     if verdict.outcome == "undecided":
         return [], [f"Whether {rises}, is {verdict.sentence}."]
     return [f"That {rises}, {verdict.outcome}."], []
+
+
+def _largest(lines: Sequence[_Line], capacity: str) -> str:
+    """The largest size of the lines, by its number where it is one."""
+    return _size(capacity, lines[0].sizes[-1]) if len({line.sizes[-1] for line in lines}) == 1 else f"the largest {_name(capacity)}"
 
 
 def _change(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str], list[str]]:

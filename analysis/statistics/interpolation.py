@@ -27,7 +27,12 @@ Floats = NDArray[np.float64]
 
 _WIDEST = log(10.0)
 """Largest deviation of log thresholds between seeds that is thought of: one decade. It bounds intervals that the grid leaves open."""
-_PLACES, _DEVIATIONS = 401, 48
+_PLACES, _DEVIATIONS = 161, 32
+"""Means and deviations that are looked at first; `_REFINED` and `_SECTIONS` bring both to five digits and more."""
+_REFINED, _BETWEEN, _SECTIONS = 3, 31, 20
+_GOLDEN = (5**0.5 - 1) / 2
+_ALIKE = 1e-6
+"""Log-likelihoods that differ by less are one: a grid may leave a whole range of means equally likely, of which the middle is said."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class Threshold:
         low: lower end of its interval; 0 where the grid leaves it open; NaN for one seed.
         high: upper end; infinite where the grid leaves it open; NaN for one seed.
         seeds: distinct seeds.
-        always: of these, seeds that fit at the smallest capacity and everywhere: their threshold lies below the grid.
-        never: seeds that fit nowhere: their threshold lies above the grid.
+        always: of these, seeds that fit at the smallest capacity, and everywhere unless mixed: the grid has no lower end for them.
+        never: seeds that do not fit at the largest, and nowhere unless mixed: the grid has no upper end for them.
         mixed: seeds with a capacity that fit below one that did not: their threshold is somewhere between the two.
     """
 
@@ -108,14 +113,13 @@ def threshold_of(ends: Sequence[tuple[float, float]], *, mixed: int = 0, level: 
     span = log(known.max() / known.min())
     reach = 5 * _WIDEST + span
     places = np.linspace(log(known.min()) - reach, log(known.max()) + reach, _PLACES)
-    near = np.linspace(-1, 1, 81) * min(_narrowest(cells), _WIDEST)
+    near = np.linspace(-1, 1, 21) * min(_narrowest(cells), _WIDEST)
     places = np.unique(np.concatenate([places, *(edge + near for edge in np.unique(np.log(known)))]))
-    profile = _profile(places, cells, weights)
-    most = profile.max()
     allowed = seeds * log(1 + float(stdtrit(seeds - 1, (1 + level) / 2)) ** 2 / (seeds - 1)) / 2
-    inside = np.flatnonzero(profile >= most - allowed)
+    places, profile = _refined(places, cells, weights, (_ALIKE, allowed))
+    inside = np.flatnonzero(profile >= profile.max() - allowed)
     held = places[[max(inside[0] - 1, 0), min(inside[-1] + 1, len(places) - 1)]]  # rounded outwards
-    best = places[profile >= most - 1e-6]
+    best = places[profile >= profile.max() - _ALIKE]
     value = exp((best[0] + best[-1]) / 2)
     low = 0.0 if held[0] == places[0] or always == seeds else exp(held[0])
     high = inf if held[-1] == places[-1] or never == seeds else exp(held[-1])
@@ -208,17 +212,50 @@ def _narrowest(cells: Floats) -> float:
     return float((finite[1] - finite[0]).min()) if finite.shape[1] else 0.1
 
 
+def _refined(places: Floats, cells: Floats, weights: NDArray[np.int64], below: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Means and their profile likelihoods, close together where the profile leaves its maximum by one of the given amounts.
+
+    The likelihood is concave in (mean / deviation, 1 / deviation): the means whose profile reaches some height are an interval, and its
+    ends lie beside the outermost places that were found to reach it.
+    """
+    profile = _profile(places, cells, weights)
+    for _ in range(_REFINED):
+        ends = set()
+        for amount in below:
+            inside = np.flatnonzero(profile >= profile.max() - amount)
+            ends |= {inside[0] - 1, inside[0], inside[-1] - 1, inside[-1]} & set(range(len(places) - 1))
+        steps = np.linspace(0, 1, _BETWEEN + 2)[1:-1]
+        added = np.concatenate([places[end] + steps * (places[end + 1] - places[end]) for end in sorted(ends)])
+        order = np.argsort(together := np.concatenate([places, added]))
+        places, profile = together[order], np.concatenate([profile, _profile(added, cells, weights)])[order]
+    return places, profile
+
+
 def _profile(places: Floats, cells: Floats, weights: NDArray[np.int64]) -> Floats:
-    """The log-likelihood of each mean at its best deviation, shape (places,)."""
+    """The log-likelihood of each mean at its best deviation, shape (places,): by a grid of deviations, then golden sections."""
+    grid = np.linspace(log(min(_narrowest(cells), _WIDEST) / 1e6), log(_WIDEST), _DEVIATIONS)
+    found = _likelihoods(np.tile(places, len(grid)), np.repeat(grid, len(places)), cells, weights).reshape(len(grid), -1)
+    best = found.argmax(axis=0)
+    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    of_left, of_right = (_likelihoods(places, side, cells, weights) for side in (left, right))
+    for _ in range(_SECTIONS):
+        falls = of_left > of_right
+        low, high = np.where(falls, low, left), np.where(falls, right, high)
+        new = np.where(falls, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        of_new = _likelihoods(places, new, cells, weights)
+        left, right = np.where(falls, new, right), np.where(falls, left, new)
+        of_left, of_right = np.where(falls, of_new, of_right), np.where(falls, of_left, of_new)
+    return np.asarray(np.maximum.reduce([found.max(axis=0), of_left, of_right]))
+
+
+def _likelihoods(places: Floats, deviations: Floats, cells: Floats, weights: NDArray[np.int64]) -> Floats:
+    """The log-likelihood of each mean with its log deviation, shape (places,) each."""
     from scipy.special import log_ndtr, ndtr
 
-    deviations = np.geomspace(min(_narrowest(cells), _WIDEST) / 400, _WIDEST, _DEVIATIONS)
-    best = np.full(len(places), -inf)
-    for deviation in deviations:
-        low, high = ((edge - places[:, None]) / deviation for edge in cells)
-        # the tail away from 0, where differences of small probabilities keep their digits
-        low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.where(high < -20, log_ndtr(high), np.log(np.maximum(ndtr(high) - ndtr(low), 1e-320)))
-        best = np.maximum(best, logs @ weights)
-    return best
+    low, high = ((edge - places[:, None]) / np.exp(deviations)[:, None] for edge in cells)
+    # the tail away from 0, where differences of small probabilities keep their digits
+    low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(high < -20, log_ndtr(high), np.log(np.maximum(ndtr(high) - ndtr(low), 1e-320)))
+    return np.asarray(logs @ weights)

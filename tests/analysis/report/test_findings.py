@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 
 import analysis
-from tests.analysis.made_up_study import gap_study, record, records
+from tests.analysis.made_up_study import SAMPLES, gap_study, record, records
 
 SIZES = (0.5, 1, 2, 3, 4, 5, 10)
+
+
+def fits(seeds: dict[int, str]) -> list[dict[str, Any]]:
+    """Which seed fit at p/n 1, 2, 4 and 8: 1 if it did, 0 if it did not, a dot where it was not run."""
+    return [
+        record(**{"model.width": 2**place}, parameters=SAMPLES * 2**place, seed=seed, interpolated=did == "1")
+        for seed, all_of in seeds.items()
+        for place, did in enumerate(all_of)
+        if did != "."
+    ]
 
 
 def test_a_study_of_known_truth_is_told_as_it_is() -> None:
@@ -65,7 +75,22 @@ def test_no_change_is_claimed_too_often() -> None:
     [
         (gap_study(levels=(0.0,), capacities=(2, 4)), "every seed fits already at p/n 2: the threshold lies below."),
         (gap_study(levels=(1.0,), capacities=(0.1, 1)), "no seed fits, not even at p/n 1: the threshold lies above."),
-        (gap_study(seeds=1), "one seed, or none, fits at the largest parameters per sample"),
+        (gap_study(seeds=1), "only one seed fits at p/n 100: of others that says nothing."),
+        (fits({0: "0111"}), "the threshold of the only seed is near p/n 1.41: one seed has no interval."),
+        (fits({0: "1111"}), "the only seed fits already at p/n 1: the threshold lies below."),
+        (fits({0: "0000"}), "the only seed does not fit, not even at p/n 8: the threshold lies above."),
+        (
+            fits({0: "1111", 1: "0111", 2: "0011"}),
+            "(95 %); how far down is open, since 1 of 3 seeds fitted already at p/n 1.",
+        ),
+        (fits({0: "0000", 1: "0001", 2: "0000"}), "(95 %); how far up is open, since 2 of 3 seeds did not fit even at p/n 8."),
+        (
+            fits({0: "0000", 1: "1111"}),
+            "the threshold is open on both sides: 1 of 2 seeds fitted already at p/n 1, and 1 of 2 seeds did not fit even at p/n 8.",
+        ),
+        (fits({0: "0100", 1: "0010"}), "how far up is open, since 2 of 2 seeds did not fit even at p/n 8."),
+        (fits({0: "1011", 1: "1101"}), "how far down is open, since 2 of 2 seeds fitted already at p/n 1."),
+        (fits({0: "11.1", 1: ".111"}), "every seed fits already at the smallest p/n that they ran at: the threshold lies below."),
         ([*gap_study(), record(seed=9, status="diverged")], "Of the points, 36 completed, 1 diverged"),
         (
             [record(**{"model.width": w}, parameters=100 * w, seed=s, interpolated=w + s > 8) for w in (8, 16) for s in range(3)],
@@ -75,9 +100,25 @@ def test_no_change_is_claimed_too_often() -> None:
             [record(**{"model.width": w}, parameters=100 * w, seed=s, interpolated=w + s > 201) for w in (100, 200) for s in range(3)],
             "(1 of 3): means over them are of a selection; with 10 parameters a sample and more the others want a larger budget.epochs.",
         ),
-        ([record(seed=s, **{"optimizer.momentum": m / 100}) for m in range(20) for s in range(2)], "8 of 20 lines are told of here."),
+        (
+            [record(seed=s, **{"optimizer.momentum": m / 100}) for m in range(20) for s in range(2)],
+            "12 of 20 lines are not told of here: gaplab fit",
+        ),
     ],
-    ids=["below the grid", "above the grid", "one seed", "not completed", "mixed", "mixed with room", "many lines"],
+    ids=[
+        *(
+            "below the grid",
+            "above the grid",
+            "one seed",
+            "one seed within",
+            "one seed below",
+            "one seed above",
+            "open below",
+            "open above",
+        ),
+        *("open on both sides", "mixed, none at the largest", "mixed, all at the smallest", "unequal sizes"),
+        *("not completed", "mixed", "mixed with room", "many lines"),
+    ],
 )
 def test_what_is_left_open_is_said(rows: list[dict[str, Any]], sentence: str) -> None:
     assert any(sentence in one for one in analysis.findings(records(rows)).left_open)

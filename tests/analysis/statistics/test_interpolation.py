@@ -44,20 +44,40 @@ def test_it_covers_at_the_presets_spacing(seeds, monotone):
 
 def test_on_a_fine_grid_it_is_students_interval():
     thresholds = np.array([1.0, 1.3, 0.8, 1.7])
-    ends = [(one * (1 - 1e-4), one * (1 + 1e-4)) for one in np.exp(thresholds)]
+    ends = [(one * (1 - 1e-6), one * (1 + 1e-6)) for one in np.exp(thresholds)]
     found = threshold_of(ends)
     low, high = stats.t.interval(0.95, 3, thresholds.mean(), stats.sem(thresholds))
-    assert math.log(found.value) == pytest.approx(thresholds.mean(), abs=0.02)
-    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high), abs=0.04)
+    assert math.log(found.value) == pytest.approx(thresholds.mean(), abs=1e-4)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_a_coarse_grid_it_is_the_mean_of_a_censored_normal_fit_by_scipy(seed):
+    drawn = np.searchsorted(np.log(GRID), np.random.default_rng(seed).normal(math.log(3), 0.7, 12))
+    ends = np.stack([GRID[drawn - 1], GRID[drawn]], axis=1)
+    found = threshold_of([(low, high) for low, high in ends])
+    mean = stats.norm.fit(stats.CensoredData(interval=np.log(ends)))[0]
+    assert math.log(found.value) == pytest.approx(mean, abs=2e-4)
+
+    def left(place):
+        """The likelihood at a mean, below its maximum, by SciPy's distributions and a plain search over deviations."""
+        deviations = np.geomspace(0.2, 5, 4000)[:, None]
+        z = (np.log(ends[:, :, None, None]) - place) / deviations
+        with np.errstate(divide="ignore"):
+            return np.log(stats.norm.cdf(z[:, 1]) - stats.norm.cdf(z[:, 0])).sum(axis=0).max()
+
+    allowed = 6 * math.log(1 + stats.t.ppf(0.975, 11) ** 2 / 11)
+    for end in (found.low, found.high):
+        assert left(mean) - left(math.log(end)) == pytest.approx(allowed, abs=1e-3)
 
 
 def test_the_grid_itself_is_an_error():
     for seeds in (3, 5, 20):
         found = threshold_of([(2.0, 4.0)] * seeds)
-        assert found.low < 2.02
-        assert found.high > 3.96
-        assert found.value == pytest.approx(math.sqrt(8), rel=0.03)
-    assert threshold_of([(2.0, 4.0)] * 3).high > threshold_of([(2.0, 4.0)] * 5).high > 3.99
+        assert found.low <= 2.0001
+        assert found.high >= 3.9999
+        assert found.value == pytest.approx(math.sqrt(8))
+    assert threshold_of([(2.0, 4.0)] * 3).high > threshold_of([(2.0, 4.0)] * 5).high > 3.9999
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=10))
