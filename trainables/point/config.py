@@ -38,6 +38,7 @@ class Data(Group):
     name: str = knob(
         "digits",
         "`digits`, `breast_cancer`, `wine`, `diabetes` (of scikit-learn), `mnist`, `fashion_mnist`, `cifar10`, `cifar100`, `svhn`, "
+        "`small_digits`, `small_mnist`, `small_cifar10` (for many small networks), "
         "`synthetic`, `modular_addition`, `parity`, `npz:PATH`, the path of a table that ends in `.csv` or `.parquet`, or image files: "
         "`imagefolder:PATH` with PATH/train and PATH/val, or `webdataset:PATH` with PATH/train-*.tar and PATH/val-*.tar",
     )

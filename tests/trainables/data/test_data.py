@@ -69,6 +69,39 @@ def test_digits_are_scikit_learns_with_every_fifth_as_test() -> None:
         seen[name] += 1
 
 
+def test_small_digits_are_all_digits_of_which_a_third_is_trained_on() -> None:
+    small, digits = load(Data(name="small_digits")), load(Data(name="digits"))
+    assert (len(small.train_labels), len(small.test_labels), small.classes) == (599, 1198, 10)
+    every = [torch.cat([of.train_images, of.test_images]).flatten(1) for of in (small, digits)]
+    assert sorted(map(tuple, every[0].tolist())) == sorted(map(tuple, every[1].tolist()))
+    assert small.train_labels.bincount().min() > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "shape", "side"), [("small_mnist", "mnist", (28, 28), 2), ("small_cifar10", "cifar10", (32, 32, 3), 4)]
+)
+def test_small_image_sets_are_means_over_squares_of_the_first_of_each_class(
+    name: str, of: str, shape: tuple[int, ...], side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(0)
+    images = {part: draw.integers(0, 256, (3000, *shape), dtype=np.uint8) for part in ("x_train", "x_test")}
+    labels = {part: draw.integers(0, 10, 3000) for part in ("y_train", "y_test")}
+    np.savez(tmp_path / f"{of}.npz", **images, **labels)
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(named, "_expanded", lambda folder: Path(folder))
+    found = load(Data(name=name))
+    for part, got, truths in (("train", found.train_images, found.train_labels), ("test", found.test_images, found.test_labels)):
+        y = labels[f"y_{part}"]
+        first = [at for at in range(3000) if (y[: at + 1] == y[at]).sum() <= 250]
+        assert truths.tolist() == y[first].tolist()
+        grey = images[f"x_{part}"][first].reshape(len(first), *shape[:2], -1)
+        for image, at in ((0, 0), (17, 1), (len(first) - 1, shape[0] // side - 1)):
+            square = grey[image, at * side : (at + 1) * side, :side].reshape(-1, grey.shape[3])
+            assert got[image, :, at, 0].tolist() == np.floor(square.mean(0) + 0.5).astype(int).tolist()
+    assert len(found.test_labels) == 2500
+    assert found.image_shape == (grey.shape[3], shape[0] // side, shape[1] // side)
+
+
 def test_a_set_is_loaded_once_a_process() -> None:
     assert load(Data(name="digits")) is load(Data(name="digits", train_size=5))
 

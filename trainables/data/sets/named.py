@@ -24,6 +24,12 @@ from trainables.point.errors import ConfigError
 _TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
 
 
+SMALL = {"small_digits": ("digits", 1), "small_mnist": ("mnist", 2), "small_cifar10": ("cifar10", 4)}
+"""Small sets, on which a network takes milliseconds: made of which set, by the mean over squares of how many pixels a side."""
+_PER_CLASS = 250
+"""Training images a class of the small sets of MNIST and CIFAR-10, and test images a class."""
+
+
 def data_folder() -> Path:
     """The folder where downloads and `<name>.npz` files are kept: the environment variable GAPLAB_DATA, or ~/.cache/gaplab."""
     return _expanded(os.environ.get("GAPLAB_DATA", "~/.cache/gaplab"))
@@ -48,8 +54,10 @@ def load_named(name: str, folder: Path, task: str | None = None) -> Dataset:
         return _digits()
     if name in TABLES:
         return bundled_table(name)
+    if name in SMALL:
+        return _small(name, folder)
     if name not in _TORCHVISION:
-        known = ", ".join(["digits", *TABLES, *_TORCHVISION, *MADE_UP])
+        known = ", ".join(["digits", *TABLES, *_TORCHVISION, *SMALL, *MADE_UP])
         own = "npz:PATH, or the path of a .csv or .parquet file, for your own"
         raise ConfigError(f"data.name is {name!r}, which is no data set: use one of {known}, or {own}")
     if (folder / f"{name}.npz").is_file():
@@ -66,6 +74,27 @@ def _digits() -> Dataset:
     labels = torch.from_numpy(rows[:, 64].astype(np.int64))
     test = torch.arange(len(labels)) % 5 == 0
     return Dataset(images[~test], labels[~test], images[test], labels[test], 10)
+
+
+def _small(name: str, folder: Path) -> Dataset:
+    """Few training images with few pixels, and enough test images to tell gaps apart.
+
+    Of the digits every third is a training image and the others are test images (599 and 1,198); of MNIST and CIFAR-10 the first
+    `_PER_CLASS` of each class in either split, in the order of the file (2,500 and 2,500), as 14x14 grey and 8x8 coloured images: means
+    over squares of pixels, rounded half up.
+    """
+    of, side = SMALL[name]
+    whole = load_named(of, folder)
+    if of == "digits":
+        images, labels = (torch.cat(parts) for parts in ((whole.train_images, whole.test_images), (whole.train_labels, whole.test_labels)))
+        train = torch.arange(len(labels)) % 3 == 0
+        return Dataset(images[train], labels[train], images[~train], labels[~train], whole.classes)
+    parts: list[Tensor] = []
+    for images, labels in ((whole.train_images, whole.train_labels), (whole.test_images, whole.test_labels)):
+        first = torch.cat([(labels == each).nonzero()[:_PER_CLASS, 0] for each in range(whole.classes)]).sort().values
+        squares = images[first].long().unflatten(3, (-1, side)).unflatten(2, (-1, side)).sum((3, 5))
+        parts += [((squares + side * side // 2) // side**2).to(torch.uint8), labels[first]]
+    return Dataset(*parts, whole.classes)
 
 
 def _torchvision(name: str, folder: Path) -> Dataset:
