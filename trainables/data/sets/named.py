@@ -86,15 +86,23 @@ def _small(name: str, folder: Path) -> Dataset:
     of, side = SMALL[name]
     whole = load_named(of, folder)
     if of == "digits":
-        images, labels = (torch.cat(parts) for parts in ((whole.train_images, whole.test_images), (whole.train_labels, whole.test_labels)))
+        images, labels = torch.cat([whole.train_images, whole.test_images]), torch.cat([whole.train_labels, whole.test_labels])
         train = torch.arange(len(labels)) % 3 == 0
         return Dataset(images[train], labels[train], images[~train], labels[~train], whole.classes)
-    parts: list[Tensor] = []
-    for images, labels in ((whole.train_images, whole.train_labels), (whole.test_images, whole.test_labels)):
-        first = torch.cat([(labels == each).nonzero()[:_PER_CLASS, 0] for each in range(whole.classes)]).sort().values
-        squares = images[first].long().unflatten(3, (-1, side)).unflatten(2, (-1, side)).sum((3, 5))
-        parts += [((squares + side * side // 2) // side**2).to(torch.uint8), labels[first]]
-    return Dataset(*parts, whole.classes)
+    train_index, test_index = _first_of_each_class(whole.train_labels), _first_of_each_class(whole.test_labels)
+    train_images, test_images = (_pooled(each, side) for each in (whole.train_images[train_index], whole.test_images[test_index]))
+    return Dataset(train_images, whole.train_labels[train_index], test_images, whole.test_labels[test_index], whole.classes)
+
+
+def _first_of_each_class(labels: Tensor) -> Tensor:
+    return torch.cat([(labels == each).nonzero()[:_PER_CLASS, 0] for each in labels.unique()]).sort().values
+
+
+def _pooled(images: Tensor, side: int) -> Tensor:
+    """The mean over squares of ``side`` pixels a side, rounded half up."""
+    count, channels, height, width = images.shape
+    sums = images.long().reshape(count, channels, height // side, side, width // side, side).sum((3, 5))
+    return ((sums + side * side // 2) // side**2).to(torch.uint8)
 
 
 def _torchvision(name: str, folder: Path) -> Dataset:
