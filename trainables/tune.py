@@ -32,6 +32,7 @@ from trainables.reproducibility import keep_bits
 from trainables.resolution import resolve
 from trainables.training.device_failures import PoisonedError
 from trainables.training.distributed import Processes
+from trainables.training.freezing import Pauses
 from trainables.training.loop import Pruner, Training
 from trainables.training.members import Result, failure
 from trainables.training.samples import PER_SAMPLE
@@ -113,6 +114,8 @@ class PackSettings:
 class PackTrainable(tune.Trainable):
     """Trains the pack that ``config["pack"]`` counts, or that ``config["points"]`` holds as text.
 
+    With ``config["pauses"]`` points pause at an epoch, and are kept then, or pruned (see `trainables.training.freezing.Pauses`). What they
+    have reported by then stands in ``paused``: JSON, by key, of epochs and errors.
     With ``config["restarted"]`` its worker was lost: what that had recorded since its last checkpoint is not trained again.
 
     Its parameters come through `tune.with_parameters`:
@@ -149,11 +152,15 @@ class PackTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         points = loads(config["points"]) if "points" in config else ray.get(self._packs[config["pack"]])
+        self._keeper = _keeper(self._settings.shelf, self._device, self._settings.measures)
+        self._pauses = Pauses(config["pauses"], self._keeper) if config.get("pauses") and self._keeper else None
         self._training = self._training_of(points)
         if config.get("restarted"):
             self._training.leave_out(self._settings.sink.recorded({point.key() for point in points}, self._settings.measures))
-        self._keeper = _keeper(self._settings.shelf, self._device, self._settings.measures)
+        self._begun_with: list[Result] = []
         if self._keeper and isinstance(self._training, Training):
+            if self._pauses:
+                self._begun_with = self._pauses.begin(self._training, points, self._device)
             self._keeper.resume(self._training, self._device)
 
     def _training_of(self, points: list[TrialConfig]) -> Training | _TogetherTraining:
@@ -162,29 +169,36 @@ class PackTrainable(tune.Trainable):
         settings["loaders"] = by.loaders if by else 0
         if by and by.processes:
             return _TogetherTraining(points, by, settings | {"sources": shared.sources, "pruner": self._pruner, "shelf": shared.shelf})
-        return Training(points, self._device, pruner=_asking(self._pruner), **settings)
+        return Training(points, self._device, pruner=self._pauses or _asking(self._pruner), **settings)
 
     def step(self) -> dict[str, Any]:
         if self._refused:
             return {"points": {}, "reasons": {}, "share": 0.0, "done": True, "refused": self._refused}
         started = time.monotonic()
-        results: list[Result] = []
+        results, self._begun_with = self._begun_with, []
         try:
             while not self._training.finished and time.monotonic() - started < self._slice:
                 results += self._training.epoch()
                 self._keep()
         except PoisonedError:  # Tune ends this process, and goes on in another: what has ended stays
-            self._settings.sink(results, self._hardware)
+            self._record(results)
             raise
         self._slice = SLICE_SECONDS
-        self._settings.sink(results, self._hardware)
+        results, paused = self._record(results)
         self._forget([result.key for result in results])
         return {
             "points": dict(Counter(result.status for result in results)),
             "reasons": dict(Counter(result.reason.partition("\n")[0][:200] for result in results if result.status == "failed")),
             "share": self._training.share,
             "done": self._training.finished,
+            **({"paused": json.dumps(paused)} if paused else {}),
         }
+
+    def _record(self, results: list[Result]) -> tuple[list[Result], dict[str, Any]]:
+        """Record what has ended, and keep what has paused; the former, and what the latter have reported."""
+        ended, paused = self._pauses.keep(results) if self._pauses else (results, {})
+        self._settings.sink(ended, self._hardware)
+        return ended, paused
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: points that are not done are kept one by one (see `trainables.training.unfinished`). Tune may ask when a trial ends."""

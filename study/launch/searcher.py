@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from study.launch.context import Run
 from study.launch.tuner import LOST, ROUNDS, Losses, Trials, for_good, let_go, placed_datasets, record_lost
 from study.plan.packs import expected_seconds
 from study.search.custom import CustomError
-from study.search.pruning import Pruning, SuggestionPruner
+from study.search.pruning.leaving import Pruning, SuggestionPruner
 from study.search.search import Search
 from trainables.point.text import dumps
 from trainables.resolution import Point, resolve
@@ -30,9 +31,10 @@ _LOOK_SECONDS = 2.0
 def fit_search(run: Run, search: Search) -> None:
     """Train what the search asks for, until it has asked for everything."""
     trials = [cell.trial for cell in search.cells]
-    run.progress.started(search.left, search.left * sum(expected_seconds(resolve(trial)) for trial in trials) / len(trials))
+    each = sum(expected_seconds(resolve(trial)) for trial in trials) / len(trials)
+    run.progress.started(search.left, search.left * each * search.plan.trained_share)
     parameters: dict[str, Any] = {"packs": [], "datasets": placed_datasets(trial.data for trial in trials)}
-    if search.plan.pruning:
+    if search.plan.pruning and not search.plan.pruning.freezes:
         pruner = RemotePruner(search.plan.pruning)
         search.refill(pruner)
         parameters["pruner"] = pruner.actor
@@ -101,17 +103,24 @@ class PackSearcher(Searcher):
         if pack is None:
             return None if self._packs and not self._search.finished else Searcher.FINISHED
         self._packs[trial_id] = pack
-        self._seconds.append(sum(expected_seconds(point.config) for point in pack))
-        return {"pack": len(self._seconds) - 1, "points": dumps([point.config for point in pack])}
+        self._seconds.append(sum(expected_seconds(point.config) * self._search.share(point.key) for point in pack))
+        return {"pack": len(self._seconds) - 1, "points": dumps([point.config for point in pack]), "pauses": self._search.pauses(pack)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._note_paused(result)
         self._collect()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pack = self._packs.pop(trial_id)
+        self._note_paused(result or {})
         if error and for_good(self._losses[trial_id] + 1) and not self._search.give_up(pack):
             self._lost(pack)
         self._collect()
+
+    def _note_paused(self, result: Mapping[str, Any]) -> None:
+        """Pass on which points have paused; JSON has epochs as texts."""
+        curves = json.loads(result.get("paused", "{}"))
+        self._search.paused({key: {int(epoch): row for epoch, row in curve.items()} for key, curve in curves.items()})
 
     def _collect(self) -> None:
         try:

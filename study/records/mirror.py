@@ -82,6 +82,7 @@ class Mirror:
         self._copying = Copying(root)
         self._connection: Connection | None = None
         self._refused = False
+        self._told_moved = False
         self._stood: int | None = None
         self._known = 0
         self._stop = threading.Event()
@@ -249,7 +250,7 @@ class Mirror:
         return str(Path(self.tracking_uri.removeprefix("sqlite:///")).resolve().parent / self._study)
 
     def _moved_to(self, connection: Connection) -> Path | None:
-        """Where the study's artifacts lie now, if the results were moved since the database noted where; None if they were not."""
+        """Where the study's artifacts lie now, if they were moved since the database noted where, which is said once; None if not."""
         here, uri = self._artifacts(), connection.client.get_run(connection.runs.parent).info.artifact_uri
         if here is None or ("://" in uri and not uri.startswith("file://")):
             return None
@@ -257,7 +258,9 @@ class Mirror:
         if noted.is_relative_to(here):
             return None
         place = Path(here, *noted.parts[-2:])  # RUN/artifacts
-        warnings.warn(f"the results were moved, and MLflow's database names their old place: charts are put in {place}", stacklevel=4)
+        if not self._told_moved:
+            self._told_moved = True
+            warnings.warn(f"the results were moved, and MLflow's database names their old place: charts are put in {place}", stacklevel=4)
         return place
 
 

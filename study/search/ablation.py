@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.records.store import open_store
 from study.records.writer import write_whole
 from study.search.plan import point_of
-from study.search.search import Cell, Search
+from study.search.search import Search
+from study.search.suggestion import Cell
 from trainables.point.config import Regularizers, TrialConfig, flatten
 from trainables.resolution import Point
 

@@ -138,23 +138,22 @@ def _loaded(field: str, reference: str) -> types.ModuleType:
             module: types.ModuleType = optunahub.load_module(package)
     except BaseException as error:
         leave_if_stopped(error)
-        raise ConfigError(f"{field}: OptunaHub's package {package} cannot be loaded: {named(error)}") from None
+        why = " ".join(named(error).split())  # git says it in several lines
+        raise ConfigError(f"{field}: OptunaHub's package {package} cannot be loaded: {why}") from None
     return module
 
 
 def _only(module: types.ModuleType, base: type, custom: Custom) -> Any:
-    """The class of a package that is what the field is for, if there is one alone."""
-    public = getattr(module, "__all__", vars(module))
-    classes = {name: getattr(module, name, None) for name in public}
-    found = {name: one for name, one in classes.items() if isinstance(one, type) and issubclass(one, base) and _of(one) != "optuna"}
+    """The class of a package that is what the field is for, if there is one alone; without ``__all__``, of those that it defines."""
+    listed = getattr(module, "__all__", None)
+    classes = {name: getattr(module, name, None) for name in (vars(module) if listed is None else listed)}
+    fitting = {name: one for name, one in classes.items() if isinstance(one, type) and issubclass(one, base)}
+    of_its_own = f"{module.__name__}."
+    found = {name: one for name, one in fitting.items() if listed is not None or f"{one.__module__}.".startswith(of_its_own)}
     if len(found) == 1:
         return next(iter(found.values()))
     which = f"several: add one of them, as {custom.reference}:{min(found)}" if found else "none"
     raise ConfigError(f"{custom.field}: {custom.reference} should have one optuna {base.__name__}, and has {which}")
-
-
-def _of(one: type) -> str:
-    return one.__module__.partition(".")[0]
 
 
 def _digest(folder: Path) -> str:

@@ -17,7 +17,8 @@ from search_spaces.conditional import Asker, suggest
 from search_spaces.space import Assignment, Space
 from study.search.custom import Custom, is_custom, read
 from study.search.objectives import Constraint, parse_constraint, parse_objectives
-from study.search.pruning import LEAST_SEEDS, REDUCTION, Pruning
+from study.search.pruning.leaving import LEAST_SEEDS, REDUCTION, Pruning
+from study.search.pruning.thawing import epochs_by_default, least_epochs
 from study.search.quiet import quiet
 from study.search.samplers import Task, chosen
 from study.spec.fields import checked_value
@@ -84,6 +85,12 @@ class SearchPlan:
     measures: tuple[str, ...]
     search_seed: int
     ablation_seeds: int
+
+    @property
+    def trained_share(self) -> float:
+        """The share of all epochs that is trained at most."""
+        whole = self.trials * self.pruning.epochs if self.pruning else 0
+        return min(1.0, self.pruning.total_epochs / whole) if self.pruning and self.pruning.total_epochs and whole else 1.0
 
     def identity(self, trial: TrialConfig) -> str:
         """Eight hex digits of what gives the numbers reported to Optuna their meaning: a study with others learns by itself.
@@ -167,12 +174,35 @@ def plan_search(spec: Spec) -> SearchPlan:
 def _pruning(spec: Spec, objectives: tuple[str, ...]) -> Pruning | None:
     """How members leave early; by default none leaves before a ninth of the epochs."""
     section, epochs = spec.search, spec.trial.budget.epochs
+    if section.total_epochs is not None and section.pruner != "freeze_thaw":
+        raise ConfigError("search.total_epochs is the budget of pruner freeze_thaw: set search.pruner to that, or leave it out")
     if section.pruner == "none":
         return None
     if len(objectives) > 1 or objectives[0] not in ("validation_error", "validation_gap"):
         raise ConfigError("search.pruner needs one objective on the validation split: no other is reported while a point trains")
     least = section.min_epochs or max(1, ceil(epochs / REDUCTION**2))
-    return Pruning(section.pruner, objectives[0], epochs, least, _custom(spec, "pruner"))
+    pruning = Pruning(section.pruner, objectives[0], epochs, least, _custom(spec, "pruner"))
+    return _with_budget(pruning, spec) if pruning.freezes else pruning
+
+
+def _with_budget(pruning: Pruning, spec: Spec) -> Pruning:
+    """The epochs that freeze_thaw may train in each cell.
+
+    Raises:
+        ConfigError: they are too few, or processes train points together, which cannot be frozen one by one.
+    """
+    every = spec.trial.budget.evaluate_every
+    pruning = replace(pruning, min_epochs=every * ceil(pruning.min_epochs / every))  # none pauses between two evaluations
+    trials, shape = spec.search.trials or 0, (pruning.epochs, pruning.min_epochs)
+    least = least_epochs(trials, *shape)
+    if spec.search.total_epochs is not None and spec.search.total_epochs < least:
+        raise ConfigError(
+            f"search.total_epochs is {spec.search.total_epochs:,}, and freeze_thaw needs {least:,} at least: {trials:,} suggestions train "
+            f"for {min(shape):,} epochs each, and one to its end"
+        )
+    if spec.resources.processes:
+        raise ConfigError("search.pruner freeze_thaw keeps points of single processes: leave out resources.processes")
+    return replace(pruning, total_epochs=spec.search.total_epochs or epochs_by_default(trials, *shape))
 
 
 def _custom(spec: Spec, field: str) -> Custom | None:

@@ -16,7 +16,6 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FixedTrial, FrozenTrial
@@ -29,38 +28,19 @@ from study.search.cma_es import GENERATION, CmaEsSampler
 from study.search.custom import CustomError
 from study.search.outcomes import Answers, Outcomes
 from study.search.plan import CellPlan, SearchPlan, point_of
+from study.search.pruning.freezer import Freezer, Pause
 from study.search.quiet import quiet
 from study.search.samplers import build
 from study.search.start import EarlierStudy
 from study.search.storage import Storage
-from trainables.point.config import TrialConfig
+from study.search.suggestion import Cell, Suggestion
 from trainables.point.errors import ConfigError
 from trainables.resolution import Point
 
 if TYPE_CHECKING:
     import optuna
 
-    from study.search.pruning import SuggestionPruner
-
-
-@dataclass
-class Cell:
-    """One cell of the listed axes with its own Optuna study, as far as that has come."""
-
-    trial: TrialConfig
-    assignment: Mapping[str, Any]
-    study: optuna.Study
-    left: int
-    """Suggestions that are still to be asked for."""
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """What Optuna proposed: one point a seed, and the trial to which their mean is reported, or (frozen) was."""
-
-    cell: Cell
-    trial: optuna.Trial | FrozenTrial
-    points: tuple[Point, ...]
+    from study.search.pruning.leaving import SuggestionPruner
 
 
 class Search:
@@ -82,6 +62,7 @@ class Search:
         self.outcomes = Outcomes(root, plan.measures) if outcomes is None else outcomes
         self._recorded = recorded_under(root)
         self._pruner: SuggestionPruner | None = None
+        self._freezer = Freezer(plan.pruning, plan.trials, self.outcomes) if plan.pruning and plan.pruning.freezes else None
         self._storage = Storage(plan.storage, root)
         self._ready: deque[list[Point]] = deque()
         self._open: dict[str, list[Suggestion]] = defaultdict(list)
@@ -140,6 +121,9 @@ class Search:
         The cell that is furthest behind is asked next. Points that are recorded or in training are left out.
         """
         while not self._ready:
+            if self._freezer and (thawed := self._freezer.thawed(self.cells, self.plan.at_once)):
+                self._queue(thawed)
+                continue
             cell = max(self.cells, key=lambda cell: cell.left)
             if not cell.left:
                 return None
@@ -154,6 +138,19 @@ class Search:
                 self._pruner.enter(asked, [point.key for point in members], [point.config.seed for point in members])
         return pack
 
+    def pauses(self, pack: Sequence[Point]) -> dict[str, Pause]:
+        """When each point of a pack pauses, where suggestions are frozen and thawed."""
+        return self._freezer.pauses(pack) if self._freezer else {}
+
+    def share(self, key: str) -> float:
+        """The share of its epochs that a point is given out for."""
+        return self._freezer.share(key) if self._freezer else 1.0
+
+    def paused(self, curves: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> None:
+        """Points have paused, by key, with their train and validation error at each epoch so far."""
+        if self._freezer:
+            self._freezer.paused(curves)
+
     def collect(self) -> None:
         """Report to Optuna every suggestion whose points are all recorded by now."""
         self.outcomes.refresh()
@@ -162,6 +159,8 @@ class Search:
             self._reported(suggestion)
         for key in done:
             del self._open[key]
+        if self._freezer:
+            self._freezer.settle(done)
         self._storage.flush()
 
     def give_up(self, pack: Sequence[Point]) -> bool:
@@ -173,12 +172,9 @@ class Search:
 
     def queue_again(self) -> int:
         """Queue, once more, all points that were given out and are not recorded, for nobody trains them any more; how many they are."""
-        groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
-        for key, suggestions in self._open.items():
-            point = next(point for point in suggestions[0].points if point.key == key)
-            groups[point.config.signature()].append(point)
-        self._ready.extend(groups.values())
-        return len(self._open)
+        waiting = {key: suggestions[0] for key, suggestions in self._open.items() if not (self._freezer and self._freezer.holds(key))}
+        self._queue([point for key, suggestion in waiting.items() for point in suggestion.points if point.key == key])
+        return len(waiting)
 
     def _rows_of(self, key: str) -> Sequence[Mapping[str, Any]]:
         """Also without measures that are asked for now: what was asked once is not asked again for their sake."""
@@ -212,10 +208,12 @@ class Search:
                 study.set_user_attr("sampler", custom.told)
         else:
             study.sampler = build(self.plan.sampler, seed)
-        ended = sum(
-            trial.state in (state.COMPLETE, state.PRUNED) and not is_foreign(trial, self._rows_of, self.plan.objectives) for trial in before
-        )
-        kept = ended + sum(trial.state == state.RUNNING for trial in before)
+        states = (state.COMPLETE, state.PRUNED)
+        ended = [trial for trial in before if trial.state in states and not is_foreign(trial, self._rows_of, self.plan.objectives)]
+        if self._freezer:
+            for trial in ended:
+                self._freezer.remember(study.study_name, trial)
+        kept = len(ended) + sum(trial.state == state.RUNNING for trial in before)
         return Cell(cell.trial, cell.assignment, study, max(0, self.plan.trials - kept))
 
     def _begin(self, cell: CellPlan, study: optuna.Study) -> None:
@@ -234,6 +232,8 @@ class Search:
         import optuna
 
         running = cell.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+        if self._freezer:
+            self._freezer.recall(cell.study.study_name, running)
         opened = [self._suggestion(cell, compat.reopened(cell.study, trial)) for trial in running]
         again = self._lost(cell)[: cell.left]
         cell.left -= len(again)
@@ -300,14 +300,21 @@ class Search:
 
     def _pack(self, suggestions: Sequence[Suggestion]) -> None:
         """Queue the points that nothing else trains or has trained, by signature."""
-        groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
+        queued: list[Point] = []
         for suggestion in suggestions:
-            for point in suggestion.points:
-                if point.key in self.outcomes:
-                    continue
-                if point.key not in self._open:
-                    groups[point.config.signature()].append(point)
+            points = [point for point in suggestion.points if point.key not in self.outcomes]
+            new = [point for point in points if point.key not in self._open]
+            if not (new and self._freezer and self._freezer.enters(suggestion)):
+                queued += new
+            for point in points:
                 self._open[point.key].append(suggestion)
+        self._queue(queued)
+
+    def _queue(self, points: Sequence[Point]) -> None:
+        """Make packs of points, by signature."""
+        groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
+        for point in points:
+            groups[point.config.signature()].append(point)
         self._ready.extend(groups.values())
 
     def _reported(self, suggestion: Suggestion) -> bool:
@@ -328,8 +335,11 @@ class Search:
             if is_foreign(trial, self._rows_of, self.plan.objectives):  # they came out otherwise: another is asked for in its place
                 suggestion.cell.left += 1
             return
-        if self._pruner:
+        if self._pruner or self._freezer:
             self._report_curve(suggestion, trial)
+        if self._freezer:
+            whole = statuses <= {"completed", "diverged"}
+            self._freezer.ended(suggestion, mean(rows, self.plan.objectives[0]) if whole else None)
         if "failed" in statuses:
             trial.set_user_attr("reason", next(row["reason"] for row in rows if row["status"] == "failed"))
             study.tell(trial, state=states.FAIL)
@@ -345,7 +355,8 @@ class Search:
         """Intermediate values: the mean over the seeds at every epoch that all of them reached."""
         curves = [self.outcomes.curve(point.key) for point in suggestion.points]
         objective = self.plan.objectives[0]
-        for epoch in sorted(set.intersection(*(set(curve) for curve in curves))):
+        told = self._freezer.told(suggestion) if self._freezer else ()
+        for epoch in sorted(set.intersection(*(set(curve) for curve in curves)).difference(told)):
             rows = [{"status": "running", **curve[epoch]} for curve in curves]
             trial.report(mean(rows, objective), epoch)
 

@@ -18,7 +18,7 @@ from typing import Any
 from study.plan.packs import packs
 from study.search.outcomes import Outcomes
 from study.search.plan import SearchPlan
-from study.search.pruning import SuggestionPruner
+from study.search.pruning.leaving import SuggestionPruner
 from study.search.quiet import quiet
 from study.search.search import Search
 from study.simulation.cost import RecordedCosts
@@ -98,10 +98,12 @@ def replay(plan: SearchPlan, recorded: RecordedCosts, outcomes: Outcomes, worker
         outcomes: of the recorded study.
 
     Raises:
-        ConfigError: the search has several objectives.
+        ConfigError: the search has several objectives, or freezes what it trains.
     """
     if len(plan.objectives) > 1:
         raise ConfigError("search.objective: simulate compares searches of one objective")
+    if plan.pruning and plan.pruning.freezes:
+        raise ConfigError("search.pruner freeze_thaw: simulate does not freeze what it replays; name others with --pruner")
     with TemporaryDirectory(prefix="gaplab-simulate-") as folder, quiet():
         answers = _Answers()
         search = Search(replace(plan, storage="journal"), str(Path(folder) / plan.study), answers)

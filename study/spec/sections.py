@@ -23,7 +23,7 @@ class Section(BaseModel):
 
 
 SAMPLER_NAMES = ("auto", "tpe", "gp", "cma_es", "nsga2", "nsga3", "qmc", "random")
-PRUNER_NAMES = ("none", "successive_halving", "hyperband", "median", "wilcoxon")
+PRUNER_NAMES = ("none", "successive_halving", "hyperband", "median", "wilcoxon", "freeze_thaw")
 
 
 def _named_or_custom(names: Sequence[str]) -> Callable[[str], str]:
@@ -50,8 +50,11 @@ class SearchSection(Section):
         objective: what it minimises: one of `study.search.objectives.OBJECTIVES`, or a list of them for a Pareto front.
         constraints: bounds such as ``train_error <= 0.01``; only what keeps to them is compared.
         sampler: `auto` follows Optuna's table of samplers; also ``FILE.py:NAME`` of one's own, and ``optunahub:PACKAGE``.
-        pruner: which members leave their pack early, by their validation error at every evaluation; or as a sampler.
+        pruner: which members leave their pack early, by their validation error at every evaluation; or as a sampler. `freeze_thaw`
+            trains all for `min_epochs`, and what promises most on from there.
         min_epochs: what no member leaves before; a ninth of the epochs by default.
+        total_epochs: that `freeze_thaw` trains in each cell at most, those of a suggestion counted once for all its seeds; a third of
+            what it would be without pruning by default.
         at_once: suggestions asked for together, and trained in one pack where their shapes agree.
         start_from: another study, by its name in the same storage, or its folder or URI: what it has recorded of this search's points is
             told to the sampler, and the best of what lies in the space is tried first.
@@ -70,6 +73,7 @@ class SearchSection(Section):
     sampler: Annotated[str, AfterValidator(_named_or_custom(SAMPLER_NAMES))] = "auto"
     pruner: Annotated[str, AfterValidator(_named_or_custom(PRUNER_NAMES))] = "none"
     min_epochs: Annotated[int, Field(ge=1)] | None = None
+    total_epochs: Annotated[int, Field(ge=1)] | None = None
     at_once: Annotated[int, Field(ge=1, le=10_000)] = 8
     start_from: Annotated[str, Field(min_length=1)] | None = None
     storage: str = "journal"

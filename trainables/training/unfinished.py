@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pickle import UnpicklingError
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -76,9 +76,24 @@ class Keeper:
     def resume(self, training: Training, device: torch.device) -> None:
         """Let the points of the training that are on the shelf go on from there; what cannot be taken up starts again."""
         for key in sorted(training.waiting() & self._known):
-            if (state := self._shelf.get(key, self._origin)) is not None:
+            if saved := self.get(key, device):
                 with suppress(*_FOREIGN):
-                    training.resume(torch.load(io.BytesIO(state), map_location=device, weights_only=True))
+                    training.resume(saved)
+
+    def get(self, key: str, device: torch.device) -> dict[str, Any] | None:
+        """A member that is on the shelf; None if there is none that can be taken up."""
+        if key in self._known and (state := self._shelf.get(key, self._origin)) is not None:
+            with suppress(*_FOREIGN):
+                saved: dict[str, Any] = torch.load(io.BytesIO(state), map_location=device, weights_only=True)
+                return saved
+        return None
+
+    def put(self, member: dict[str, Any]) -> None:
+        """Put a member on the shelf."""
+        file = io.BytesIO()
+        torch.save(member, file)
+        self._shelf.put(member["key"], self._origin, file.getvalue())
+        self._known.add(member["key"])
 
     def keep(self, training: Training) -> None:
         """Put the members in training on the shelf, if it is time."""
@@ -86,10 +101,7 @@ class Keeper:
         if began < self._due:
             return
         for member in training.members():
-            file = io.BytesIO()
-            torch.save(member, file)
-            self._shelf.put(member["key"], self._origin, file.getvalue())
-            self._known.add(member["key"])
+            self.put(member)
         ended = time.monotonic()
         self._due = ended + max(KEEP_SECONDS, (ended - began) / COST)
 

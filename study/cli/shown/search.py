@@ -144,6 +144,10 @@ def _interval(row: dict[str, Any], name: str, sign: str = "") -> str:
 def _pruner(search: SearchPlan) -> str:
     if search.pruning is None:
         return "none"
+    if search.pruning.freezes:
+        most, whole = search.pruning.total_epochs or 0, search.trials * search.pruning.epochs
+        each = f"{search.pruning.min_epochs:,} at a time, at most {most:,} of the {whole:,} that"
+        return f"freeze thaw: {each} {_count(search.trials, 'suggestion')} would take{' in each cell' if len(search.cells) > 1 else ''}"
     return f"custom: {search.pruning.custom.told}" if search.pruning.custom else search.pruning.name.replace("_", " ")
 
 

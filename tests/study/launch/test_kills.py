@@ -104,6 +104,32 @@ def test_a_point_in_training_goes_on_after_its_driver_was_killed(address: str, t
     assert not (root / "unfinished").exists()
 
 
+def test_a_search_killed_while_suggestions_are_frozen_goes_on_with_them(address: str, tmp_path: Path) -> None:
+    """What is thawed ends as what trained in one go; what stays frozen is recorded as pruned, as far as it got."""
+    budget = {"epochs": 30, "evaluate_every": 2, "stop_at_train_error": None}
+    data = WRITTEN["trial"]["data"] | {"validation_size": 60}
+    search = {"kind": "optuna", "trials": 6, "at_once": 6, "sampler": "random"}
+    axes = {"optimizer.learning_rate": {"log_uniform": {"low": 1e-3, "high": 1.0}}}
+    written = WRITTEN | {"trial": WRITTEN["trial"] | {"data": data, "budget": budget}, "space": axes, "search": search, "replicates": 2}
+    whole = {row["key"]: row for row in rows(study.run(study.understand(written), storage=str(tmp_path / "whole"), address=address).root)}
+    frozen = written | {"search": search | {"pruner": "freeze_thaw", "min_epochs": 6, "total_epochs": 84}}
+    root = tmp_path / "results" / "killed"
+    driver = started(frozen, storage=str(tmp_path / "results"), address=address)
+    until(lambda: len(list(root.glob("unfinished/*.pt"))) == 12 or driver.exitcode is not None)
+    driver.kill()
+    driver.join()
+    study.run(study.understand(frozen), storage=str(tmp_path / "results"), address=address)
+    found = {row["key"]: row for row in rows(str(root))}
+    assert found.keys() == whole.keys()
+    ended = [key for key, row in found.items() if row["status"] == "completed"]
+    assert 2 <= len(ended) < 12
+    assert all(found[key] == whole[key] for key in ended)
+    dropped = [row for row in found.values() if row["status"] == "pruned"]
+    assert {row["epochs"] for row in dropped} <= {6, 12, 18, 24}
+    assert sum(row["epochs"] for row in found.values()) <= 2 * 84
+    assert not (root / "unfinished").exists()
+
+
 def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(
     address: str, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,6 +176,42 @@ def test_a_driver_says_what_goes_on_and_what_is_damaged_and_removes_what_is_reco
     assert [path.name.partition(".")[0] for path in kept(stopped)] == [whole.key, "notes"]
     Unfinished(str(stopped)).remove([whole.key])
     assert [path.name for path in kept(stopped)] == ["notes.txt"], "what gaplab did not write stays"
+
+
+def test_what_pauses_goes_on_elsewhere_as_if_it_had_not_and_is_dropped_as_it_was(
+    tmp_path: Path, long_points: list[TrialConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three pause after two epochs, one of them again after four, and is dropped; a worker that starts anew says it again."""
+    monkeypatch.setattr(unfinished, "KEEP_SECONDS", 3600.0)
+    whole, root = tmp_path / "whole", tmp_path / "paused"
+    assert train(worker(whole, long_points)) == 3
+    first, second, third = (point.key() for point in long_points)
+
+    def paused(points: list[TrialConfig], **pauses: tuple[int, bool]) -> dict[str, list[int]]:
+        made = worker(root, points, pauses=pauses)
+        reports = [made.step()]
+        while not reports[-1]["done"]:
+            reports.append(made.step())
+        curves = {key: curve for report in reports for key, curve in json.loads(report.get("paused", "{}")).items()}
+        assert all(set(row) == {"train_error", "validation_error"} for curve in curves.values() for row in curve.values())
+        return {key: [int(epoch) for epoch in curve] for key, curve in curves.items()}
+
+    both = {first: (2, True), second: (2, True)}
+    for _ in range(2):
+        assert paused(long_points, **both) == {first: [1, 2], second: [1, 2]}
+        assert analysis.load(str(root))["key"].to_pylist() == [third]
+        long_points = long_points[:2]
+    assert paused(long_points[1:], **{second: (4, True)}) == {second: [1, 2, 3, 4]}
+    assert not paused(long_points[1:], **{second: (4, False)}), "it is dropped"
+    assert not paused(long_points[:1], **{first: (6, True)}), "it has come to its end"
+    found, expected = ({row["key"]: row for row in rows(str(one))} for one in (root, whole))
+    assert [found[key] for key in (first, third)] == [expected[key] for key in (first, third)]
+    dropped = found[second]
+    assert (dropped["status"], dropped["reason"], dropped["epochs"]) == ("pruned", "pruned after epoch 4", 4)
+    curves = [[row for row in analysis.load_curves(str(one)).sort_by("epoch").to_pylist() if row["key"] == second] for one in (root, whole)]
+    assert curves[0] == curves[1][:4]
+    assert dropped["test_error"] == curves[1][3]["test_error"]
+    assert not kept(root)
 
 
 def test_a_process_of_ray_train_goes_on_from_the_shelf(

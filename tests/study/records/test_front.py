@@ -56,11 +56,12 @@ def test_charts_of_results_that_were_moved_lie_where_they_are_now(tmp_path):
     now = tmp_path / "now"
     storage.rename(now)
     mirror = Mirror(f"sqlite:///{now}/mlflow.db", STUDY, str(now / STUDY))
-    with pytest.warns(UserWarning, match="the results were moved"):
-        mirror.log_artifacts(results_of_a_chart(tmp_path))
+    with pytest.warns(UserWarning, match="the results were moved") as said:
+        mirror.show(front_of(str(now / STUDY), STUDY, "study: made-up\n", results_of_a_chart(tmp_path), [result().point.data]))
     assert mirror.error is None
+    assert sum("moved" in str(one.message) for one in said) == 1
     assert not storage.exists()
-    assert list((now / STUDY / "mlflow-artifacts").glob("*/artifacts/chart.svg"))
+    assert list((now / STUDY / "mlflow-artifacts").glob("*/artifacts/charts/chart.svg"))
 
 
 @pytest.fixture

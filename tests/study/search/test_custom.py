@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import sys
 import types
 from pathlib import Path
@@ -16,7 +17,7 @@ from study.launch.searcher import PackSearcher
 from study.launch.tuner import Losses
 from study.search.custom import CustomError
 from study.search.plan import plan_search
-from study.search.pruning import SuggestionPruner
+from study.search.pruning.leaving import SuggestionPruner
 from study.search.search import Search
 from tests.study.made_up_searches import SPACE, Trained, spec_of, trials_of
 from trainables.point.errors import ConfigError
@@ -185,14 +186,19 @@ def test_a_pruner_that_raises_says_whose_it_is(file: Path) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for OptunaHub: packages in a folder, of which one is loaded from its `__init__.py`."""
-    (tmp_path / "samplers").mkdir()
+    """Stands for OptunaHub: packages in a folder, which are loaded as by `optunahub.load_local_module` of optunahub 0.5.0."""
+    monkeypatch.setitem(sys.modules, "optunahub_registry", types.ModuleType("optunahub_registry"))
 
     def load_module(package: str) -> types.ModuleType:
-        path = tmp_path / package / "__init__.py"
-        module = types.ModuleType(path.parent.name)
-        module.__file__ = str(path)
-        exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+        if package == "samplers/far":
+            raise OSError("Cmd('git') failed\n  cmdline: git fetch\n  stderr: 'Could not resolve host'")
+        name = f"optunahub_registry.package.{package.replace('/', '.')}"
+        spec = importlib.util.spec_from_file_location(name, tmp_path / package / "__init__.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
         return module
 
     pretended: Any = types.ModuleType("optunahub")
@@ -203,12 +209,24 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_package_of_optunahub_is_a_sampler(hub: Path, trained: Trained) -> None:
     for name, text in (("low", SAMPLERS.partition("class Breaks")[0]), ("many", SAMPLERS), ("none", "")):
-        (hub / "samplers" / name).mkdir()
+        (hub / "samplers" / name).mkdir(parents=True)
         (hub / "samplers" / name / "__init__.py").write_text(text)
     plans = [plan_search(spec_of(trials=3, sampler=f"optunahub:samplers/{name}")) for name in ("low", "many:Lowest")]
     customs = [plan.custom for plan in plans if plan.custom]
     assert len({custom.digest for custom in customs}) == 2
     assert len(trained.run(spec_of(trials=3, sampler="optunahub:samplers/low")).cells[0].study.trials) == 3
+    for name, files in {
+        "samplers/parts": {"__init__.py": "from ._sampler import Lowest\n__all__ = ['Lowest']\n", "_sampler.py": SAMPLERS},
+        "samplers/listed": {"__init__.py": "from optuna.samplers import TPESampler\n__all__ = ['TPESampler']\n"},
+        "samplers/derived": {"__init__.py": "from optuna.samplers import RandomSampler\nclass Demo(RandomSampler): ...\n"},
+        "pruners/median": {"__init__.py": "from optuna.pruners import MedianPruner\n__all__ = ['MedianPruner']\n"},
+    }.items():
+        (hub / name).mkdir(parents=True)
+        for file, text in files.items():
+            (hub / name / file).write_text(text)
+        assert plan_search(spec_of(**({"sampler": "random"} | {name.partition("s/")[0]: f"optunahub:{name}"})))
+    with pytest.raises(ConfigError, match=r"cannot be loaded: OSError: Cmd.* stderr: 'Could not resolve host'"):
+        plan_search(spec_of(sampler="optunahub:samplers/far"))
     with pytest.raises(ConfigError, match="has several: add one of them, as optunahub:samplers/many:"):
         plan_search(spec_of(sampler="optunahub:samplers/many"))
     with pytest.raises(ConfigError, match="has none"):

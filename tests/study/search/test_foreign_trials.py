@@ -26,7 +26,7 @@ from study.records.writer import FragmentWriter, Provenance
 from study.search.ablation import ablations
 from study.search.cma_es import GENERATION
 from study.search.plan import plan_search
-from study.search.pruning import SuggestionPruner
+from study.search.pruning.leaving import SuggestionPruner
 from study.search.search import Search
 from study.search.storage import JOURNAL
 from study.spec.reading import Spec

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from study.search.plan import plan_search
-from study.search.pruning import Pruning, SuggestionPruner
+from study.search.pruning.leaving import Pruning, SuggestionPruner
 from study.search.search import Search
 from tests.study.made_up_searches import STATES, Trained, spec_of, trials_of
 from trainables.point.config import Budget, Data, Model, TrialConfig, with_fields

@@ -23,7 +23,7 @@ import study
 from analysis.records.fragments import fragments, read_fragments
 from study.search.ablation import ablations
 from study.search.plan import plan_search
-from study.search.pruning import SuggestionPruner
+from study.search.pruning.leaving import SuggestionPruner
 from study.search.samplers import Task, build, chosen
 from study.search.search import Search
 from study.search.storage import JOURNAL, GroupCommit

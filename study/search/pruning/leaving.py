@@ -38,11 +38,13 @@ class Pruning:
     """How a search prunes.
 
     Attributes:
-        name: of Optuna's pruner: "successive_halving", "hyperband", "median" or "wilcoxon"; or as `custom` is referred to.
+        name: of Optuna's pruner: "successive_halving", "hyperband", "median" or "wilcoxon"; "freeze_thaw" (see
+            `study.search.pruning.thawing`); or as `custom` is referred to.
         objective: what members are compared by.
         epochs: of a run that is not pruned.
         min_epochs: before which no member leaves.
         custom: the pruner itself, if it is the user's own or of OptunaHub.
+        total_epochs: that freeze_thaw may train of each cell's suggestions in all.
     """
 
     name: str
@@ -50,6 +52,12 @@ class Pruning:
     epochs: int
     min_epochs: int
     custom: Custom | None = None
+    total_epochs: int | None = None
+
+    @property
+    def freezes(self) -> bool:
+        """Whether suggestions are frozen and thawed, and none is asked about in its pack."""
+        return self.name == "freeze_thaw"
 
     def build(self) -> optuna.pruners.BasePruner:
         """Optuna's pruner itself."""
@@ -87,7 +95,7 @@ class _Case:
 
     def mean(self, epoch: int) -> float:
         """The mean of the members' values at that epoch; one that ended counts with its last."""
-        values = [value for epochs in self.reports.values() if (value := _by(epochs, epoch)) is not None]
+        values = [value for epochs in self.reports.values() if (value := last_by(epochs, epoch)) is not None]
         return sum(values) / len(values)
 
     def runs(self) -> dict[int, dict[int, float]]:
@@ -95,7 +103,7 @@ class _Case:
         return dict(zip(self.seeds, self.reports.values(), strict=True)) if self.seeds else {}
 
 
-def _by(epochs: Mapping[int, float], epoch: int) -> float | None:
+def last_by(epochs: Mapping[int, float], epoch: int) -> float | None:
     """The last value that was reported by that epoch; None if there was none."""
     seen = [one for one in epochs if one <= epoch]
     return epochs[max(seen)] if seen else None
@@ -187,7 +195,7 @@ class SuggestionPruner:
         import optuna
 
         best = self._best.get(case.study, (0.0, {}))[1]
-        pairs = {seed: (_by(run, epoch), _by(best[seed], epoch)) for seed, run in case.runs().items() if seed in best}
+        pairs = {seed: (last_by(run, epoch), last_by(best[seed], epoch)) for seed, run in case.runs().items() if seed in best}
         both = {seed: (ours, theirs) for seed, (ours, theirs) in pairs.items() if ours is not None and theirs is not None}
         if len(both) < LEAST_SEEDS:
             return False
