@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -181,6 +183,16 @@ def test_the_image_has_what_it_copies_and_says_the_cuda_that_torch_brings() -> N
     assert {"cluster", "s3"} <= extras.keys()
     (job,) = [one for one in documents("rayjob.yaml") if one["kind"] == "RayJob"]
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned()["ray"]
+
+
+def test_linters_find_nothing_in_the_image_and_the_scripts() -> None:
+    hadolint, shellcheck = Path(sys.executable).with_name("hadolint"), shutil.which("shellcheck")
+    commands = [[str(hadolint), "--no-color", str(CLUSTERS / "Dockerfile")]]
+    if shellcheck:  # Debian's, which continuous integration installs
+        commands.append([shellcheck, str(CLUSTERS / "slurm.sh"), str(ROOT / ".ci/run")])
+    for command in commands:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stdout + found.stderr) == (0, "")
 
 
 def services() -> dict[str, Any]:
