@@ -206,6 +206,87 @@ def test_a_box_in_the_scatter_selects_everywhere(opened, table):
     assert listed(opened) == set(table.filter(pc.field("test_error") > edge)["key"].to_pylist())
 
 
+def place_of(browser, selector):
+    """Left, top, width and height of an element in the window, once it is in sight."""
+    return browser.execute_script(
+        "const box = document.querySelector(arguments[0]); box.scrollIntoView({block: 'center'});"
+        "const {left, top, width, height} = box.getBoundingClientRect(); return [left, top, width, height]",
+        selector,
+    )
+
+
+def test_a_lasso_selects_what_lies_in_it(opened):
+    from selenium.webdriver import ActionChains
+
+    opened.execute_script(
+        "explorer.change({x: 'train_error', y: 'test_error'}); Plotly.relayout(explorer.scatter.plot, {dragmode: 'lasso'})"
+    )
+    left, top, width, height = place_of(opened, "#explorer-scatter canvas")
+    corners = [(0.02, 0.98), (0.98, 0.98), (0.02, 0.02)]  # what lies below the diagonal from the upper left to the lower right
+    chain = ActionChains(opened, duration=20)
+    for index, (x, y) in enumerate([*corners, corners[0]]):
+        chain.w3c_actions.pointer_action.move_to_location(round(left + x * width), round(top + y * height))
+        if index == 0:
+            chain.w3c_actions.pointer_action.pointer_down()
+    chain.w3c_actions.pointer_action.pointer_up()
+    chain.perform()
+    wait(lambda: "of" in opened.find_element("id", "explorer-count").text)
+    at = "return [...explorer.scatter.at.xs].map((x, point) => [explorer.data.keyOf(point), x, explorer.scatter.at.ys[point]])"
+    places = [(key, x / width, y / height) for key, x, y in opened.execute_script(at)]
+    assert listed(opened) == {key for key, x, y in places if x > 0.02 and y < 0.98 and y > x}
+
+
+def test_the_command_is_copied(opened):
+    opened.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]})
+    opened.execute_script("explorer.focus(2)")
+    button = opened.find_element("id", "point-copy")
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+    command = opened.execute_script("return document.getElementById('point-command').textContent")
+    assert command.startswith("cat > point.yaml")
+    assert opened.execute_script("return getSelection().toString()").strip() == command.strip(), "it is selected where it cannot be copied"
+    read = "const done = arguments[0]; navigator.clipboard.readText().then(done, (error) => done(String(error)))"
+    assert opened.execute_async_script(read) == command
+
+
+@pytest.fixture
+def touch(opened):
+    """Gestures of one finger: from place to place in the window, and away."""
+    opened.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
+
+    def gesture(*places):
+        for index, (x, y) in enumerate(places):
+            event = {"type": "touchMove" if index else "touchStart", "touchPoints": [{"x": x, "y": y}]}
+            opened.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+        opened.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    yield gesture
+    opened.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def test_a_finger_selects_brushes_and_opens_a_point(opened, table, touch):
+    opened.execute_script("explorer.change({x: 'train_error', y: 'test_error'})")
+    left, top, width, height = place_of(opened, "#explorer-scatter canvas")
+    x, y = opened.execute_script("return [explorer.scatter.at.xs[5], explorer.scatter.at.ys[5]]")
+    touch((left + x, top + y))
+    wait(lambda: opened.find_element("id", "point-key").text == opened.execute_script("return explorer.data.keyOf(5)"))
+    assert len(listed(opened)) == table.num_rows, "a tap selects nothing"
+
+    left, top, width, height = place_of(opened, "#explorer-scatter canvas")
+    touch(*((left + share * width, top + 0.4 * share * height) for share in (0.01, 0.3, 0.6, 0.99)))
+    wait(lambda: "of" in opened.find_element("id", "explorer-count").text)
+    places = opened.execute_script("return [...explorer.scatter.at.ys].map((y, point) => [explorer.data.keyOf(point), y])")
+    assert listed(opened) == {key for key, y in places if 0.004 * height < y < 0.396 * height}
+
+    opened.execute_script("explorer.clear(); explorer.state.axes = ['corruption.level', 'test_error']; explorer.draw()")
+    left, top, width, height = place_of(opened, "#explorer-parallel canvas")
+    axis = left + opened.execute_script("return explorer.parallel.axes[0].left")
+    before = opened.execute_script("return scrollY")
+    touch(*((axis, top + share * height) for share in (0.05, 0.2, 0.4, 0.6)))
+    wait(lambda: opened.find_element("id", "explorer-count").text.startswith("16 of"))
+    assert opened.execute_script("return scrollY") == before, "the page stays where it is"
+
+
 def test_the_table_is_sorted_by_a_click(opened, table):
     head = opened.find_element("css selector", "#points-table th[data-name=test_error] button")
     keys = "return [...document.querySelectorAll('#points-table button.key')].map((one) => one.title)"
