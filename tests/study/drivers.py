@@ -1,8 +1,7 @@
-"""Drivers of studies as processes of their own, forked from one that has the imports behind it: what can be killed, and often."""
+"""Drivers of studies, and Rays, as processes of their own (see `tests.forked_processes`): what can be killed, and often."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Mapping
@@ -10,10 +9,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["mlflow", "ray.tune", "study.launch.run", "study.launch.breaker", "study.launch.tuner", "tests.study.drivers"]
-)
+from tests.forked_processes import CONTEXT
 
 
 def drive(written: Mapping[str, Any], options: Mapping[str, Any]) -> None:

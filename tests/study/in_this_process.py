@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 import study
 from study.plan.plan import Plan, plan_study
 from study.records.writer import FragmentWriter, Provenance
+from tests.study.disturbances import rows
 from tests.trainables.made_up_points import CPU, finish
 from trainables.training.loop import Training
 
@@ -44,6 +46,12 @@ class InThisProcess:
         writer = FragmentWriter(plan.root, Provenance(plan.study, None, "0"))
         for _, pack in groupby(sorted(plan.missing, key=signature), key=signature):
             writer(list(finish(Training([point.config for point in pack], CPU, measures=measures)).values()), "cpu")
+
+
+def rows_without_ray(of: study.Spec, folder: Path) -> list[dict[str, Any]]:
+    """The table of a study that nothing has disturbed: a point's bits do not depend on where, or beside whom, it trains (promise 3)."""
+    InThisProcess()(of, lambda summary: None, storage=str(folder))
+    return rows(str(folder / of.study))
 
 
 def signature(point: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,21 @@ def test_what_a_population_may_not_vary(changed: dict[str, Any], sentence: str, 
         passed_on(trial(), trial(**{name.replace(".", "__"): value for name, value in changed.items()}), tmp_path)
 
 
+@pytest.fixture(scope="module")
+def plain_ray() -> Iterator[None]:
+    """Ray as its users start it."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("plain_ray")
+@pytest.mark.xdist_group("ray of Tune's users")
 @pytest.mark.parametrize("scheduler", ["asha", "population"])
 def test_tunes_own_schedulers_run_points(scheduler: str, tmp_path: Path) -> None:
-    import ray
+    """A worker takes one trial after another; started anew for each, and again for each that was paused, it would import PyTorch."""
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
@@ -106,15 +119,9 @@ def test_tunes_own_schedulers_run_points(scheduler: str, tmp_path: Path) -> None
             hyperparam_mutations={"optimizer.learning_rate": tune.loguniform(0.01, 0.2), "regularizers.weight_decay": [0.0, 0.001, 0.01]},
         ),
     }
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        space = FIELDS | {"optimizer.learning_rate": tune.grid_search(rates), "regularizers.weight_decay": 0.0}
-        config = tune.TuneConfig(metric="validation_error", mode="min", scheduler=schedulers[scheduler]())
-        found = tune.Tuner(
-            PointTrainable, param_space=space, tune_config=config, run_config=tune.RunConfig(storage_path=str(tmp_path))
-        ).fit()
-    finally:
-        ray.shutdown()
+    space = FIELDS | {"optimizer.learning_rate": tune.grid_search(rates), "regularizers.weight_decay": 0.0}
+    config = tune.TuneConfig(metric="validation_error", mode="min", scheduler=schedulers[scheduler](), reuse_actors=True)
+    found = tune.Tuner(PointTrainable, param_space=space, tune_config=config, run_config=tune.RunConfig(storage_path=str(tmp_path))).fit()
     assert not found.errors
     ended = {result.config["optimizer.learning_rate"]: result.metrics for result in found if result.metrics["epoch"] == 6}
     if scheduler == "asha":

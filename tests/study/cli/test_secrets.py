@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import analysis
-from study.launch import mirroring
+from study.launch import doctor, mirroring
 from study.records.folder import write_spec
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
@@ -28,7 +28,10 @@ DATABASE = f"postgresql://me:{SECRET}@127.0.0.1:1/none"
 SERVER = f"http://me:{SECRET}@127.0.0.1:1"
 WRITTEN: dict[str, Any] = {
     "study": "tiny",
-    "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60, "validation_size": 30}},
+    "trial": {
+        "data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60, "validation_size": 30},
+        "budget": {"epochs": 2},
+    },
     "space": {"optimizer.learning_rate": {"log_uniform": {"low": 0.001, "high": 1.0}}},
     "search": {"kind": "optuna", "trials": 2, "sampler": "random", "storage": DATABASE},
 }
@@ -38,7 +41,8 @@ WRITTEN: dict[str, Any] = {
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "search.yaml").write_text(f"# at {DATABASE}\n{json.dumps(WRITTEN)}")
-    grid = {name: value for name, value in WRITTEN.items() if name != "search"} | {"space": {"seed": {"range": 2}}}
+    named = WRITTEN["trial"] | {"optimizer": {"learning_rate": 0.1}}  # what a spec leaves open would be probed first
+    grid = {"study": "tiny", "trial": named, "space": {"seed": {"range": 2}}}
     (tmp_path / "grid.yaml").write_text(json.dumps(grid))
     writer = FragmentWriter("results/tiny", Provenance("tiny", None, ""))
     point = result(seed=0)
@@ -88,7 +92,8 @@ def assert_no_secret(folder: Path) -> None:
         "submit search.yaml --storage /tmp/x --address http://127.0.0.1:1",
     ],
 )
-def test_no_command_says_a_secret(command: str, here: Path, gaplab: Callable[..., Answer]) -> None:
+def test_no_command_says_a_secret(command: str, here: Path, gaplab: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ray", lambda: (True, ""))  # it takes seconds, and no URI
     answer = gaplab(*command.split())
     assert SECRET not in answer.out + answer.err
     assert "Traceback" not in answer.err

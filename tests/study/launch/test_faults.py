@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 import study
 from analysis.records.fragments import fragments
 from study.launch.run import run
 from tests.study.disturbances import after_first_report, rows
+from tests.study.in_this_process import rows_without_ray
 from tests.study.worker_processes import MARK, workers
 from trainables.point.errors import ConfigError
 
@@ -29,7 +29,7 @@ WRITTEN: dict[str, Any] = {
     "study": "endures",
     "trial": {"data": DATA, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 40, "stop_at_train_error": None}},
     "space": {"model.width": {"values": [3, 5, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},
-    "resources": {"workers": 2},
+    "resources": {"workers": 1},
     "tracking": {"mlflow": False},
 }
 FAULTY = """
@@ -61,7 +61,7 @@ def faulty(model, dropout, image_shape, classes):
 
 @pytest.fixture(scope="module")
 def undisturbed(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return rows(run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
+    return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -94,7 +94,8 @@ def test_workers_killed_in_the_middle_lose_nothing(undisturbed: list[dict[str, A
             os.kill(process, signal.SIGKILL)
             killed.append(process)
 
-    summary = run(study.understand(WRITTEN), storage=str(tmp_path), progress=after_first_report(kill))
+    two = study.understand(WRITTEN | {"resources": {"workers": 2}})
+    summary = run(two, storage=str(tmp_path), progress=after_first_report(kill))
     assert killed
     assert rows(summary.root) == undisturbed
 
@@ -105,22 +106,22 @@ def test_points_that_raise_or_hang_fail_with_their_reason_and_disturb_no_other(o
     written = WRITTEN | {
         "trial": {"data": DATA, "model": {"name": "faulty"}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 3}},
         "imports": ["faulty.py"],
-        "resources": {"workers": 2, "point_seconds": 8},
+        "resources": {"workers": 1, "point_seconds": 8},
     }
 
-    def table(widths: list[int], storage: str) -> list[dict[str, Any]]:
+    def declared(*widths: int) -> study.Spec:
         one_that_hangs = [{"model.width": 7, "seed": 1}]
         space = {"model.width": {"values": widths}, "seed": {"range": 2}, "exclude": one_that_hangs}
-        return rows(run(study.understand(written | {"space": space}, source=tmp_path / "spec.yaml"), storage=str(tmp_path / storage)).root)
+        return study.understand(written | {"space": space}, source=tmp_path / "spec.yaml")
 
-    found = table([3, 5, 6, 7, 9], "disturbed")
+    found = rows(run(declared(3, 5, 6, 7, 9), storage=str(tmp_path / "disturbed")).root)
     reasons = {(row["model.width"], row["reason"]) for row in found if row["status"] == "failed"}
     assert reasons == {
         (5, "ArithmeticError: five is no width"),
         (6, "SystemExit: six is no width"),
         (7, "TimeoutError: longer than the limit of 8 seconds"),
     }
-    assert [row for row in found if row["status"] != "failed"] == table([3, 9], "undisturbed")
+    assert [row for row in found if row["status"] != "failed"] == rows_without_ray(declared(3, 9), tmp_path / "undisturbed")
 
 
 @pytest.mark.usefixtures("untried")
@@ -162,15 +163,3 @@ def fill(path: Path) -> None:
                 file.write(bytes(1024))
         except OSError:
             return
-
-
-def test_points_of_a_fragment_cut_short_run_again_and_no_others(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
-    spec = study.understand(WRITTEN)
-    root = run(spec, storage=str(tmp_path)).root
-    cut = Path(fragments(root)[0])
-    lost = pq.read_table(cut).num_rows
-    cut.write_bytes(cut.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="^1 damaged file was moved to"):
-        again = run(spec, storage=str(tmp_path))
-    assert again.ran == lost
-    assert rows(root) == undisturbed

@@ -1,10 +1,9 @@
-"""Run as a script: compacts the study at ``sys.argv[1]`` and is killed before step ``sys.argv[2]``."""
+"""A process that compacts a study, and is killed on the way."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -15,17 +14,18 @@ from study.records import compaction
 STEPS = count()
 
 
-def stepped(function: Callable[..., Any]) -> Callable[..., Any]:
+def stepped(function: Callable[..., Any], last: int) -> Callable[..., Any]:
     def step(*arguments: Any) -> Any:
-        if next(STEPS) == int(sys.argv[2]):
+        if next(STEPS) == last:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments)
 
     return step
 
 
-if __name__ == "__main__":
-    Path.replace = stepped(Path.replace)  # type: ignore[method-assign]
-    compaction._settle = stepped(compaction._settle)
-    compaction._remove_one = stepped(compaction._remove_one)
-    compaction.compact(sys.argv[1])
+def compact_until(root: str, last: int) -> None:
+    """Compact a study, and be killed before a step."""
+    Path.replace = stepped(Path.replace, last)  # type: ignore[method-assign]
+    compaction._settle = stepped(compaction._settle, last)
+    compaction._remove_one = stepped(compaction._remove_one, last)
+    compaction.compact(root)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,9 @@ from study.records.copying import Copying
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
 from study.search.outcomes import Outcomes
+from tests.forked_processes import CONTEXT
 from tests.study.made_up_results import TRIAL, result
+from tests.study.records.killed_compaction import compact_until
 from trainables.point.config import flatten
 
 PROVENANCE = Provenance("made-up", None, "0.1.0")
@@ -96,14 +96,16 @@ def test_memory_bounds_a_merged_file(writer, monkeypatch):
     assert told(writer.root) == before
 
 
+@pytest.mark.xdist_group("forked")
 @pytest.mark.parametrize("step", range(14))
 def test_killed_at_any_step_nothing_is_lost_or_doubled(writer, step):
     """Two renames, one sync, four curves and six records to remove: 13 steps, and one past the end."""
     fill(writer)
     before = told(writer.root)
-    script = Path(__file__).with_name("killed_compaction.py")
-    ended = subprocess.run([sys.executable, str(script), writer.root, str(step)], cwd=Path(study.__file__).parents[1], check=False)
-    assert ended.returncode == (-signal.SIGKILL if step < 13 else 0)
+    process = CONTEXT.Process(target=compact_until, args=(writer.root, step))
+    process.start()
+    process.join()
+    assert process.exitcode == (-signal.SIGKILL if step < 13 else 0)
     assert told(writer.root) == before
     writer([result(seed=70)], "cpu")
     writer([result(seed=71)], "cpu")

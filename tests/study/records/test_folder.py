@@ -32,6 +32,7 @@ WRITTEN: dict[str, Any] = {
         "data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60},
         "model": {"width": 4},
         "optimizer": {"learning_rate": 0.1},
+        "budget": {"epochs": 2},
     },
     "space": {"seed": {"range": 2}},
 }

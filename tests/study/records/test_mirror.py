@@ -165,7 +165,7 @@ def test_the_experiment_of_another_storage_is_refused_before_anything_is_trained
     copied(writer, uri)
     written = {
         "study": STUDY,
-        "trial": {"data": {"name": "synthetic", "dimension": 4, "classes": 3, "train_size": 60}, "optimizer": {"learning_rate": 0.1}},
+        "trial": {"data": {"train_size": 60}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 2}},
         "space": {},
     }
     with pytest.raises(ConfigError, match="--tracking-uri: the experiment of this name holds the points of another storage"):

@@ -1,11 +1,10 @@
-"""One process of several that train a point together: ``python -m tests.trainables.training.one_of_several SETTINGS RANK``."""
+"""One process of several that train a point together."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +18,8 @@ from trainables.training.distributed import Processes
 from trainables.training.loop import Training
 
 
-def main(given: dict[str, Any], rank: int) -> None:
+def main(given: dict[str, Any], rank: int, told: Connection) -> None:
+    """Train the point of `given`, and tell what came of it."""
     torch.set_num_threads(1)
     settings, folder, asked = given["settings"], given["folder"], 0
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=given["count"])
@@ -45,11 +45,6 @@ def main(given: dict[str, Any], rank: int) -> None:
             one = training()
             one.load_state_dict(state)
     (result,) = results
-    said = {"status": result.status, "reason": result.reason, "outcome": result.outcome, "curve": result.curve, "asked": asked}
-    print(json.dumps(said), flush=True)
+    told.send({"status": result.status, "reason": result.reason, "outcome": result.outcome, "curve": result.curve, "asked": asked})
     distributed.barrier()  # nobody leaves while another is still talking to it
     distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,11 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from tests.forked_processes import CONTEXT
 from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_shards, write_tree
 from tests.trainables.made_up_points import CPU, alone, finish, point, saved_and_loaded, told
+from tests.trainables.training import one_of_several
 from trainables.data.sets.image_files import ImageFiles, read_image
 from trainables.data.sets.sources import load
 from trainables.point.config import Data
@@ -200,14 +199,20 @@ def test_points_of_a_pack_may_have_images_of_several_sizes(names: dict[str, str]
 def by_processes(point_fields: dict[str, Any], folder: Path, count: int = 2, **settings: Any) -> list[dict[str, Any]]:
     """What each of several processes says of the point that they train together."""
     folder.mkdir()
-    arguments = json.dumps({"count": count, "folder": str(folder), "fields": point_fields, "settings": settings})
-    command = [sys.executable, "-m", "tests.trainables.training.one_of_several", arguments]
-    several = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for rank in range(count)]
-    said = [process.communicate(timeout=240) for process in several]
-    assert [process.returncode for process in several] == [0] * count, said
-    return [json.loads(output) for output, _ in said]
+    given = {"count": count, "folder": str(folder), "fields": point_fields, "settings": settings}
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in range(count)]
+    several = [CONTEXT.Process(target=one_of_several.main, args=(given, rank, there), daemon=True) for rank, (_, there) in enumerate(pipes)]
+    for process, (_, there) in zip(several, pipes, strict=True):
+        process.start()
+        there.close()  # so that one who ends without a word is noticed
+    said = [here.recv() for here, _ in pipes if here.poll(240)]
+    for process in several:
+        process.join(60)
+    assert [process.exitcode for process in several] == [0] * count
+    return said
 
 
+@pytest.mark.xdist_group("forked")
 @pytest.mark.parametrize(("source", "loss"), [("tensors", "squared"), ("imagefolder", "cross_entropy")])
 def test_several_processes_give_the_result_of_one(names: dict[str, str], tmp_path: Path, source: str, loss: str) -> None:
     """40 samples are batches of 13, 13, 13 and 1: the last leaves a process without one of its own."""
@@ -222,6 +227,7 @@ def test_several_processes_give_the_result_of_one(names: dict[str, str], tmp_pat
     assert resumed[0]["curve"] == results[0]["curve"]
 
 
+@pytest.mark.xdist_group("forked")
 @pytest.mark.parametrize("source", ["tensors", "imagefolder"])
 def test_several_processes_agree_when_a_run_ends(names: dict[str, str], tmp_path: Path, source: str) -> None:
     """The pruner is asked by the first process alone; a time that one of them has spent is all of theirs; statistics are shared."""
