@@ -8,7 +8,7 @@ into one piece of memory, and `speed` measures a device for estimates of cost.
 """
 
 from trainables.engines.base import Engine, State, Stream
-from trainables.engines.choice import Way, Workload, fastest, make_engine, members_at_once
+from trainables.engines.choice import Way, Workload, fastest, make_engine, members_at_once, rows_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at, warmed_up
 from trainables.engines.speed import CORE, Speed
 
@@ -25,5 +25,6 @@ __all__ = [
     "make_engine",
     "members_at_once",
     "rate_at",
+    "rows_at_once",
     "warmed_up",
 ]

@@ -20,7 +20,7 @@ Stream = tuple[int, str, int, int]
 """A random stream: seed, name, epoch, step (see `trainables.point.streams`)."""
 
 ROWS = 256
-"""Samples evaluated at once. Fixed, because the bits of a product could depend on it."""
+"""Samples evaluated at once. Fixed on a CPU, because the bits of a product could depend on it."""
 
 
 class Engine(Protocol):
@@ -32,6 +32,8 @@ class Engine(Protocol):
     """Trainable parameters, each (K, *shape)."""
     gradients: list[Tensor]
     """Gradients of the last `gradient` call, shaped like `parameters`."""
+    rows: int = ROWS
+    """Samples of a member that are evaluated at once (see `trainables.engines.choice.rows_at_once`)."""
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         """Fill `gradients` with the gradients of each member's mean loss on a batch.
@@ -42,6 +44,11 @@ class Engine(Protocol):
             streams: the random stream of each member's dropout in this step.
         """
         ...
+
+    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        """Take each member's step on a batch: `gradient`, whose arguments these are, and what `optimizer`, made here, makes of it."""
+        self.gradient(inputs, targets, streams)
+        optimizer.step(self.gradients)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         """Compute the logits (M, classes, B) of M `members` in evaluation mode, for inputs (M, B, D)."""
@@ -94,15 +101,17 @@ class Engine(Protocol):
 
 
 def losses_and_errors(
-    logits_of: Callable[[Tensor, list[int]], Tensor], inputs: Source, index: Tensor, labels: Tensor, members: list[int], loss: str
+    logits_of: Callable[[Tensor, list[int]], Tensor], samples: tuple[Source, Tensor, Tensor], members: list[int], loss: str, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Compute what `trainables.engines.Engine.losses` does, with `loss` "cross_entropy" or "squared".
+    """Compute what `trainables.engines.Engine.losses` does, with `loss` "cross_entropy" or "squared", of so many `rows` at once.
 
-    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten. With targets of regression,
-    `labels` (M, n, T) float32, the loss is half the squared distance to them, and the error, float32, their mean squared difference.
+    `logits_of` computes the logits (M, classes, B) of the members for inputs (M, B, D); they are overwritten. `samples` are the inputs,
+    their index and their labels. With targets of regression, labels (M, n, T) float32, the loss is half the squared distance to them, and
+    the error, float32, their mean squared difference.
     """
     losses, errors = [], []
-    for batch_index, batch_labels in zip(torch.split(index, ROWS, 1), torch.split(labels, ROWS, 1), strict=True):
+    inputs, index, labels = samples
+    for batch_index, batch_labels in zip(torch.split(index, rows, 1), torch.split(labels, rows, 1), strict=True):
         logits = logits_of(inputs.gather(batch_index).expand(len(members), -1, -1), members)
         if batch_labels.is_floating_point():
             errors.append((logits - batch_labels.transpose(1, 2)).square_().mean(1))

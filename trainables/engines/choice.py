@@ -24,11 +24,12 @@ import torch
 from torch import nn
 
 from trainables.data.sets.named import data_folder
-from trainables.engines.base import Engine
+from trainables.engines.base import ROWS, Engine
 from trainables.engines.fused import FusedEngine
 from trainables.engines.graphs import MOST_BRANCHES, WARM_UPS, CudaRecorder, GraphEngine
 from trainables.engines.modules import ModuleEngine, shareable
 from trainables.engines.stacked import StackedDense, stack_size, stacks_in_memory
+from trainables.gpu_memory import granted_bytes
 from trainables.models.chains import activation_of, stackable
 from trainables.point.config import ImageShape, Model, Optimizer, TrialConfig, sizes_only
 
@@ -38,6 +39,10 @@ _ROUND_SECONDS = 0.05
 _ROUNDS = 3
 _MARGIN = 1.1
 """How much faster than member by member a way must be to be taken: by less another measurement might choose otherwise."""
+_EVALUATION_SHARE = 0.1
+"""Share of a process' memory on a GPU that an evaluation may take, beside the members."""
+_MOST_ROWS = 4096
+"""Samples that are evaluated at once at most: more of them start hardly fewer operations."""
 _FORMAT = 1
 """Raised when what is tried changes, so that nothing of before is read."""
 
@@ -149,6 +154,22 @@ def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: t
     return stack_size(template, batch_size, inputs, device) if stackable(template) else 1
 
 
+def rows_at_once(template: nn.Module, image_shape: ImageShape, members: int, device: torch.device) -> int:
+    """Samples that each of some members is evaluated on at once: `ROWS` on a CPU, on a GPU as many as a share of its memory holds.
+
+    So an evaluation starts few operations, on tensors of at most 2**31 numbers.
+
+    Args:
+        template: a module of the members' architecture.
+    """
+    kept = _kept_bytes(template, ROWS, image_shape) if device.type == "cuda" else None
+    if kept is None:
+        return ROWS
+    each = members * (kept / ROWS + 3 * 4 * prod(image_shape))  # inputs as they lie, gathered, and in a graph's memory
+    fit = min(_EVALUATION_SHARE * granted_bytes(device), 4 * 2**31) / each
+    return max(ROWS, min(_MOST_ROWS, int(fit)) // ROWS * ROWS)
+
+
 def card_name(device: torch.device, fraction: float | None = None) -> str:
     """What a measurement on a GPU is true of: the card, the fraction of it that a process has (by default this one), PyTorch's version."""
     granted = torch.cuda.get_per_process_memory_fraction(device) if fraction is None else min(1.0, fraction)
@@ -239,8 +260,7 @@ def _step_seconds(template: nn.Module, workload: Workload, way: Way) -> float:
         _finish(device)
         begun = time.perf_counter()
         for _ in range(count):
-            engine.gradient(inputs, targets, streams)
-            optimizer.step(engine.gradients)
+            engine.step(optimizer, inputs, targets, streams)
         _finish(device)
         return time.perf_counter() - begun
 
@@ -271,6 +291,13 @@ def _held_bytes(template: nn.Module, workload: Workload) -> int | None:
 
     That is counted without computing anything; None where a module looks at its inputs' values.
     """
+    kept = _kept_bytes(template, workload.batch_size, workload.image_shape)
+    parameters = sum(parameter.numel() * parameter.element_size() for parameter in template.parameters())
+    return None if kept is None else 5 * parameters + kept
+
+
+def _kept_bytes(template: nn.Module, samples: int, image_shape: ImageShape) -> int | None:
+    """Bytes that a forward pass of so many samples keeps for the backward pass; None where a module looks at its inputs' values."""
     kept = 0
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -281,11 +308,10 @@ def _held_bytes(template: nn.Module, workload: Workload) -> int | None:
     try:
         twin = copy.deepcopy(template).to("meta").train()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            twin(torch.empty(workload.batch_size, *workload.image_shape, device="meta"))
+            twin(torch.empty(samples, *image_shape, device="meta"))
     except (RuntimeError, NotImplementedError):
         return None
-    parameters = sum(parameter.numel() * parameter.element_size() for parameter in template.parameters())
-    return 5 * parameters + kept
+    return kept
 
 
 def _on_gpu(template: nn.Module) -> bool:

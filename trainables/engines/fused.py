@@ -22,7 +22,7 @@ from trainables.engines.base import Engine, State, Stream, losses_and_errors
 from trainables.engines.graphs import RecordedPass, Recorder, Recordings
 from trainables.engines.modules import Dropouts, InRows, MaskDraws
 from trainables.engines.optimizers import StackedOptimizer
-from trainables.engines.rows import RowOptimizer
+from trainables.engines.rows import RowOptimizer, SlotOptimizer
 from trainables.gpu_memory import uploaded
 from trainables.point.config import ImageShape, Optimizer
 
@@ -109,7 +109,7 @@ class FusedEngine(InRows, Engine):
         self.parameters = [leaf.detach()[:count] for leaf in self._leaves]
         self.gradients = [gradient[:count] for gradient in self._all_gradients]
         if self._in_rows:
-            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self._all_rows)
+            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self.all_rows)
 
     def _make_slots(self, count: int) -> None:
         """Settle where parameters and gradients lie; what was recorded elsewhere is forgotten."""
@@ -117,16 +117,17 @@ class FusedEngine(InRows, Engine):
         stacked = [self._stacked[name] for name in self._trainable]
         if self._in_rows:
             self.lay_out(stacked)
-            self._all_rows = self.parameter_rows, self.gradient_rows
             stacked = self.parameter_rows.parts
         self._leaves = [parameter.detach().requires_grad_() for parameter in stacked]
         self._stacked |= dict(zip(self._trainable, self._leaves, strict=True))
         made = self.gradient_rows.parts if self._in_rows else [torch.zeros_like(parameter) for parameter in stacked]
         self._all_gradients = made
-        self._passes: dict[tuple[int, bool, bool], RecordedPass] = {}
+        self._passes: dict[tuple[object, ...], RecordedPass] = {}
 
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
-        return RowOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
+        if not self._in_rows:
+            return StackedOptimizer(rule)
+        return SlotOptimizer(rule, self) if self._recordings else RowOptimizer(rule, self)
 
     def _begin(self, module: nn.Module) -> None:
         """Take over the layers of the first module: how members compute, and what of them is stacked."""
@@ -143,22 +144,33 @@ class FusedEngine(InRows, Engine):
             unfold_convolutions(self._template)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        self._train(inputs, targets, streams, None)
+
+    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        if isinstance(optimizer, SlotOptimizer):
+            optimizer.advance()
+            self._train(inputs, targets, streams, optimizer)
+        else:
+            super().step(optimizer, inputs, targets, streams)
+
+    def _train(self, inputs: Tensor, targets: Tensor, streams: list[Stream], optimizer: SlotOptimizer | None) -> None:
+        """Write the gradients, and apply them by an optimizer that has advanced, if there is one."""
         masks = self._masks(inputs, streams)
         if self._recordings is None:
             self._differentiate(inputs, targets, masks)
             return
-        one = self._pass_of(inputs, targets, masks)
+        one = self._pass_of(inputs, targets, masks, optimizer)
         one.take(inputs, targets)
         for mask, drawn in zip(one.masks, masks, strict=True):
             mask[: len(drawn)].copy_(drawn)
-        self._run(one)
+        self._run(one, optimizer)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         if self._recordings is None or members != list(range(len(self._rates))):
             return self._evaluated(inputs, members).transpose(1, 2).contiguous()
-        one = self._pass_of(inputs, None, [])
+        one = self._pass_of(inputs, None, [], None)
         one.take(inputs, None)
-        self._run(one)
+        self._run(one, None)
         return one.outputs[: len(members)].transpose(1, 2).contiguous()
 
     def _differentiate(self, inputs: Tensor, targets: Tensor, masks: list[Tensor]) -> None:
@@ -181,22 +193,24 @@ class FusedEngine(InRows, Engine):
         with torch.no_grad():
             return self._outputs(inputs, members, [])
 
-    def _run(self, one: RecordedPass) -> None:
+    def _run(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
         assert self._recordings is not None
-        self._recordings.do(one, partial(self._do, one))
+        self._recordings.do(one, partial(self._do, one, optimizer))
         if not self._recordings.go_on:
             self.name = self.name.removesuffix(" in graphs")
 
-    def _do(self, one: RecordedPass) -> None:
-        """A pass of all slots."""
+    def _do(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
+        """A pass of all slots, and the optimizer's step after it."""
         if one.targets is None:
             one.outputs.copy_(self._evaluated(one.inputs, None))
         else:
             self._differentiate(one.inputs, one.targets, one.masks)
+        if optimizer is not None:
+            optimizer.apply(self._all_gradients)
 
-    def _pass_of(self, inputs: Tensor, targets: Tensor | None, masks: list[Tensor]) -> RecordedPass:
+    def _pass_of(self, inputs: Tensor, targets: Tensor | None, masks: list[Tensor], optimizer: SlotOptimizer | None) -> RecordedPass:
         """The pass of batches of this size, training with targets and evaluation without."""
-        key = (inputs.shape[1], targets is not None, bool(masks))
+        key = (inputs.shape[1], targets is not None, bool(masks), optimizer.form if optimizer else None)
         if key not in self._passes:
             count = self._slots
             aims = None if targets is None else targets.new_zeros(count, *targets.shape[1:])
@@ -207,7 +221,7 @@ class FusedEngine(InRows, Engine):
         return self._passes[key]
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
+        return losses_and_errors(self.logits, (inputs, index, labels), members, self._loss, self.rows)
 
     def state(self, member: int) -> State:
         copied = self._copied(member)

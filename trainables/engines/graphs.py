@@ -3,8 +3,8 @@
 A step of a small network is hundreds of kernels of a few microseconds, and starting each from Python takes longer than it runs. A graph is
 recorded once and started as a whole; in it every member has a branch of its own, so that kernels which fill a fraction of a GPU run side
 by side. What a graph reads and writes stays where it was recorded: batches, targets and dropout masks are copied there, members that come
-are copied into slots that others have left, and nothing is recorded anew. The optimizer's few operations on the rows of parameters
-(`trainables.engines.rows`) follow the graph as they are.
+are copied into slots that others have left, and nothing is recorded anew. Where parameters lie in rows of one piece of memory, the graph
+ends with the optimizer's few operations on these (`trainables.engines.rows.SlotOptimizer`): a step is some copies and one start.
 
 `Recorder` is what a GPU does about it (`CudaRecorder`), or a stand-in that does everything at once (`AtOnce`): that one serves where CUDA
 refuses to record, and lets all else be tested without a GPU.
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from trainables.engines.base import State, Stream
 from trainables.engines.modules import Dropouts, DropoutUse, MaskDraws, ModuleEngine, shareable
-from trainables.point.config import ImageShape
+from trainables.engines.optimizers import StackedOptimizer
+from trainables.engines.rows import SlotOptimizer
+from trainables.point.config import ImageShape, Optimizer
 
 WARM_UPS = 3
 """Passes of a size that are taken on a side stream before it is recorded: libraries choose kernels and take memory in the first ones."""
@@ -195,44 +197,58 @@ class GraphEngine(ModuleEngine):
             device, rounds = next(self._slots[0].module.parameters()).device.type, self._precision == "bfloat16"
             self._autocast = torch.autocast(device, torch.bfloat16, enabled=rounds, cache_enabled=False)  # it would outlive a recording
             self._stacked, self._stacked_gradients = self.parameters, self.gradients
-            if self._in_rows:
-                self._all_rows = self.parameter_rows, self.gradient_rows
-            self._passes: dict[tuple[int, bool, bool], RecordedPass] = {}
+            self._passes: dict[tuple[object, ...], RecordedPass] = {}
         self._modules = [slot.module for slot in self._slots[:count]]
         self.parameters = [stacked[:count] for stacked in self._stacked]
         self.gradients = [stacked[:count] for stacked in self._stacked_gradients]
         if self._in_rows:
-            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self._all_rows)
+            self.parameter_rows, self.gradient_rows = (rows.first(count) for rows in self.all_rows)
+
+    def optimizer(self, rule: Optimizer) -> StackedOptimizer:
+        return SlotOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        step = self._pass_of(inputs, targets, self._draws.any)
-        step.take(inputs, targets)
-        if step.masks:
-            for mask, drawn in zip(step.masks, self._draws.masks(step.uses, streams, inputs.device), strict=True):
+        self._train(inputs, targets, streams, None)
+
+    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        if isinstance(optimizer, SlotOptimizer):
+            optimizer.advance()
+            self._train(inputs, targets, streams, optimizer)
+        else:
+            super().step(optimizer, inputs, targets, streams)
+
+    def _train(self, inputs: Tensor, targets: Tensor, streams: list[Stream], optimizer: SlotOptimizer | None) -> None:
+        """Write the gradients, and apply them by an optimizer that has advanced, if there is one."""
+        one = self._pass_of(inputs, targets, self._draws.any, optimizer)
+        one.take(inputs, targets)
+        if one.masks:
+            for mask, drawn in zip(one.masks, self._draws.masks(one.uses, streams, inputs.device), strict=True):
                 mask[: len(drawn)].copy_(drawn)
-        self._run(step)
+        self._run(one, optimizer)
 
     def logits(self, inputs: Tensor, members: list[int]) -> Tensor:
         if members != list(range(len(self._modules))):
             return super().logits(inputs, members)
-        evaluation = self._pass_of(inputs, None, False)
+        evaluation = self._pass_of(inputs, None, False, None)
         evaluation.take(inputs, None)
-        self._run(evaluation)
+        self._run(evaluation, None)
         return evaluation.outputs[: len(members)].transpose(1, 2).contiguous()
 
-    def _run(self, one: RecordedPass) -> None:
-        self._recordings.do(one, partial(self._do, one))
+    def _run(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
+        self._recordings.do(one, partial(self._do, one, optimizer))
         if not self._recordings.go_on:
             self.name = self._one_by_one
 
-    def _do(self, one: RecordedPass) -> None:
-        """A pass of all slots, in as many branches."""
+    def _do(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
+        """A pass of all slots, in as many branches, and the optimizer's step after them."""
         member_pass = self._evaluated if one.targets is None else self._stepped
         self._recordings.recorder.side_by_side([partial(member_pass, one, member) for member in range(len(self._slots))])
+        if optimizer is not None:
+            optimizer.apply(self._stacked_gradients)
 
-    def _pass_of(self, inputs: Tensor, targets: Tensor | None, drops: bool) -> RecordedPass:
+    def _pass_of(self, inputs: Tensor, targets: Tensor | None, drops: bool, optimizer: SlotOptimizer | None) -> RecordedPass:
         """The pass of batches of this size, training with targets and evaluation without."""
-        key = (inputs.shape[1], targets is not None, drops)
+        key = (inputs.shape[1], targets is not None, drops, optimizer.form if optimizer else None)
         if key not in self._passes:
             self._passes[key] = self._made(inputs, targets, drops)
         return self._passes[key]

@@ -135,6 +135,44 @@ class MaskDraws:
         return masks
 
 
+class StreamDropout(nn.Dropout):
+    """An ``nn.Dropout`` of a module on a GPU: it drops what `MaskDraws` says there, from draws that it makes in its place of the pass."""
+
+    stream: StreamPass
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop from an input of any shape, in training mode."""
+        if not self.training or self.stream.start is None:
+            return super().forward(input)
+        begin, self.stream.drawn = self.stream.drawn, self.stream.drawn + input.numel()
+        if self.p == 0:
+            return input
+        kept = device_streams.numbers(self.stream.start, begin, *input.shape)[0].ge(self.p)
+        return input * kept.mul(1 / (1 - torch.tensor(self.p, dtype=torch.float32)).item()).to(input.dtype)
+
+
+class StreamPass:
+    """What the `StreamDropout` layers of a module share: where its step's draws start, (1,) int64, and how many of them are made.
+
+    Args:
+        module: is changed: the layers take the place of its ``nn.Dropout``, as which they count.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.start: Tensor | None = None
+        self.drawn = 0
+        self.any = False
+        for layer in module.modules():
+            if type(layer) in (nn.Dropout, StreamDropout):
+                layer.__class__ = StreamDropout
+                layer.stream = self  # type: ignore[assignment]
+                self.any = self.any or layer.p > 0  # type: ignore[operator]
+
+    def begin(self, start: Tensor) -> None:
+        """Begin a step."""
+        self.start, self.drawn = start, 0
+
+
 class _SharedPass:
     """What the dropout layers of a module share in a forward pass. They do not know the module: what knows itself is not freed at once."""
 
@@ -171,23 +209,30 @@ class InRows:
 
     parameter_rows: Rows
     gradient_rows: Rows
+    all_rows: tuple[Rows, Rows]
     layout: Layout
 
     def lay_out(self, stacked: Sequence[Tensor]) -> None:
         """Make rows with these parameters, (K, *shape) each, and as many for their gradients."""
         self.layout = Layout([parameter.shape[1:] for parameter in stacked])
-        self.parameter_rows, self.gradient_rows = (self.layout.rows(len(stacked[0]), stacked[0].device) for _ in range(2))
+        first = stacked[0]
+        self.parameter_rows, self.gradient_rows = (self.layout.rows(len(first), first.device, first.dtype) for _ in range(2))
+        self.all_rows = self.parameter_rows, self.gradient_rows
         for part, parameter in zip(self.parameter_rows.parts, stacked, strict=True):
             part.copy_(parameter)
 
     def moments(self) -> tuple[Rows, list[Tensor]]:
         """See `trainables.engines.rows.LaidOut`."""
-        rows = self.layout.rows(len(self.parameter_rows.whole), self.parameter_rows.whole.device)
+        whole = self.all_rows[0].whole
+        rows = self.layout.rows(len(whole), whole.device, whole.dtype)
         return rows, rows.parts
 
 
 class ModuleEngine(InRows, Engine):
     """Modules member by member (see `trainables.engines.Engine`). They act as in PyTorch; dropout is drawn from the member's seed.
+
+    On a GPU their ``nn.Dropout`` drops by the draws of `MaskDraws`, as in every engine. What else a layer of one's own draws comes from
+    PyTorch's generator, seeded for each member and step.
 
     Args:
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
@@ -199,12 +244,14 @@ class ModuleEngine(InRows, Engine):
         self._modules: list[nn.Module] = []
         self._in_rows = rows
         self._loss, self._precision, self._image_shape = loss, precision, image_shape
+        self._keys = device_streams.Keys()
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self.name = "modules, channels last" if channels_last else "modules"
 
     def refill(self, keep: list[int], modules: list[nn.Module]) -> None:
         self._modules = [self._modules[member] for member in keep] + modules
         device = next(self._modules[0].parameters()).device.type
+        self._streamed = [StreamPass(module) for module in self._modules] if device == "cuda" else []
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=self._precision == "bfloat16")
         trainable = [[parameter for parameter in module.parameters() if parameter.requires_grad] for module in self._modules]
         self.parameters = [torch.stack([one.detach() for one in same]) for same in zip(*trainable, strict=True)]
@@ -226,16 +273,22 @@ class ModuleEngine(InRows, Engine):
         return torch.stack(outputs).transpose(1, 2).contiguous()
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
+        return losses_and_errors(self.logits, (inputs, index, labels), members, self._loss, self.rows)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         for gradient in self.gradients:
             gradient.zero_()
+        if any(one.any for one in self._streamed):
+            starts = device_streams.starts(*self._keys.of(streams, inputs.device))
+            for one, start in zip(self._streamed, starts.split(1), strict=True):
+                one.begin(start)
         for module, images, target, stream in zip(self._modules, inputs, targets, streams, strict=True):
             _seed(stream, images.is_cuda)
             with self._autocast:
                 outputs = module.train()(self._images(images)).to(images.dtype)
             torch.autograd.backward(self._loss_of(outputs, target))
+        for one in self._streamed:
+            one.start = None
 
     def state(self, member: int) -> State:
         return {name: tensor.detach().clone() for name, tensor in self._modules[member].state_dict().items()}

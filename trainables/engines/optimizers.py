@@ -44,7 +44,7 @@ class StackedOptimizer:
         self._steps: list[int] = []
         self._factors: tuple[float, ...] = ()
         self._since = 0  # steps that all have taken since these were counted
-        self._corrections: list[tuple[Tensor, ...]] = []  # Adam's, of the next steps, the last of them first
+        self._corrections: list[Tensor] = []  # Adam's, (K, 2) each, of the next steps, the last of them first
 
     def scale(self, factors: tuple[float, ...]) -> None:
         """Multiply the learning rate of each parameter by its own factor from the next `refill` on, and divide its weight decay by that.
@@ -85,21 +85,23 @@ class StackedOptimizer:
             return uploaded(values, torch.float32, device)
 
         momentum = column([point.optimizer.momentum for point in points])
-        self._momenta = [_shaped(momentum, piece) for piece in self._pieces.whole]
-        self._clips = column([point.regularizers.gradient_clip or float("inf") for point in points])
+        self._momenta = self._settled("momenta", [_shaped(momentum, piece) for piece in self._pieces.whole])
+        (self._clips,) = self._settled("clips", [column([point.regularizers.gradient_clip or float("inf") for point in points])])
         decays = [point.regularizers.weight_decay for point in points]
         biases = [decay if point.regularizers.decay_biases else 0.0 for decay, point in zip(decays, points, strict=True)]
         each, others, parts = column(decays), column(biases), zip(self._pieces.parts, self._pieces.matrices, strict=True)
-        self._decays = [_shaped(each if matrix else others, part) for part, matrix in parts]
+        shares = [_shaped(each if matrix else others, part) for part, matrix in parts]
         if self._factors:
-            self._decays = [decay / factor for decay, factor in zip(self._decays, self._factors, strict=True)]
+            shares = [decay / factor for decay, factor in zip(shares, self._factors, strict=True)]
+        self._decays = self._settled("decays", shares)
         self._any_decay = any(decays)
         self._any_clip = any(point.regularizers.gradient_clip for point in points)
 
     def set_rates(self, rates: Tensor) -> None:
         """Set the learning rate of each member from now on, (K,) float32."""
-        self._rates = self._scaled([_shaped(rates, part) for part in self._pieces.parts])
-        self._down = [-rate for rate in self._scaled([_shaped(rates, piece) for piece in self._pieces.whole])]
+        self._rates = self._settled("rates", self._scaled([_shaped(rates, part) for part in self._pieces.parts]))
+        down = [-rate for rate in self._scaled([_shaped(rates, piece) for piece in self._pieces.whole])]
+        self._down = self._settled("down", down)
 
     def _scaled(self, rates: list[Tensor]) -> list[Tensor]:
         return [rate * factor for rate, factor in zip(rates, self._factors, strict=True)] if self._factors else rates
@@ -110,12 +112,24 @@ class StackedOptimizer:
             return
         first_beta, second_beta = _BETAS
         counts = [[count + self._since + step for count in self._steps] for step in range(1, steps + 1)]
-        corrections = [[[1 - first_beta**n for n in row], [(1 - second_beta**n) ** 0.5 for n in row]] for row in counts]
-        rows = uploaded(corrections, torch.float32, self._pieces.whole[0].device)
-        self._corrections = [row.unbind() for row in rows.unbind()][::-1]
+        corrections = [[[1 - first_beta**n, (1 - second_beta**n) ** 0.5] for n in row] for row in counts]
+        self._corrections = list(uploaded(corrections, torch.float32, self._pieces.whole[0].device).unbind())[::-1]
 
     def step(self, gradients: list[Tensor]) -> None:
         """Update the parameters in place; `gradients` are overwritten."""
+        self.advance()
+        self.apply(gradients)
+
+    def advance(self) -> None:
+        """Count one step, and make ready what is its own."""
+        if self._rule.name != "sgd":
+            if not self._corrections:
+                self.foresee(1)
+            (self._correction,) = self._settled("correction", [self._corrections.pop()])
+        self._since += 1
+
+    def apply(self, gradients: list[Tensor]) -> None:
+        """Update the parameters by the step that `advance` counted: operations on the device alone, which can be recorded."""
         if self._any_clip:
             self._clip(gradients)
         pieces = self._pieces_of_gradients(gradients)
@@ -125,7 +139,6 @@ class StackedOptimizer:
             self._sgd(pieces.whole)
         else:
             self._adam(pieces.whole)
-        self._since += 1
 
     def state(self, member: int) -> list[Tensor]:
         """Copy one member's moments."""
@@ -141,6 +154,10 @@ class StackedOptimizer:
         zeros = [torch.zeros_like(parameter) for parameter in parameters for _ in range(self._kinds)]
         self._moment_pieces = [zeros[kind :: self._kinds] for kind in range(self._kinds)]
         return zeros
+
+    def _settled(self, name: str, values: list[Tensor]) -> list[Tensor]:
+        """What `name` is from now on, (K, ...) each: these values, or memory that they were copied to."""
+        return values
 
     def _pieces_of_parameters(self, parameters: list[Tensor]) -> Pieces:
         """The pieces of parameters; one each where rates have factors."""
@@ -172,9 +189,7 @@ class StackedOptimizer:
 
     def _adam(self, gradients: list[Tensor]) -> None:
         first_beta, second_beta = _BETAS
-        if not self._corrections:
-            self.foresee(1)
-        first, second = self._corrections.pop()
+        first, second = self._correction.unbind(1)
         for parameter, gradient, mean, square, down in zip(self._pieces.whole, gradients, *self._moment_pieces, self._down, strict=True):
             mean.lerp_(gradient, 1 - first_beta)
             square.mul_(second_beta).addcmul_(gradient, gradient, value=1 - second_beta)

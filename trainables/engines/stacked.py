@@ -129,7 +129,7 @@ class StackedDense(Engine):
         return self._forward(inputs, None, None if everyone else members, self._workspace_for(inputs))[1]
 
     def losses(self, inputs: Source, index: Tensor, labels: Tensor, members: list[int]) -> tuple[Tensor, Tensor]:
-        return losses_and_errors(self.logits, inputs, index, labels, members, self._loss)
+        return losses_and_errors(self.logits, (inputs, index, labels), members, self._loss, self.rows)
 
     def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
         masks = self._dropout_masks(inputs, streams) if self._drops else None

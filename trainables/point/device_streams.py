@@ -48,6 +48,11 @@ class Keys:
         return self._keys, step
 
 
+def starts(keys: Tensor, step: int) -> Tensor:
+    """The states (K,) int64 at which the draws of a step start: all that `numbers` needs."""
+    return _mixed(keys + _signed((step + 1) * _GAMMA % 2**64))
+
+
 def words(keys: Tensor, step: int, count: int) -> Tensor:
     """Draw (K, count) int64: 64 random bits each.
 
@@ -59,21 +64,35 @@ def words(keys: Tensor, step: int, count: int) -> Tensor:
     >>> words(torch.tensor([0]), 0, 3).shape
     torch.Size([1, 3])
     """
-    starts = _mixed(keys + _signed((step + 1) * _GAMMA % 2**64))
-    places = torch.arange(1, count + 1, device=keys.device).mul_(_GAMMA)
-    return _mixed(starts[:, None] + places)
+    return _words(starts(keys, step), 0, count)
 
 
 def uniform(keys: Tensor, step: int, *shape: int) -> Tensor:
     """Draw (K, *shape) float32, multiples of 2**-24 in [0, 1): the upper 24 bits of each half of a word, the lower half first."""
+    return numbers(starts(keys, step), 0, *shape)
+
+
+def numbers(starts: Tensor, begin: int, *shape: int) -> Tensor:
+    """Those of `uniform` from the `begin`-th on, (K, *shape), of a step that starts at `starts`.
+
+    >>> start = starts(torch.tensor([1, 2]), 3)
+    >>> torch.equal(numbers(start, 5, 4), uniform(torch.tensor([1, 2]), 3, 9)[:, 5:])
+    True
+    """
     size = torch.Size(shape).numel()
-    halves = words(keys, step, (size + 1) // 2).view(torch.int32)[:, :size]
+    first, skipped = divmod(begin, 2)
+    halves = _words(starts, first, (skipped + size + 1) // 2).view(torch.int32)[:, skipped : skipped + size]
     return (halves >> 8).bitwise_and_(2**24 - 1).to(torch.float32).mul_(2.0**-24).reshape(-1, *shape)
 
 
 def permutations(keys: Tensor, step: int, size: int) -> Tensor:
     """Draw permutations (K, size) int64: the order of `size` words as signed numbers, of equal ones the first one first."""
     return words(keys, step, size).argsort(dim=1, stable=True)
+
+
+def _words(starts: Tensor, first: int, count: int) -> Tensor:
+    places = torch.arange(first + 1, first + count + 1, device=starts.device).mul_(_GAMMA)
+    return _mixed(starts[:, None] + places)
 
 
 def _mixed(state: Tensor) -> Tensor:

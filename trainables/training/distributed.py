@@ -17,6 +17,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from trainables.engines import Engine, StackedOptimizer, Stream
+
 _T = TypeVar("_T")
 
 
@@ -65,10 +67,16 @@ class Processes:
         filled = [part if part.shape[1] else batch[:, :1] for part, batch in zip(parts, batches, strict=True)]
         return torch.cat(filled, 1), max(1, -(-(size - self.rank) // self.count)), shares
 
-    def average(self, gradients: Sequence[Tensor], share: float) -> None:
-        """Make gradients of this process's part of a batch, a share of it, those of the whole batch."""
+    def step(self, engine: Engine, optimizer: StackedOptimizer, batch: tuple[Tensor, Tensor], streams: list[Stream], share: float) -> None:
+        """Take an engine's step on inputs and targets, this process's part of a batch and a share of it, by the gradients of the whole."""
         if self.alone:
+            engine.step(optimizer, *batch, streams)
             return
+        engine.gradient(*batch, streams)
+        self._average(engine.gradients, share)
+        optimizer.step(engine.gradients)
+
+    def _average(self, gradients: Sequence[Tensor], share: float) -> None:
         whole = torch.cat([gradient.flatten() for gradient in gradients]).mul_(share)
         distributed.all_reduce(whole)
         for gradient, part in zip(gradients, torch.split(whole, [gradient.numel() for gradient in gradients]), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from trainables.data.misclassified import misclassified
 from trainables.data.protocol import PointData, Samples
 from trainables.engines import Engine
-from trainables.engines.base import ROWS, losses_and_errors
+from trainables.engines.base import losses_and_errors
 from trainables.training.distributed import Processes
 
 
@@ -134,21 +135,22 @@ class _Stacked:
 
     def judged(self, engine: Engine, members: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
         """The loss of each sample, whether it is misclassified, and whether five guesses are not enough, where that is recorded."""
-        self._inputs.announce(self._index, ROWS)
+        self._inputs.announce(self._index, engine.rows)
+        several = self._inputs, self._index, self._labels
         if not self._top_five:
-            several = self._inputs, self._index, self._labels, members
             numbers = self._labels.is_floating_point()  # every engine's own way to judge is for classes
-            loss, wrong = losses_and_errors(engine.logits, *several, self._loss) if numbers else engine.losses(*several)
+            by_hand = partial(losses_and_errors, engine.logits, several, members, self._loss, engine.rows)
+            loss, wrong = by_hand() if numbers else engine.losses(*several, members)
             return self._processes.joined(loss, self._count), self._processes.joined(wrong, self._count), None
         beyond: list[Tensor] = []
-        labels = iter(torch.split(self._labels, ROWS, 1))
+        labels = iter(torch.split(self._labels, engine.rows, 1))
 
         def logits(inputs: Tensor, members: list[int]) -> Tensor:
             found = engine.logits(inputs, members)
             beyond.append(misclassified(found.clone(), next(labels), 1, guesses=5))
             return found
 
-        loss, wrong = losses_and_errors(logits, self._inputs, self._index, self._labels, members, self._loss)
+        loss, wrong = losses_and_errors(logits, several, members, self._loss, engine.rows)
         first, second, third = (self._processes.joined(values, self._count) for values in (loss, wrong, torch.cat(beyond, 1)))
         return first, second, third
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from trainables.data.augmentation import soft_targets
 from trainables.data.inputs import point_data
-from trainables.engines import Engine, Way, Workload, fastest, make_engine
+from trainables.engines import Engine, Way, Workload, fastest, make_engine, rows_at_once
 from trainables.engines.optimizers import StackedOptimizer, rate_at
 from trainables.gpu_memory import uploaded
 from trainables.models import build
@@ -248,6 +248,8 @@ class Training:
         if self._engine is None or self._optimizer is None or (shape, classes) != self._made_for:
             name, self._made_for = self._way.engine if self._way else None, (shape, classes)
             self._engine = make_engine(new[0].module, loss=first.optimizer.loss, precision=first.precision, image_shape=shape, name=name)
+            if self._active[0].data.train.inputs.members_at_once is None:  # files are read by batches of their own
+                self._engine.rows = rows_at_once(new[0].module, shape, len(self._active), self.device)
             self._optimizer = self._engine.optimizer(first.optimizer)
             self._optimizer.scale(rate_factors(first.model, first.optimizer.name, shape, classes))
         self._engine.refill(stayed, [member.module for member in new])
@@ -299,13 +301,11 @@ class Training:
                 continue
             aims = soft_targets(truths, classes, samples.smoothing)
             for rows, targets in zip(torch.split(some, size, 1), torch.split(aims, size, 2), strict=True):
-                inputs, targets = samples.source.training_batch(rows, targets)
-                draw = step * together.count + together.rank
-                engine.gradient(inputs, targets, [(*drop, draw) for drop in drops])
-                together.average(engine.gradients, shares[step])
+                batch = samples.source.training_batch(rows, targets)
+                draws = [(*drop, step * together.count + together.rank) for drop in drops]
                 if warming is not None:
                     optimizer.set_rates(rates * warming[step])
-                optimizer.step(engine.gradients)
+                together.step(engine, optimizer, batch, draws, shares[step])
                 step += 1
         together.share_buffers(member.module for member in members)
         for member in members:

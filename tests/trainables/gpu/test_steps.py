@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ import torch
 from scipy import stats
 from torch import nn
 
-from tests.trainables.gpu.fake_card import CARD, HOST, Counts, fake_card
+from tests.trainables.gpu.fake_card import CARD, GIB, HOST, Counts, fake_card
 from tests.trainables.made_up_points import point
 from trainables.data.sets.dataset import Dataset
 from trainables.data.sets.sources import share
 from trainables.engines import Way, choice
 from trainables.engines.fused import FusedEngine
 from trainables.engines.graphs import AtOnce, GraphEngine
+from trainables.engines.modules import ModuleEngine
 from trainables.point.config import TrialConfig
 from trainables.training import loop
 from trainables.training.distributed import ALONE
@@ -136,7 +138,7 @@ CASES += [
     ("cnn5", option, engine)
     for engine in choice.ENGINES
     if engine not in ("compiled", "stacked", "modules")
-    for option in ("adam", "clip", "dropout", "crop and flip")
+    for option in ("adam", "clip", "dropout", "crop and flip", "warm-up and cosine")
 ]
 
 
@@ -238,7 +240,51 @@ def test_members_in_one_pass_or_graph_end_where_those_one_by_one_do(by: Callable
         alike(one, other)
 
 
-@pytest.mark.parametrize("way", ["graphs", "fused"])
+DROPS = [("graphs", "alexnet_small"), ("fused", "alexnet_small"), ("graphs", "transformer"), ("modules", "transformer")]
+
+
+@pytest.mark.parametrize(("way", "family"), DROPS)
+def test_what_a_member_drops_on_a_gpu_does_not_hang_on_the_engine(by: Callable[[str], None], way: str, family: str) -> None:
+    """Members of unlike rates against each of them alone, member by member."""
+    rates = zip(members(FAMILIES[family]), (0.5, 0.2), strict=True)
+    points = [replace(one, regularizers=replace(one.regularizers, dropout=rate)) for one, rate in rates]
+    by("modules")
+    with fake_card():
+        alone = [trained([one], CARD, slots=None)[0] for one in points]
+    by(way)
+    with fake_card():
+        found = trained(points, CARD, slots=None)
+    for one, other in zip(found, alone, strict=True):
+        alike(one, other, 1e-5)
+
+
+@pytest.mark.parametrize("engine", ["modules", "graphs", "fused", "stacked"])
+def test_an_evaluation_starts_few_operations_however_many_samples_it_is_of(engine: str) -> None:
+    """1,000 samples at once, where 256 at once start nearly four times as much for them; the scores are the same."""
+    draw = torch.Generator().manual_seed(0)
+    images, labels = torch.randint(0, 256, (1032, 3, 8, 8), dtype=torch.uint8, generator=draw), torch.arange(1032) % 4
+    share("made up test set", Dataset(images[:32], labels[:32], images[32:], labels[32:], 4))
+    fields = {"data.name": "made up test set", "model.width": 3} | ({} if engine == "stacked" else {"model.name": "cnn5"})
+    found: dict[str, Any] = {}
+    for free in (0, 80 * GIB):
+        with fake_card() as card, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.cuda, "mem_get_info", lambda device=None, free=free: (free, 80 * GIB))
+            patch.setattr(choice, "_recorder", lambda template: AtOnce())
+            patch.setattr(loop, "make_engine", lambda template, **given: choice.make_engine(template, **given | {"name": engine}))
+            training = Training(members(fields), CARD, slots=2)
+            training._fill_slots([])
+            training._scores()
+            card.counts = counts = Counts()
+            found[f"{free}"] = training._scores(), counts
+            assert counts.waits.total() == 1
+    (few, by_few), (many, by_many) = found.values()
+    assert by_many.kernels < by_few.kernels * (0.7 if engine == "stacked" else 0.5)  # what comes of the logits is the same
+    for one, other in zip(many, few, strict=True):
+        assert (one.test_error, one.train_error) == (other.test_error, other.train_error)
+        assert one.test_loss == pytest.approx(other.test_loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("way", ["graphs", "fused", "modules"])
 def test_masks_made_on_a_gpu_drop_a_members_share_from_its_own_stream(way: str) -> None:
     """A gradient shows what was dropped: of the weights after it, those columns are 0 whose unit was dropped in every sample, here one."""
     with fake_card():
@@ -246,7 +292,12 @@ def test_masks_made_on_a_gpu_drop_a_members_share_from_its_own_stream(way: str) 
         how = ("squared", "float32", (3, 8, 8))
         draws: dict[tuple[int, int], torch.Tensor] = {}
         for keep in ([0, 1, 2], [2, 0]):
-            engine = GraphEngine(*how, AtOnce()) if way == "graphs" else FusedEngine(*how)
+            engines = {
+                "graphs": lambda: GraphEngine(*how, AtOnce()),
+                "fused": lambda: FusedEngine(*how),
+                "modules": lambda: ModuleEngine(*how),
+            }
+            engine = engines[way]()
             engine.refill([], [copy.deepcopy(members[member]) for member in keep])
             inputs, targets = torch.ones(len(keep), 1, 192).to(CARD), torch.ones(len(keep), 4, 1).to(CARD)
             for step in (0, 1):
