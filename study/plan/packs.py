@@ -9,7 +9,7 @@ from math import ceil
 from trainables.data.corruption import classes_of
 from trainables.data.inputs import input_shape
 from trainables.data.sets.sources import load
-from trainables.engines.choice import Workload, known
+from trainables.engines.choice import Way, Workload, known
 from trainables.engines.speed import CORE, Speed
 from trainables.models import family
 from trainables.point.config import TrialConfig
@@ -42,17 +42,16 @@ def packs(points: Iterable[Point], workers: int, speed: Speed = CORE) -> list[li
 def expected_seconds(point: TrialConfig, speed: Speed = CORE) -> float:
     """A resolved point's training time if it spends all its epochs, on one core by default: right in order, not in seconds."""
     steps = ceil((point.data.train_size or 1) / point.optimizer.batch_size) * point.budget.epochs
-    if speed.card is not None and (step := _measured_step(point, speed.card)) is not None:
-        return steps * step + _SECONDS_PER_POINT
+    if speed.card is not None and (way := _measured_way(point, speed.card, steps)) and way.seconds:
+        return steps * way.over(steps) + _SECONDS_PER_POINT
     return _multiply_adds(point) / speed.multiply_adds_per_second + steps * speed.seconds_per_step + _SECONDS_PER_POINT
 
 
-def _measured_step(point: TrialConfig, card: str) -> float | None:
-    """Seconds of a step of such a network on such a GPU, if it was measured here when an engine was chosen."""
+def _measured_way(point: TrialConfig, card: str, steps: int) -> Way | None:
+    """How so many steps of such a network are taken on such a GPU, if it was measured here when an engine was chosen."""
     dataset = load(point.data)
     shape = input_shape(dataset, point.data.preprocessing)
-    way = known(Workload.of(point, shape, classes_of(dataset.classes, point.corruption)), card)
-    return None if way is None else way.seconds
+    return known(Workload.of(point, shape, classes_of(dataset.classes, point.corruption)), card, steps)
 
 
 def _multiply_adds(point: TrialConfig) -> float:

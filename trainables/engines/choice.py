@@ -2,7 +2,8 @@
 
 On a CPU it is a rule, and no measurement decides: a point has the same bits in every pack there. On a GPU, where results agree to rounding,
 networks that are no chains of linear layers are tried out for seconds: every candidate takes steps of this network, at this batch size and
-precision. What was found lies in the folder of the user's data, and is not measured again on a card of that name with that PyTorch.
+precision. Compiling one takes longer than that, and is tried where training takes much longer still. What was found lies in the folder of
+the user's data, and is not measured again on a card of that name with that PyTorch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -35,6 +36,10 @@ from trainables.point.config import ImageShape, Model, Optimizer, TrialConfig, s
 
 PROBE_SECONDS = 5.0
 """Time after which no further candidate is tried."""
+COMPILER = "inductor"
+"""The backend of `torch.compile`."""
+_COMPILING_SECONDS = 60.0
+"""What it takes to compile a network, assumed until it was measured."""
 _ROUND_SECONDS = 0.05
 _ROUNDS = 3
 _MARGIN = 1.1
@@ -43,7 +48,7 @@ _EVALUATION_SHARE = 0.1
 """Share of a process' memory on a GPU that an evaluation may take, beside the members."""
 _MOST_ROWS = 4096
 """Samples that are evaluated at once at most: more of them start hardly fewer operations."""
-_FORMAT = 1
+_FORMAT = 2
 """Raised when what is tried changes, so that nothing of before is read."""
 
 
@@ -74,11 +79,21 @@ class Workload:
 
 @dataclass(frozen=True)
 class Way:
-    """An engine by its name, and how many members it trains side by side; `seconds` of a member's step, where that was measured."""
+    """An engine by its name, and how many members it trains side by side.
+
+    Attributes:
+        seconds: of a member's step, where that was measured; None also where the way was tried, and did not run.
+        start: seconds that it takes to compile, where it does.
+    """
 
     engine: str
     slots: int
     seconds: float | None = None
+    start: float = 0.0
+
+    def over(self, steps: float) -> float:
+        """Seconds of a member's step where so many share what it takes to compile."""
+        return (self.seconds or 0.0) + self.start / max(steps, 1.0)
 
 
 @lru_cache(maxsize=2)
@@ -108,6 +123,12 @@ ENGINES: dict[str, Maker] = {
     "graphs, channels last": lambda template, loss, precision, shape: GraphEngine(
         loss, precision, shape, _recorder(template), channels_last=True, rows=_on_gpu(template)
     ),
+    "graphs, compiled": lambda template, loss, precision, shape: GraphEngine(
+        loss, precision, shape, _recorder(template), rows=_on_gpu(template), compiler=COMPILER
+    ),
+    "graphs, compiled, channels last": lambda template, loss, precision, shape: GraphEngine(
+        loss, precision, shape, _recorder(template), channels_last=True, rows=_on_gpu(template), compiler=COMPILER
+    ),
     "fused": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, rows=_on_gpu(template)),
     "fused in graphs": lambda template, loss, precision, shape: FusedEngine(
         loss, precision, shape, rows=_on_gpu(template), recorder=_recorder(template)
@@ -115,6 +136,7 @@ ENGINES: dict[str, Maker] = {
     "fused, unfolded": lambda template, loss, precision, shape: FusedEngine(loss, precision, shape, unfold=True, rows=_on_gpu(template)),
 }
 """Every engine by the name that records give it."""
+_COMPILED = ("graphs, compiled", "graphs, compiled, channels last")
 
 
 def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: ImageShape, name: str | None = None) -> Engine:
@@ -130,11 +152,12 @@ def make_engine(template: nn.Module, *, loss: str, precision: str, image_shape: 
     return ENGINES[name or _by_rule(template, precision)](template, loss, precision, image_shape)
 
 
-def fastest(template: nn.Module, workload: Workload, device: torch.device) -> Way:
+def fastest(template: nn.Module, workload: Workload, device: torch.device, steps: float = 0) -> Way:
     """The way of training members like this one that measured fastest: by a rule on a CPU, and of chains; else it is measured here.
 
     Args:
         template: a module of the members' architecture, on the device.
+        steps: members' steps that are to be taken at most. A network is compiled only where they are enough to make up for it.
     """
     if stackable(template) or device.type == "cpu":
         slots = members_at_once(template, workload.batch_size, prod(workload.image_shape), device)
@@ -142,11 +165,15 @@ def fastest(template: nn.Module, workload: Workload, device: torch.device) -> Wa
     if not shareable(template):
         return Way(MODULES, 1)
     card = card_name(device)
-    way = known(workload, card)
-    if way is None:
-        way, measured = _probed(template, workload, device)
-        _note(workload, card, way, measured)
-    return Way(way.engine, min(way.slots, _most_slots(template, workload, device)), way.seconds)
+    measured = _measured(workload, card)
+    if measured is None:
+        measured = _probed(template, workload, device)
+        _note(workload, card, measured)
+    if found := _compiled(template, workload, steps, measured):
+        measured = [*measured, *found]
+        _note(workload, card, measured)
+    way = _best(measured, steps)
+    return replace(way, slots=min(way.slots, _most_slots(template, workload, device)))
 
 
 def members_at_once(template: nn.Module, batch_size: int, inputs: int, device: torch.device) -> int:
@@ -176,32 +203,39 @@ def card_name(device: torch.device, fraction: float | None = None) -> str:
     return f"{torch.cuda.get_device_name(device)}, {granted:.0%} of it, torch {torch.__version__}"
 
 
-def known(workload: Workload, card: str) -> Way | None:
-    """What was measured on such a card before; None if nothing was, or it cannot be read."""
+def known(workload: Workload, card: str, steps: float) -> Way | None:
+    """The way that measured fastest on such a card before, for so many steps; None if nothing was measured, or it cannot be read."""
+    measured = _measured(workload, card)
+    return None if measured is None else _best(measured, steps)
+
+
+_FOUND: dict[str, list[Way]] = {}
+"""What this process has measured: it must not do so again where nothing can be written."""
+
+
+def _measured(workload: Workload, card: str) -> list[Way] | None:
+    """What was measured on such a card before, this process's own included."""
     digest = _digest(workload, card)
     if digest in _FOUND:
         return _FOUND[digest]
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((data_folder() / "engines" / f"{digest}.json").read_text())
-        way = Way(str(found["engine"]), int(found["slots"]), float(found["seconds"]))
-        if way.engine in ENGINES and way.slots > 0:
-            return way
+        ways = [Way(str(one["engine"]), int(one["slots"]), one["seconds"] and float(one["seconds"]), one["start"]) for one in found["ways"]]
+        if all(way.engine in ENGINES and way.slots > 0 for way in ways):
+            return ways
     return None
 
 
-_FOUND: dict[str, Way] = {}
-"""What this process has measured: it must not do so again where nothing can be written."""
-
-
-def _note(workload: Workload, card: str, way: Way, measured: dict[str, float]) -> None:
+def _note(workload: Workload, card: str, measured: list[Way]) -> None:
     """Keep what was measured beside the user's data, whole or not at all."""
     digest = _digest(workload, card)
-    _FOUND[digest] = way
+    _FOUND[digest] = measured
     folder = data_folder() / "engines"
     unfinished = folder / f".{digest}.{os.getpid()}"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(asdict(way) | {"workload": asdict(workload), "card": card, "measured": measured}, indent=1) + "\n")
+        noted = {"workload": asdict(workload), "card": card, "ways": [asdict(way) for way in measured]}
+        unfinished.write_text(json.dumps(noted, indent=1) + "\n")
         unfinished.replace(folder / f"{digest}.json")
 
 
@@ -210,26 +244,50 @@ def _digest(workload: Workload, card: str) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
-def _probed(template: nn.Module, workload: Workload, device: torch.device) -> tuple[Way, dict[str, float]]:
-    """Time the candidates; returns the way to take, and seconds of a member's step by way, in words."""
+def _probed(template: nn.Module, workload: Workload, device: torch.device) -> list[Way]:
+    """The candidates that run, timed; those that are compiled are another matter."""
     begun = time.monotonic()
     found: list[Way] = []
     for way in _candidates(_most_slots(template, workload, device)):
         if found and time.monotonic() - begun > PROBE_SECONDS:
             break
-        with suppress(RuntimeError, ValueError, NotImplementedError), warnings.catch_warnings():  # what does not run is no candidate
-            warnings.simplefilter("ignore")
-            found.append(Way(way.engine, way.slots, _step_seconds(template, workload, way)))
-        _free(device)
-    measured = {f"{way.engine}, {way.slots}": way.seconds or 0.0 for way in found}
-    return _best(found), measured
+        found += _tried(template, workload, way)
+    return found
 
 
-def _best(measured: list[Way]) -> Way:
-    """The fastest of some ways, or member by member where that is not much slower, or nothing ran."""
-    plain = next((way for way in measured if way.engine == MODULES), Way(MODULES, 1, 0.0))
-    best = min(measured, key=lambda way: way.seconds or 0.0, default=plain)
-    return best if (best.seconds or 0.0) * _MARGIN < (plain.seconds or 0.0) else plain
+def _compiled(template: nn.Module, workload: Workload, steps: float, measured: list[Way]) -> list[Way]:
+    """The ways that are compiled, timed, where finding out costs less than the least gain for which one is taken.
+
+    Tried in a process that will train `steps` steps, once for all: what did not run is noted too.
+    """
+    best, price, found = _best(measured, steps), _COMPILING_SECONDS, list[Way]()
+    if any(way.engine in _COMPILED for way in measured):
+        return found
+    for engine in _COMPILED:
+        if steps * (best.seconds or 0.0) * (1 - 1 / _MARGIN) < price:
+            break
+        way = Way(engine, 1)
+        found += _tried(template, workload, way) or [way]
+        price = max(_COMPILING_SECONDS, found[-1].start)
+    return found
+
+
+def _tried(template: nn.Module, workload: Workload, way: Way) -> list[Way]:
+    """A candidate with its time, or none: what does not run, or runs as another, is no candidate."""
+    found: list[Way] = []
+    with suppress(RuntimeError, ValueError, NotImplementedError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found.append(_timed(template, workload, way))
+    _free(next(template.parameters()).device)
+    return found
+
+
+def _best(measured: list[Way], steps: float) -> Way:
+    """The fastest of some ways over so many steps, or member by member where that is not much slower, or nothing ran."""
+    ran = [way for way in measured if way.seconds is not None]
+    plain = next((way for way in ran if way.engine == MODULES), Way(MODULES, 1, 0.0))
+    best = min(ran, key=lambda way: way.over(steps), default=plain)
+    return best if best.over(steps) * _MARGIN < plain.over(steps) else plain
 
 
 def _candidates(most: int) -> list[Way]:
@@ -242,8 +300,12 @@ def _candidates(most: int) -> list[Way]:
     return [Way(engine, slots) for engine, slots in dict.fromkeys(tried)]
 
 
-def _step_seconds(template: nn.Module, workload: Workload, way: Way) -> float:
-    """Seconds of a member's step: gradient and SGD with momentum, the fastest of some rounds after the first steps."""
+def _timed(template: nn.Module, workload: Workload, way: Way) -> Way:
+    """A way with the seconds of a member's step: gradient and SGD with momentum, the fastest of some rounds after the first steps.
+
+    Raises:
+        RuntimeError: it does not run, or as another engine: CUDA refused to record it, or it was not compiled.
+    """
     device = next(template.parameters()).device
     engine = make_engine(template, loss=workload.loss, precision=workload.precision, image_shape=workload.image_shape, name=way.engine)
     engine.refill([], [copy.deepcopy(template) for _ in range(way.slots)])
@@ -264,9 +326,12 @@ def _step_seconds(template: nn.Module, workload: Workload, way: Way) -> float:
         _finish(device)
         return time.perf_counter() - begun
 
-    steps(WARM_UPS + 1)
+    first = steps(WARM_UPS + 1)
+    if engine.name != way.engine:
+        raise RuntimeError(f"{way.engine} ran as {engine.name}")
     count = max(1, round(_ROUND_SECONDS / max(steps(1), 1e-6)))
-    return min(steps(count) for _ in range(_ROUNDS)) / count / way.slots
+    seconds = min(steps(count) for _ in range(_ROUNDS)) / count
+    return replace(way, seconds=seconds / way.slots, start=first if way.engine in _COMPILED else 0.0)
 
 
 def _finish(device: torch.device) -> None:

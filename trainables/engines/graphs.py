@@ -6,6 +6,9 @@ by side. What a graph reads and writes stays where it was recorded: batches, tar
 are copied into slots that others have left, and nothing is recorded anew. Where parameters lie in rows of one piece of memory, the graph
 ends with the optimizer's few operations on these (`trainables.engines.rows.SlotOptimizer`): a step is some copies and one start.
 
+With a compiler the members' forward and backward passes on full batches are compiled (`torch.compile`), which fuses what lies between the
+products of large networks. Members of an architecture share what was compiled once; where it cannot be, they train as they are.
+
 `Recorder` is what a GPU does about it (`CudaRecorder`), or a stand-in that does everything at once (`AtOnce`): that one serves where CUDA
 refuses to record, and lets all else be tested without a GPU.
 """
@@ -31,6 +34,8 @@ WARM_UPS = 3
 """Passes of a size that are taken on a side stream before it is recorded: libraries choose kernels and take memory in the first ones."""
 MOST_BRANCHES = 32
 """Members of a graph: PyTorch has as many streams."""
+_LATEST: list[object] = [None]
+"""What this process has compiled last."""
 
 
 class Recorder(Protocol):
@@ -107,6 +112,7 @@ class RecordedPass:
     Attributes:
         inputs: (slots, B, D); `targets` (slots, classes, B) in training, `outputs` (slots, B, classes) in evaluation.
         uses: where members drop, if anyone does; `masks` (slots, *shape) for each.
+        compiled: whether it is taken by what `torch.compile` made of the members.
         taken: how often it was done.
         replay: does it as it was recorded.
     """
@@ -117,6 +123,7 @@ class RecordedPass:
         self.inputs, self.targets = inputs, targets
         self.uses: list[DropoutUse] = []
         self.masks: list[Tensor] = []
+        self.compiled = False
         self.taken = 0
         self.replay: Callable[[], None] | None = None
 
@@ -146,8 +153,8 @@ class Recordings:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                first, *_ = str(error).splitlines() or [type(error).__name__]
-                warnings.warn(f"CUDA does not record this network as a graph, and it trains without: {first}", stacklevel=2)
+                said = _first_line(error)
+                warnings.warn(f"CUDA does not record this network as a graph, and it trains without: {said}", stacklevel=2)
                 self.recorder, self.go_on = AtOnce(), False
         if one.replay is None:
             self.recorder.warmed(work)
@@ -166,13 +173,23 @@ class GraphEngine(ModuleEngine):
         loss, precision, image_shape: as of `trainables.engines.make_engine`.
         channels_last, rows: as of `ModuleEngine`.
         recorder: of the members' device.
+        compiler: a backend of `torch.compile`; None to compile nothing.
     """
 
     def __init__(
-        self, loss: str, precision: str, image_shape: ImageShape, recorder: Recorder, *, channels_last: bool = False, rows: bool = False
+        self,
+        loss: str,
+        precision: str,
+        image_shape: ImageShape,
+        recorder: Recorder,
+        *,
+        channels_last: bool = False,
+        rows: bool = False,
+        compiler: str | None = None,
     ) -> None:
         super().__init__(loss, precision, image_shape, channels_last=channels_last, rows=rows)
-        self._one_by_one, self.name = self.name, "graphs, channels last" if channels_last else "graphs"
+        self._one_by_one, self._compiler = self.name, compiler
+        self.name = self._named("graphs")
         self._recordings = Recordings(recorder)
         self._slots: list[Dropouts] = []
         self._rates: list[list[float]] = []
@@ -198,6 +215,8 @@ class GraphEngine(ModuleEngine):
             self._autocast = torch.autocast(device, torch.bfloat16, enabled=rounds, cache_enabled=False)  # it would outlive a recording
             self._stacked, self._stacked_gradients = self.parameters, self.gradients
             self._passes: dict[tuple[object, ...], RecordedPass] = {}
+            self._compiled: list[Callable[[Tensor], Tensor]] = []
+            self._compiled_size: int | None = None
         self._modules = [slot.module for slot in self._slots[:count]]
         self.parameters = [stacked[:count] for stacked in self._stacked]
         self.gradients = [stacked[:count] for stacked in self._stacked_gradients]
@@ -237,7 +256,10 @@ class GraphEngine(ModuleEngine):
     def _run(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
         self._recordings.do(one, partial(self._do, one, optimizer))
         if not self._recordings.go_on:
-            self.name = self._one_by_one
+            self.name = self._named("modules")
+
+    def _named(self, kind: str) -> str:
+        return kind + ", compiled" * (self._compiler is not None) + self._one_by_one.removeprefix("modules")
 
     def _do(self, one: RecordedPass, optimizer: SlotOptimizer | None) -> None:
         """A pass of all slots, in as many branches, and the optimizer's step after them."""
@@ -267,14 +289,42 @@ class GraphEngine(ModuleEngine):
             with torch.no_grad(), self._autocast:
                 outputs = first.module.eval()(self._images(one.inputs[0])).to(inputs.dtype)
             one.outputs = outputs.new_empty(count, *outputs.shape)
+        elif self._compiler is not None and self._compiled_size in (None, inputs.shape[1]):
+            one.compiled = self._compiles(one, self._compiler)
         return one
+
+    def _compiles(self, one: RecordedPass, compiler: str) -> bool:
+        """Have members compiled for batches of this size, the first one in training: an epoch's last is not worth it.
+
+        Whether it works is tried on empty inputs; if not, a warning says why in a line, and members train as they are.
+        """
+        self._compiled_size = size = one.inputs.shape[1]
+        one.compiled, before = True, _copied(self._slots[0].module)
+        try:
+            if _LATEST[0] != (which := (self._layers, size, self._precision, self._format)):
+                torch.compiler.reset()  # PyTorch keeps eight forms of a function, and would take no other one
+                _LATEST[0] = which
+            self._compiled = [torch.compile(slot.module, backend=compiler, dynamic=False) for slot in self._slots]
+            self._stepped(one, 0)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of any kind: a compiler that is missing, one that fails, a construct that it does not know
+            warnings.warn(f"PyTorch does not compile this network, and it trains as it is: {_first_line(error)}", stacklevel=2)
+            self._compiler = None
+            self.name = self._named("graphs")
+            return False
+        finally:
+            _write(before, _tensors(self._slots[0].module))  # running statistics
+        return True
 
     def _stepped(self, one: RecordedPass, member: int) -> None:
         """Write one member's gradients."""
         assert one.targets is not None
         slot = self._slots[member]
+        slot.module.train()
+        forward = self._compiled[member] if one.compiled else slot.module
         with self._autocast, slot.using([mask[member] for mask in one.masks]):
-            outputs = slot.module.train()(self._images(one.inputs[member])).to(one.inputs.dtype)
+            outputs = forward(self._images(one.inputs[member])).to(one.inputs.dtype)
         loss = self._loss_of(outputs, one.targets[member])
         trained = [parameter for parameter in slot.module.parameters() if parameter.requires_grad]
         found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
@@ -284,6 +334,12 @@ class GraphEngine(ModuleEngine):
         """Write one member's outputs."""
         with torch.no_grad(), self._autocast:
             one.outputs[member].copy_(self._slots[member].module.eval()(self._images(one.inputs[member])))
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, or the one that PyTorch's compiler has wrapped in it."""
+    inner = getattr(error, "inner_exception", error)
+    return (str(inner).strip().splitlines() or [type(inner).__name__])[0]
 
 
 def _tensors(module: nn.Module) -> State:

@@ -87,11 +87,11 @@ class Dropouts:
     @contextmanager
     def using(self, masks: Sequence[Tensor]) -> Iterator[None]:
         """Drop by these masks, one for each use, in the passes inside; nothing is dropped without any."""
-        self._pass.masks = iter(masks) if masks else None
+        self._pass.masks, self._pass.taken = masks, 0
         try:
             yield
         finally:
-            self._pass.masks = None
+            self._pass.masks = ()
 
 
 class MaskDraws:
@@ -165,8 +165,9 @@ class StreamPass:
         for layer in module.modules():
             if type(layer) in (nn.Dropout, StreamDropout):
                 layer.__class__ = StreamDropout
-                layer.stream = self  # type: ignore[assignment]
-                self.any = self.any or layer.p > 0  # type: ignore[operator]
+                assert isinstance(layer, StreamDropout)
+                layer.stream = self
+                self.any = self.any or layer.p > 0
 
     def begin(self, start: Tensor) -> None:
         """Begin a step."""
@@ -177,7 +178,9 @@ class _SharedPass:
     """What the dropout layers of a module share in a forward pass. They do not know the module: what knows itself is not freed at once."""
 
     noted: list[DropoutUse] | None = None
-    masks: Iterator[Tensor] | None = None
+    masks: Sequence[Tensor] = ()
+    taken = 0
+    """Masks that the pass has used: a number, which a compiler follows where it does not follow an iterator."""
 
 
 class _Masked(nn.Module):
@@ -190,7 +193,11 @@ class _Masked(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if self._shared.noted is not None:
             self._shared.noted.append(DropoutUse(self._layer, tuple(inputs.shape), inputs.dtype))
-        return inputs if self._shared.masks is None else inputs * next(self._shared.masks)
+        if not self._shared.masks:
+            return inputs
+        mask = self._shared.masks[self._shared.taken]
+        self._shared.taken += 1
+        return inputs * mask
 
 
 def _dropouts_of(module: nn.Module) -> list[tuple[str, nn.Dropout]]:

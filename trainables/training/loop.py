@@ -218,7 +218,9 @@ class Training:
     def _fastest(self, member: Member) -> int:
         """How many members like this one train fastest side by side; by which engine is noted. Several processes train one at a time."""
         workload = Workload.of(member.point, member.data.image_shape, member.data.classes)
-        self._way = fastest(member.module, workload, self.device) if self._processes.alone else None
+        batches = -(-len(member.data.train.labels) // workload.batch_size)
+        steps = batches * sum(point.budget.epochs for point in (member.point, *self._waiting))
+        self._way = fastest(member.module, workload, self.device, steps) if self._processes.alone else None
         return self._way.slots if self._way else 1
 
     def _member(self, point: TrialConfig, saved: dict[str, Any] | None = None) -> Member:

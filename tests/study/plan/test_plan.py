@@ -109,7 +109,8 @@ def test_what_was_measured_of_a_network_on_a_card_says_what_it_costs_there(monke
     config, other = resolved(seed=0, **{"model.width": 5}), resolved(seed=0, **{"model.width": 6})
     dataset = load(config.data)
     shape = input_shape(dataset, config.data.preprocessing)
-    choice._note(choice.Workload.of(config, shape, dataset.classes), "Card 1, 100% of it, torch 2", choice.Way("graphs", 8, 0.5), {})
+    ways = [choice.Way("modules", 1, 4.0), choice.Way("graphs", 8, 0.5)]
+    choice._note(choice.Workload.of(config, shape, dataset.classes), "Card 1, 100% of it, torch 2", ways)
     steps = -(-(config.data.train_size or 0) // config.optimizer.batch_size) * config.budget.epochs
     by_rule, here, elsewhere = Speed(1e9, 1e-6), Speed(1e9, 1e-6, "Card 1, 100% of it, torch 2"), Speed(1e9, 1e-6, "Card 2")
     assert expected_seconds(config, here) == pytest.approx(0.5 * steps, rel=1e-2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +56,26 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, 
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Makes a measurement say what a test wants: seconds by engine and slots; what is not named does not run."""
+    """Makes a measurement say what a test wants: seconds by engine and slots, 100 to compile; what is not named does not run."""
     said: dict[str, Any] = {"seconds": {}, "tried": []}
 
-    def seconds(template: nn.Module, workload: Workload, way: Way) -> float:
+    def seconds(template: nn.Module, workload: Workload, way: Way) -> Way:
         said["tried"].append((way.engine, way.slots))
         if (way.engine, way.slots) not in said["seconds"]:
             raise RuntimeError("CUDA error: invalid argument")
-        return float(said["seconds"][way.engine, way.slots])
+        return replace(way, seconds=float(said["seconds"][way.engine, way.slots]), start=100.0 * ("compiled" in way.engine))
 
-    monkeypatch.setattr(choice, "_step_seconds", seconds)
+    monkeypatch.setattr(choice, "_timed", seconds)
     return said
 
 
 def test_on_a_cpu_a_rule_decides_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits are promised there, which must not hang on a measurement."""
 
-    def never(*arguments: object) -> float:
+    def never(*arguments: object) -> Way:
         raise AssertionError("measured")
 
-    monkeypatch.setattr(choice, "_step_seconds", never)
+    monkeypatch.setattr(choice, "_timed", never)
     for name in ("cnn5", "alexnet_small", "resnet18", "inception_small"):
         (member,) = modules({"name": name}, 1)
         assert fastest(member, workload_of({"name": name}), CPU) == Way("modules", 1)
@@ -100,7 +102,7 @@ def test_a_pack_of_several_rounds_keeps_its_engine(blobs: str, monkeypatch: pyte
     make = choice.ENGINES["graphs"]
     monkeypatch.setattr(choice, "_recorder", lambda template: AtOnce())
     monkeypatch.setitem(choice.ENGINES, "graphs", lambda *arguments: made.append("graphs") or make(*arguments))
-    monkeypatch.setattr("trainables.training.loop.fastest", lambda template, workload, device: Way("graphs", 2))
+    monkeypatch.setattr("trainables.training.loop.fastest", lambda template, workload, device, steps: Way("graphs", 2))
     fields = {"data.name": blobs, "budget.epochs": 2, "budget.stop_at_train_error": None, "model.name": "nin", "model.width": 3}
     points = [point(fields | {"seed": seed, "regularizers.dropout": 0.1 * seed}) for seed in range(5)]
     results = finish(Training(points, CPU))
@@ -126,7 +128,8 @@ def test_the_fastest_is_taken_and_kept_for_cards_and_networks_like_this(
     assert fastest(member, workload_of(CNN5), GPU) == found
     assert not timed["tried"]
     (file,) = (tmp_path / "engines").glob("*.json")
-    assert json.loads(file.read_text())["measured"] == {"modules, 1": 8e-3, "graphs, 8": 2e-3, "graphs, 32": 1e-3, "fused, 32": 3e-3}
+    noted = {(one["engine"], one["slots"]): one["seconds"] for one in json.loads(file.read_text())["ways"]}
+    assert noted == timed["seconds"]
     others: list[Callable[[], Workload]] = [lambda: workload_of(CNN5, width=5), lambda: workload_of(CNN5, batch_size=5)]
     for other in others:
         assert fastest(member, other(), GPU) == found
@@ -159,13 +162,14 @@ def test_a_file_that_says_nothing_is_measured_anew(card: dict[str, Any], timed: 
     timed["seconds"] = {("modules", 1): 8e-3, ("fused", 32): 3e-3}
     fastest(member, workload_of(CNN5), GPU)
     (file,) = (tmp_path / "engines").glob("*.json")
-    for text in ("", "[]", '{"engine": "of another version", "slots": 8, "seconds": 1}', '{"engine": "fused"}'):
+    another = '{"ways": [{"engine": "of another version", "slots": 8, "seconds": 1, "start": 0}]}'
+    for text in ("", "[]", another, '{"ways": [{"engine": "fused"}]}'):
         choice._FOUND.clear()
         timed["tried"].clear()
         file.write_text(text)
         assert fastest(member, workload_of(CNN5), GPU).engine == "fused"
         assert timed["tried"]
-        assert json.loads(file.read_text())["engine"] == "fused"
+        assert json.loads(file.read_text())["ways"][-1]["engine"] == "fused"
 
 
 def test_where_nothing_can_be_written_a_process_measures_once(
@@ -217,6 +221,7 @@ def test_a_network_of_ones_own_trains_as_it_is(card: dict[str, Any], timed: dict
 def test_candidates_really_take_steps_and_one_that_raises_is_none(card: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine trains this network in the measurement; weights and running statistics of the template stay."""
     monkeypatch.setattr(choice, "MOST_BRANCHES", 2)
+    monkeypatch.setattr(choice, "PROBE_SECONDS", math.inf)
 
     def refuses(*arguments: object) -> Any:
         raise RuntimeError("CUDA error: operation not supported")
@@ -226,10 +231,49 @@ def test_candidates_really_take_steps_and_one_that_raises_is_none(card: dict[str
     before = {name: tensor.clone() for name, tensor in member.state_dict().items()}
     monkeypatch.setattr(choice, "_most_slots", lambda template, workload, device: 2)
     begun = time.perf_counter()
-    way, measured = choice._probed(member, workload_of(CNN5, width=2), GPU)
+    measured = {f"{way.engine}, {way.slots}": way.seconds for way in choice._probed(member, workload_of(CNN5, width=2), GPU)}
     taken = time.perf_counter() - begun
     expected = {"modules, 1", "modules, channels last, 1", "graphs, 2", "graphs, channels last, 2", "fused, 2", "fused in graphs, 2"}
     assert set(measured) == expected
-    assert all(0 < seconds < taken for seconds in measured.values())
-    assert measured.get(f"{way.engine}, {way.slots}") == way.seconds
+    assert all(seconds and 0 < seconds < taken for seconds in measured.values())
     assert all(torch.equal(before[name], tensor) for name, tensor in member.state_dict().items())
+
+
+COMPILED = "graphs, compiled"
+
+
+def test_a_network_is_compiled_where_training_takes_much_longer_than_that(card: dict[str, Any], timed: dict[str, Any]) -> None:
+    """Finding out takes some 60 seconds, more than a way of 1.1 times the speed would save of 100,000 steps of 6 milliseconds."""
+    (member,) = modules(CNN5, 1, width=4)
+    timed["seconds"] = {("modules", 1): 6e-3, (COMPILED, 1): 3e-3, (f"{COMPILED}, channels last", 1): 2e-3}
+    for steps in (0, 100_000):
+        assert fastest(member, workload_of(CNN5), GPU, steps).engine == "modules"
+    assert not [way for way in timed["tried"] if "compiled" in way[0]]
+    assert fastest(member, workload_of(CNN5), GPU, 200_000) == Way(f"{COMPILED}, channels last", 1, 2e-3, 100.0)
+    timed["tried"].clear()
+    for steps, engine in ((200_000, f"{COMPILED}, channels last"), (30_000, f"{COMPILED}, channels last"), (20_000, "modules")):
+        assert fastest(member, workload_of(CNN5), GPU, steps).engine == engine  # known now, and weighed: 100 s are 3 ms of 33,333 steps
+        known = choice.known(workload_of(CNN5), choice.card_name(GPU), steps)
+        assert known is not None
+        assert known.engine == engine
+    assert not timed["tried"]
+
+
+def test_what_does_not_compile_is_not_tried_again(card: dict[str, Any], timed: dict[str, Any]) -> None:
+    (member,) = modules(CNN5, 1, width=4)
+    timed["seconds"] = {("modules", 1): 6e-3}
+    for _ in range(2):
+        assert fastest(member, workload_of(CNN5), GPU, 10**6) == Way("modules", 1, 6e-3)
+        choice._FOUND.clear()  # as another process
+    assert [way for way in timed["tried"] if "compiled" in way[0]] == [(COMPILED, 1), (f"{COMPILED}, channels last", 1)]
+
+
+def test_a_way_that_turns_into_another_is_no_candidate(card: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is not compiled, or not recorded, trains as it is: its time is that of another way."""
+    (member,) = modules(CNN5, 1, width=2)
+    monkeypatch.setattr(choice, "COMPILER", "no backend of this name")
+    assert not choice._tried(member, workload_of(CNN5, width=2), Way(COMPILED, 1))
+    monkeypatch.setattr(choice, "COMPILER", "eager")
+    (way,) = choice._tried(member, workload_of(CNN5, width=2), Way(COMPILED, 1))
+    assert way.seconds
+    assert 0 < way.seconds < way.start

@@ -223,7 +223,7 @@ def by(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Have an engine trained by, with two slots; graphs are done at once."""
 
     def chosen(engine: str) -> None:
-        monkeypatch.setattr(loop, "fastest", lambda template, task, device: Way(engine, 2))
+        monkeypatch.setattr(loop, "fastest", lambda template, task, device, steps: Way(engine, 2))
         monkeypatch.setattr(choice, "_recorder", lambda template: AtOnce())
 
     return chosen
