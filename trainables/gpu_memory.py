@@ -1,8 +1,13 @@
-"""The memory of a GPU: how much this process may take, for Ray leaves it to the processes to keep to their fractions; what goes there."""
+"""What processes share of a GPU: how much of its memory this one may take, for Ray leaves it to them to keep to their fractions; what goes
+there; and whether their kernels run side by side.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,3 +41,16 @@ def uploaded(values: Sequence[Any], dtype: torch.dtype, device: torch.device) ->
     """
     tensor = torch.tensor(values, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def processes_overlap() -> bool:
+    """Whether kernels of several processes run side by side on this machine's GPUs: NVIDIA's multi-process service runs.
+
+    Its control daemon writes its number into its folder, ``CUDA_MPS_PIPE_DIRECTORY`` or by default /tmp/nvidia-mps. Without it they take
+    turns.
+    """
+    folder = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps")
+    with suppress(OSError, ValueError):
+        daemon = int((folder / "nvidia-cuda-mps-control.pid").read_text())
+        return daemon > 0 and Path(f"/proc/{daemon}").exists()
+    return False

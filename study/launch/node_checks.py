@@ -192,6 +192,8 @@ def gpus() -> tuple[bool, str]:
     """Whether the GPUs of this machine, if it has any, can be used; and which they are, with their free memory."""
     import torch
 
+    from trainables.gpu_memory import processes_overlap
+
     if not torch.cuda.is_available():
         unused = Path("/proc/driver/nvidia/version").exists()
         return not unused, f"a GPU that torch {torch.__version__} cannot use" if unused else "none: points train on the CPU"
@@ -199,7 +201,8 @@ def gpus() -> tuple[bool, str]:
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         found.append(f"{torch.cuda.get_device_name(index)}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")
-    return True, "; ".join(found)
+    runs = "runs" if processes_overlap() else "does not run"
+    return True, f"{'; '.join(found)}; the multi-process service {runs}"
 
 
 def write_and_remove(storage: str) -> None:

@@ -15,7 +15,7 @@ import pyarrow.fs
 
 from analysis.records.schema import FINAL
 from analysis.records.store import open_store
-from study.launch.cluster import EarlyStart, connected, unused_gpus
+from study.launch.cluster import EarlyStart, connected, shared_gpus, unused_gpus
 from study.launch.context import Run
 from study.launch.node_checks import Check, Needs, admission, check_nodes
 from study.launch.progress import Progress
@@ -78,8 +78,8 @@ def train(
             with connected(plan.resources, address, early) as workers:
                 if address is not None:
                     progress.checked([*check_nodes(_needs(plan), allow_mixed), *_tracked(mirror)])
-                if unused := unused_gpus(plan.resources):
-                    progress.noted(unused)
+                if said := unused_gpus(plan.resources) or (None if address else shared_gpus(plan.resources)):  # nodes speak for themselves
+                    progress.noted(said)
                 _store(plan, search)
                 if mirror:
                     mirror.start()

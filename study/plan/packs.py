@@ -20,12 +20,17 @@ SECONDS_PER_PACK = 20.0
 """A pack is about this long at most: long enough that Tune's 30 to 70 ms a trial do not count, short enough to lose."""
 PACKS_PER_WORKER = 6
 """At least so many packs a worker, as far as points suffice: the last ones must be able to end together."""
+SIDE_BY_SIDE = 8
+"""Points of a pack on a GPU at least, as far as all workers have some: so few is the least that is tried to train side by side there."""
 _SECONDS_PER_POINT = 3e-4
 """To set up, and to record (tests/benchmarks/bench_overhead.py)."""
 
 
 def packs(points: Iterable[Point], workers: int, speed: Speed = CORE) -> list[list[Point]]:
-    """Groups of equal signature, none longer than its share of the whole at a worker's speed, in order of falling cost."""
+    """Groups of equal signature, none longer than its share of the whole at a worker's speed, in order of falling cost.
+
+    On a GPU they are of as many points as train side by side there, though that be longer: what is done stays when a worker is lost.
+    """
     groups: dict[tuple[object, ...], list[Point]] = defaultdict(list)
     for point in points:
         groups[point.config.signature()].append(point)
@@ -35,13 +40,15 @@ def packs(points: Iterable[Point], workers: int, speed: Speed = CORE) -> list[li
     found: list[tuple[float, list[Point]]] = []
     for signature, group in groups.items():
         pieces = min(len(group), ceil(len(group) * costs[signature] / longest))
+        if speed.card is not None:
+            pieces = min(pieces, max(workers, ceil(len(group) / _side_by_side(group[0].config, speed.card))))
         found += [(costs[signature] * len(piece), piece) for piece in (group[start::pieces] for start in range(pieces))]
     return [piece for _, piece in sorted(found, key=lambda pair: -pair[0])]
 
 
 def expected_seconds(point: TrialConfig, speed: Speed = CORE) -> float:
     """A resolved point's training time if it spends all its epochs, on one core by default: right in order, not in seconds."""
-    steps = ceil((point.data.train_size or 1) / point.optimizer.batch_size) * point.budget.epochs
+    steps = _steps(point)
     if speed.card is not None and (way := _measured_way(point, speed.card, steps)) and way.seconds:
         return steps * way.over(steps) + _SECONDS_PER_POINT
     return _multiply_adds(point) / speed.multiply_adds_per_second + steps * speed.seconds_per_step + _SECONDS_PER_POINT
@@ -52,6 +59,18 @@ def _measured_way(point: TrialConfig, card: str, steps: int) -> Way | None:
     dataset = load(point.data)
     shape = input_shape(dataset, point.data.preprocessing)
     return known(Workload.of(point, shape, classes_of(dataset.classes, point.corruption)), card, steps)
+
+
+def _side_by_side(point: TrialConfig, card: str) -> int:
+    """How many points like this one train side by side on a GPU, as far as is known; images that stay in their files are read by one."""
+    if point.data.streamed:
+        return 1
+    way = _measured_way(point, card, _steps(point))
+    return way.slots if way and way.seconds else SIDE_BY_SIDE
+
+
+def _steps(point: TrialConfig) -> int:
+    return ceil((point.data.train_size or 1) / point.optimizer.batch_size) * point.budget.epochs
 
 
 def _multiply_adds(point: TrialConfig) -> float:

@@ -2,34 +2,38 @@
 
     python tests/benchmarks/bench_gpu.py [--device cuda] [--seconds 600] [--out FOLDER] [--smoke]
 
-Needs torch, torchvision and NumPy: neither Ray nor MLflow, Optuna or pydantic. A line of FOLDER/gpu-DEVICE.jsonl (by default in
+Needs torch and NumPy: neither torchvision nor Ray, MLflow, Optuna or pydantic. A line of FOLDER/gpu-DEVICE.jsonl (by default in
 tests/benchmarks/results) is a measurement, written as soon as it is made, the cheap and decisive ones first. What stands there already is
 not measured again: the same command goes on where time ran out. `--smoke` tries everything in seconds, on a CPU too.
 
     settings  versions, memory, rates of products and copies, what it takes to start an operation
-    equality  gradients of a step against float64 on a CPU: within 1e-4 of their norm, 1e-2 with TF32
     draws     random numbers drawn there against their definition on a CPU, bit for bit
+    equality  gradients of a step against float64 on a CPU: within 1e-4 of their norm, 1e-2 with TF32
     waits     operations in an epoch's steps that the host waits for: none (`torch.cuda.set_sync_debug_mode`)
-    step      milliseconds a member and step: `WAYS` by `SHAPES` by `PRECISIONS`
     goal      model-epochs a second of `Training` as a user gets it, over loops that users would write: `GOALS`
+    step      milliseconds a member and step: `WAYS` by `SHAPES` by `PRECISIONS`
+    sharing   model-epochs a second of one pack, of two on two streams of a process, and of two processes: packs that share a GPU
+    compiled  equality and step of what `torch.compile` makes of the large networks, which takes a minute each; the last
 
 The loops train one network at a time in eager PyTorch with `torch.optim`. One gathers batches from tensors on the device; the other takes
-them from a DataLoader. All ways round products alike. A rate of `Training` is of the members that were in slots, which a line states.
+them from a DataLoader. All ways round products alike. Every figure of networks says how many `members` were in slots for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import platform
 import statistics
+import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +45,10 @@ from torch import Tensor, nn
 from trainables.data.inputs import point_data
 from trainables.data.sets import sources
 from trainables.data.sets.dataset import Dataset
-from trainables.engines import choice
+from trainables.engines import Engine, choice
 from trainables.engines.graphs import WARM_UPS, AtOnce
 from trainables.engines.modules import ModuleEngine
+from trainables.gpu_memory import keep_to, processes_overlap
 from trainables.models import build, family, multiply_adds
 from trainables.models.chains import stackable
 from trainables.point import device_streams
@@ -65,6 +70,8 @@ SHAPES: dict[str, tuple[Model, ImageShape, int]] = {
     "resnet18 k=64": (Model(name="resnet18", width=64), CIFAR, 4),
 }
 """Network, its images, members side by side."""
+LARGE = ("alexnet_small", "inception_small", "cnn5 k=64", "resnet18 k=64")
+"""Those that fill a GPU alone, by count of operations, which compiling might suit."""
 GOALS = {
     "mlp 1x512": ("over_loader", 100.0, "tf32"),
     "resnet18 k=8": ("over_resident", 5.0, "tf32"),
@@ -89,11 +96,12 @@ OPTIONS: dict[str, tuple[Optimizer, Regularizers]] = {
 WAYS = {
     "one at a time": ("modules", False),
     "one at a time, channels last": ("modules, channels last", False),
-    "one at a time, compiled": ("modules", False),
     "one at a time, graphs": ("graphs", False),
     "one at a time, graphs, channels last": ("graphs, channels last", False),
-} | {name: (name, True) for name in choice.ENGINES if name != "compiled"}
+} | {name: (name, True) for name in choice.ENGINES if "compiled" not in name}
 """How a step can be taken: the engine, of which a new one joins by itself, and whether it has all members at once."""
+COMPILED = {f"one at a time, {name}": (name, False) for name in choice.ENGINES if "graphs, compiled" in name}
+"""Those by `torch.compile`."""
 
 
 def ways(precision: str) -> dict[str, tuple[str, bool]]:
@@ -146,6 +154,9 @@ class Bench:
         """TF32 is a GPU's."""
         return PRECISIONS if self.gpu else ("float32", "bfloat16")
 
+    def possible(self, precision: str) -> str:
+        return precision if precision in self.precisions() else "float32"
+
     def shapes(self) -> dict[str, tuple[Model, ImageShape, int]]:
         if not self.smoke:
             return SHAPES
@@ -183,6 +194,7 @@ def settings(bench: Bench) -> None:
     bench.measure({"what": "settings"}, lambda: {
         "python": platform.python_version(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version() if bench.gpu else None,
         "bytes": torch.cuda.get_device_properties(device).total_memory if bench.gpu else None,
+        "multi_process_service": processes_overlap(),
     })  # fmt: skip
     for precision in bench.precisions():
         for name, sizes in {"one large": (1, size, size), "64 of 128x512x512": (64, 128, 512)}.items():
@@ -214,6 +226,11 @@ def members(model: Model, shape: ImageShape, count: int) -> list[nn.Module]:
     return [build(complete, 0.0, shape, CLASSES, seed=seed) for seed in range(count)]
 
 
+@cache
+def is_chain(model: Model, shape: ImageShape) -> bool:
+    return stackable(members(model, shape, 1)[0])
+
+
 def batches(count: int, size: int, shape: ImageShape) -> tuple[Tensor, Tensor]:
     """Inputs (K, B, D) and targets (K, classes, B), on the host."""
     draw = torch.Generator().manual_seed(0)
@@ -229,28 +246,47 @@ def apart(found: list[Tensor], expected: list[Tensor]) -> float:
 
 def equality(bench: Bench) -> None:
     for name, (model, shape, _) in bench.shapes().items():
-        modules = members(model, shape, 2)
+        chain = is_chain(model, shape)
         for precision in bench.precisions():
             for way, (engine, several) in ways(precision).items():
-                if several and (way == "stacked") == stackable(modules[0]):
+                if several and (way == "stacked") == chain:
                     of = {"what": "equality", "network": name, "way": way, "precision": precision}
-                    bench.measure(of, partial(compared, bench, engine, precision, modules, shape))
+                    bench.measure(of, partial(compared, bench, engine, precision, name))
 
 
-def compared(bench: Bench, engine: str, precision: str, modules: list[nn.Module], shape: ImageShape) -> dict[str, Any]:
+STREAMS = [(member, "dropout", 0, 0) for member in range(2)]
+
+
+@cache
+def exact_gradients(model: Model, shape: ImageShape) -> list[Tensor]:
+    """Those of two members, one by one in double precision on the host."""
+    inputs, targets = batches(2, 16, shape)
+    exact = ModuleEngine("cross_entropy", "float32", shape)
+    exact.refill([], [module.double() for module in members(model, shape, 2)])
+    exact.gradient(inputs.double(), targets.double(), STREAMS)
+    return exact.gradients
+
+
+def compared(bench: Bench, engine: str, precision: str, name: str) -> dict[str, Any]:
     """How far gradients there are from those member by member in double precision on the host."""
     set_products(precision, bench.device)
-    (inputs, targets), streams = batches(2, 16, shape), [(member, "dropout", 0, 0) for member in range(2)]
-    exact = ModuleEngine("cross_entropy", "float32", shape)
-    exact.refill([], [copy.deepcopy(module).double() for module in modules])
-    exact.gradient(inputs.double(), targets.double(), streams)
-    there = [copy.deepcopy(module).to(bench.device) for module in modules]
+    model, shape, _ = bench.shapes()[name]
+    exact, (inputs, targets) = exact_gradients(model, shape), batches(2, 16, shape)
+    there = [module.to(bench.device) for module in members(model, shape, 2)]
     made = choice.make_engine(there[0], loss="cross_entropy", precision=precision, image_shape=shape, name=engine)
     made.refill([], there)
     for _ in range(WARM_UPS + 2):  # a graph is recorded, and replayed
-        made.gradient(inputs.to(bench.device), targets.to(bench.device), streams)
-    distance, goal = apart(made.gradients, exact.gradients), CLOSE.get(precision)
-    return {"distance": distance} | ({} if goal is None else {"goal": goal, "met": distance <= goal})
+        made.gradient(inputs.to(bench.device), targets.to(bench.device), STREAMS)
+    distance, goal = apart(made.gradients, exact), CLOSE.get(precision)
+    return {"members": seated(made, 2), "engine": made.name, "distance": distance} | (
+        {} if goal is None else {"goal": goal, "met": distance <= goal}
+    )
+
+
+def seated(engine: Engine, count: int) -> int:
+    """The members that are in an engine, which must be those that a figure is divided by."""
+    assert {len(parameter) for parameter in engine.parameters} == {count}
+    return count
 
 
 def draws(bench: Bench) -> None:
@@ -290,7 +326,7 @@ def waits(bench: Bench) -> None:
 def counted(bench: Bench, name: str, option: str) -> dict[str, Any]:
     """Operations of an epoch that the host waits for, by PyTorch's own count; the epoch is the second, and is not evaluated."""
     model, shape, count = bench.shapes()[name]
-    training = Training([point_of(model, shape, "float32", option, seed) for seed in range(count)], bench.device, slots=count)
+    training = Training([point_of(model, shape, "float32", option, seed) for seed in range(count)], bench.device)
     training.epoch()
     bench.wait()
     with warnings.catch_warnings(record=True) as caught:
@@ -303,31 +339,47 @@ def counted(bench: Bench, name: str, option: str) -> dict[str, Any]:
             if bench.gpu:
                 torch.cuda.set_sync_debug_mode("default")
     said = [str(one.message).splitlines()[0] for one in caught if "synchroniz" in str(one.message)]
-    return {"waits": len(said), "first": said[:3], "met": not said} if bench.gpu else {"waits": None}
+    found = {"points": count, **slots_of(training)}
+    return found | ({"waits": len(said), "first": said[:3], "met": not said} if bench.gpu else {"waits": None})
+
+
+def slots_of(training: Training) -> dict[str, Any]:
+    """The members in a training's slots, and the engine that has them."""
+    engine, count = training._engine, len(training.state_dict()["members"])
+    assert engine is not None
+    return {"members": seated(engine, count), "engine": engine.name}
 
 
 def steps(bench: Bench) -> None:
     for precision in bench.precisions():
         for name, (model, shape, _) in bench.shapes().items():
             for way in ways(precision):
-                chains_only = way == "stacked" and not stackable(members(model, shape, 1)[0])
-                slow_to_try = way.endswith("compiled") and bench.smoke
-                if not chains_only and not slow_to_try:
+                if way != "stacked" or is_chain(model, shape):
                     of = {"what": "step", "network": name, "way": way, "precision": precision}
-                    bench.measure(of, partial(stepped, bench, name, way, precision))
+                    bench.measure(of, partial(stepped, bench, name, WAYS[way], precision))
 
 
-def stepped(bench: Bench, name: str, way: str, precision: str) -> dict[str, Any]:
+def compiled(bench: Bench) -> None:
+    """The large networks by `torch.compile`; in a smoke test a small one, by a compiler that makes no machine code."""
+    for precision in bench.precisions()[: 1 if bench.smoke else None]:
+        for name in ("cnn5 k=8",) if bench.smoke else LARGE:
+            for way, (engine, several) in list(COMPILED.items())[: 1 if bench.smoke else None]:
+                of = {"what": "compiled", "network": name, "way": way, "precision": precision}
+                bench.measure(of | {"figure": "step"}, partial(stepped, bench, name, (engine, several), precision))
+                bench.measure(of | {"figure": "equality"}, partial(compared, bench, engine, precision, name))
+
+
+def stepped(bench: Bench, name: str, way: tuple[str, bool], precision: str) -> dict[str, Any]:
     """Milliseconds of a member's step, the optimizer's included, and what is made of them."""
     (model, shape, count), size, device = bench.shapes()[name], 4 if bench.smoke else BATCH, bench.device
-    engine_name, several = WAYS[way]
+    engine_name, several = way
     count = count if several else 1
     set_products(precision, device)
     if bench.gpu:
         torch.cuda.reset_peak_memory_stats()
     modules = [module.to(device) for module in members(model, shape, count)]
     engine = choice.make_engine(modules[0], loss="cross_entropy", precision=precision, image_shape=shape, name=engine_name)
-    engine.refill([], [torch.compile(module) for module in modules] if way.endswith("compiled") else modules)  # type: ignore[misc]
+    engine.refill([], modules)
     rule = Optimizer(learning_rate=1e-4, momentum=0.9)
     optimizer = engine.optimizer(rule)
     optimizer.refill([], [TrialConfig(optimizer=rule)] * count, engine.parameters, [None] * count, [0] * count)
@@ -336,19 +388,23 @@ def stepped(bench: Bench, name: str, way: str, precision: str) -> dict[str, Any]
     streams = [(member, "dropout", 0, 0) for member in range(count)]
 
     def step() -> None:
-        engine.gradient(inputs, targets, streams)
-        optimizer.step(engine.gradients)
+        engine.step(optimizer, inputs, targets, streams)
 
+    begun = time.perf_counter()
+    step()
+    bench.wait()
+    first = time.perf_counter() - begun
     seconds = bench.timed(step, turns=WARM_UPS + 2) / count
     operations = 6 * multiply_adds(family(model.name).complete(model), shape, CLASSES) * size  # forward, and twice that backward
     held = torch.cuda.max_memory_allocated() if bench.gpu else None
-    return {"members": count, "ms_a_member": seconds * 1e3, "tflops": operations / seconds / 1e12, "bytes": held}
+    found = {"members": seated(engine, count), "engine": engine.name, "ms_a_member": seconds * 1e3, "first_step_seconds": first}
+    return found | {"tflops": operations / seconds / 1e12, "bytes": held}
 
 
 def goals(bench: Bench, images: Tensor, labels: Tensor) -> None:
     for name, (_, _, precision) in GOALS.items():
         if name in bench.shapes():
-            possible = precision if precision in bench.precisions() else "float32"
+            possible = bench.possible(precision)
             of = {"what": "goal", "network": name, "precision": possible, "samples": len(images)}
             bench.measure(of, partial(against_loops, bench, name, possible, images, labels))
 
@@ -358,22 +414,121 @@ def against_loops(bench: Bench, name: str, precision: str, images: Tensor, label
     (model, shape, count), (over, times, _) = bench.shapes()[name], GOALS[name]
     points = [point_of(model, shape, precision, seed=seed) for seed in range(count)]
     training = Training(points, bench.device)
-    packed = bench.timed(training.epoch)
-    state = training.state_dict()
-    slots = len(state["members"])
+    packed = bench.timed(training.epoch, turns=1)
+    found = {"points": count, **slots_of(training)}
+    slots = found["members"]
     assert 1 <= slots <= count
-    assert slots + len(state["waiting"]) == count
+    assert slots + len(training.state_dict()["waiting"]) == count
     module = plain_module(points[0], bench.device)
     on = torch.autocast(bench.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     resident, cropped = (images.to(bench.device), labels.to(bench.device)), points[0].data.preprocessing == "paper"
     rates = {
         "training": slots / packed,
-        "resident": 1 / bench.timed(lambda: epoch(module, gathered(*resident), on, cropped)),
+        "resident": 1 / bench.timed(lambda: epoch(module, gathered(*resident), on, cropped), turns=1),
         "loader": 1 / bench.timed(lambda: epoch(module, loaded(images, labels, bench.device), on, cropped), turns=1),
     }
     ratios = {f"over_{loop}": rates["training"] / rates[loop] for loop in ("resident", "loader")}
-    found = {"points": count, "members_in_slots": slots, "engine": type(training._engine).__name__}
-    return found | {"model_epochs_a_second": rates} | ratios | {"goal": {over: times}, "met": ratios[over] >= times}
+    return (
+        found
+        | {"seconds_an_epoch": packed, "model_epochs_a_second": rates}
+        | ratios
+        | {"goal": {over: times}, "met": ratios[over] >= times}
+    )
+
+
+def sharing(bench: Bench) -> None:
+    ways = ("one pack", "two packs on two streams", "one process", "two processes")
+    for name in ("cnn5 k=8", "alexnet_small"):
+        if name in bench.shapes():
+            for how in ways[1::2] if bench.smoke else ways:
+                bench.measure({"what": "sharing", "network": name, "how": how}, partial(shared, bench, name, how))
+
+
+def shared(bench: Bench, name: str, how: str) -> dict[str, Any]:
+    """Model-epochs a second of all packs together: two have half of the points each, so that the work is the same."""
+    count, packs = bench.shapes()[name][2], 2 if how.startswith("two") else 1
+    seeds = [list(range(first, count, packs)) for first in range(packs)]
+    found = (in_processes if how.endswith(("process", "processes")) else on_streams)(bench, name, seeds)
+    rate = sum(one["model_epochs"] / one["seconds"] for one in found)
+    kept = {"members": sum(one["members"] for one in found), "engines": sorted({one["engine"] for one in found})}
+    return {"packs": packs, "multi_process_service": processes_overlap(), **kept, "model_epochs_a_second": rate}
+
+
+def on_streams(bench: Bench, name: str, packs: list[list[int]]) -> list[dict[str, Any]]:
+    """Each pack of seeds in a thread of this process, with a stream of its own."""
+    together, found = threading.Barrier(len(packs)), list[dict[str, Any]]()
+
+    def one(seeds: list[int]) -> None:
+        try:
+            found.append(epochs_of(bench, name, seeds, together.wait))
+        except BaseException:
+            together.abort()  # the others would wait for ever
+            raise
+
+    threads = [threading.Thread(target=one, args=(seeds,)) for seeds in packs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if len(found) < len(packs):
+        raise RuntimeError("a pack has failed")
+    return found
+
+
+def in_processes(bench: Bench, name: str, packs: list[list[int]]) -> list[dict[str, Any]]:
+    """Each pack of seeds in a process of its own, with its share of the GPU's memory."""
+    own = [sys.executable, __file__, "--device", bench.device.type, "--out", str(bench.path.parent), *["--smoke"] * bench.smoke]
+    given = [json.dumps({"network": name, "seeds": seeds, "fraction": 1 / len(packs)}) for seeds in packs]
+    each = [subprocess.Popen([*own, "--pack", one], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for one in given]
+    for process in each:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("a process has failed")
+    for process in each:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [json.loads(process.communicate()[0]) for process in each]
+
+
+def epochs_of(bench: Bench, name: str, seeds: list[int], begin: Callable[[], object]) -> dict[str, Any]:
+    """Train a pack on a stream of its own, and say what it did from when all packs had begun."""
+    model, shape, _ = bench.shapes()[name]
+    with torch.cuda.stream(torch.cuda.Stream()) if bench.gpu else nullcontext():
+        training = Training([point_of(model, shape, bench.possible(GOALS[name][2]), seed=seed) for seed in seeds], bench.device)
+        training.epoch()  # an engine is chosen, and graphs are recorded
+        bench.wait()
+        begin()
+        begun, epochs = time.perf_counter(), 0
+        while time.perf_counter() - begun < (0 if bench.smoke else 5) or not epochs:
+            training.epoch()
+            epochs += 1
+            bench.wait()
+        found = slots_of(training)
+        return found | {"model_epochs": epochs * found["members"], "seconds": time.perf_counter() - begun}
+
+
+def pack_alone(bench: Bench, given: dict[str, Any]) -> None:
+    """What a process of `in_processes` does: it says that it is ready, waits for a line, and says what came of its pack."""
+    if bench.gpu:
+        keep_to(given["fraction"])
+    found = epochs_of(bench, given["network"], given["seeds"], lambda: (print("ready", flush=True), sys.stdin.readline()))
+    print(json.dumps(found))
+
+
+def prepare(device: str, smoke: bool) -> tuple[Tensor, Tensor]:
+    """Make the images up that all parts train on, and settle what a process has; the training images and their labels."""
+    if smoke:
+        torch.set_num_threads(1)
+        choice.COMPILER = "aot_eager"
+    if device == "cpu":
+        choice._recorder = lambda template: AtOnce()  # there are no graphs
+    draw = torch.Generator().manual_seed(0)
+    count = 32 if smoke else 50_000
+    images = torch.randint(0, 256, (count + count // 4, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    labels = torch.arange(len(images)) % CLASSES
+    sources.share("made up", Dataset(images[:count], labels[:count], images[count:], labels[count:], CLASSES))
+    return images[:count], labels[:count]
 
 
 def plain_module(point: TrialConfig, device: torch.device) -> nn.Module:
@@ -416,26 +571,23 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--seconds", type=float, default=600, help="begin no measurement later")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options.add_argument("--smoke", action="store_true", help="try everything, as small as it can be")
+    options.add_argument("--pack", type=json.loads, help=argparse.SUPPRESS)  # what a process is to train that this one starts
     chosen = options.parse_args(arguments)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU here: nothing was measured")
-    if chosen.smoke:
-        torch.set_num_threads(1)
-    if chosen.device == "cpu":
-        choice._recorder = lambda template: AtOnce()  # there are no graphs
+    train = prepare(chosen.device, chosen.smoke)
     bench = Bench(torch.device(chosen.device), chosen.out, chosen.seconds, chosen.smoke)
-    draw = torch.Generator().manual_seed(0)
-    count = 32 if chosen.smoke else 50_000
-    images = torch.randint(0, 256, (count + count // 4, 3, 32, 32), dtype=torch.uint8, generator=draw)
-    labels = torch.arange(len(images)) % CLASSES
-    train, test = (images[:count], labels[:count]), (images[count:], labels[count:])
-    sources.share("made up", Dataset(*train, *test, CLASSES))
+    if chosen.pack:
+        pack_alone(bench, chosen.pack)
+        return
     settings(bench)
-    equality(bench)
     draws(bench)
+    equality(bench)
     waits(bench)
     goals(bench, *train)
     steps(bench)
+    sharing(bench)
+    compiled(bench)
     print(f"all measured: {bench.path}")
 
 

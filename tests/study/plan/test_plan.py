@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from math import isclose
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.plan.packs import PACKS_PER_WORKER, SECONDS_PER_PACK, expected_seconds, packs
+from study.plan.packs import PACKS_PER_WORKER, SECONDS_PER_PACK, SIDE_BY_SIDE, expected_seconds, packs
 from study.plan.points import declared_points
 from study.spec.reading import understand
 from tests.study.made_up_results import resolved
@@ -102,6 +103,22 @@ def test_a_faster_worker_gets_longer_packs():
     assert expected_seconds(points[0].config) > SECONDS_PER_PACK
     assert {len(pack) for pack in packs(points, 1)} == {1}
     assert {len(pack) for pack in packs(points, 1, Speed(1e14, 1e-9))} == {24 // PACKS_PER_WORKER}
+
+
+def test_a_pack_on_a_gpu_has_as_many_points_as_train_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Points that take longer than a pack is long would come one by one, and leave a GPU as slow as it is with one network."""
+    monkeypatch.setenv("GAPLAB_DATA", str(tmp_path))
+    points = [Point(config.key(), config) for config in (resolved(seed=seed, **{"budget.epochs": 4_000_000}) for seed in range(64))]
+    speed = Speed(1e9, 1e-5, "Card 1, 100% of it, torch 2")
+    assert expected_seconds(points[0].config, speed) > SECONDS_PER_PACK
+    assert [len(pack) for pack in packs(points, 2, speed)] == [SIDE_BY_SIDE] * 8
+    assert [len(pack) for pack in packs(points, 16, speed)] == [4] * 16  # before that, every worker has some
+    config = points[0].config
+    dataset = load(config.data)
+    workload = choice.Workload.of(config, input_shape(dataset, config.data.preprocessing), dataset.classes)
+    choice._note(workload, "Card 1, 100% of it, torch 2", [choice.Way("modules", 1, 4.0), choice.Way("graphs", 32, 0.5)])
+    assert [len(pack) for pack in packs(points, 1, speed)] == [32, 32]
+    assert {len(pack) for pack in packs(points, 1, replace(speed, card=None))} == {1}
 
 
 def test_what_was_measured_of_a_network_on_a_card_says_what_it_costs_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

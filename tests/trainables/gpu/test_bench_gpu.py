@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_gpu.py"
-ABSENT = ("ray", "mlflow", "optuna", "pydantic", "numba", "scipy", "sklearn", "pyarrow", "filelock")
+ABSENT = ("torchvision", "ray", "mlflow", "optuna", "pydantic", "numba", "scipy", "sklearn", "pyarrow", "filelock", "typer", "rich", "timm")
 """What a bare machine with a GPU need not have."""
 
 
@@ -36,9 +36,21 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_every_measurement_is_made_and_names_its_device(lines: list[dict[str, Any]]) -> None:
-    assert list(dict.fromkeys(line["of"]["what"] for line in lines)) == ["settings", "equality", "draws", "waits", "goal", "step"]
+    parts = ["settings", "draws", "equality", "waits", "goal", "step", "sharing", "compiled"]
+    assert list(dict.fromkeys(line["of"]["what"] for line in lines)) == parts
     assert {line["of"]["device"] for line in lines} == {"cpu"}
     assert len({json.dumps(line["of"], sort_keys=True) for line in lines}) == len(lines)
+
+
+def test_every_figure_of_networks_says_how_many_members_are_in_slots_for_it(lines: list[dict[str, Any]]) -> None:
+    of_networks = [line for line in lines if "network" in line["of"]]
+    assert {line["of"]["what"] for line in of_networks} == {"equality", "waits", "goal", "step", "sharing", "compiled"}
+    for line in of_networks:
+        alone = line["of"].get("way", "").startswith("one at a time")
+        equal = line["of"]["what"] == "equality" or line["of"].get("figure") == "equality"
+        assert 1 <= line["found"]["members"] <= (1 if alone and not equal else 2), line
+        assert line["found"].get("engine") or line["found"]["engines"]
+    assert {line["found"]["packs"] for line in of_networks if line["of"]["what"] == "sharing"} == {2}
 
 
 def test_what_can_be_checked_on_a_cpu_is_as_it_should_be(lines: list[dict[str, Any]]) -> None:
@@ -52,8 +64,9 @@ def test_rates_are_of_the_members_that_are_in_slots(lines: list[dict[str, Any]])
     goals = {line["of"]["network"]: line["found"] for line in lines if line["of"]["what"] == "goal"}
     assert set(goals) == {"mlp 1x512", "cnn5 k=8"}
     for found in goals.values():
-        assert 1 <= found["members_in_slots"] <= found["points"] == 2
+        assert 1 <= found["members"] <= found["points"] == 2
         rates = found["model_epochs_a_second"]
+        assert rates["training"] == pytest.approx(found["members"] / found["seconds_an_epoch"])
         assert found["over_resident"] == pytest.approx(rates["training"] / rates["resident"])
         assert found["over_loader"] == pytest.approx(rates["training"] / rates["loader"])
 
