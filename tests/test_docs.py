@@ -11,10 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MADE = """
 import json
-from docs import make
+from docs import make, make_how_we_know
 
 pages = {"fields": make.fields_page, "columns": make.columns_page, "measures": make.measures_page, "models": make.models_page}
-print(json.dumps({name: make.NOTE + page() for name, page in pages.items()}))
+print(json.dumps({name: make.NOTE + page() for name, page in pages.items()} | {"how-we-know": make_how_we_know.page()}))
 """
 """Made in a process of its own: other tests register models and measures."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.attribution.memory import parts
 from analysis.attribution.subsets import Masks
 from analysis.errors import NothingToShow
 from analysis.statistics.intervals import Estimate
@@ -19,6 +20,8 @@ HELD_OUT = 0.1
 """Share of the networks on which a datamodel is scored, and that it is not fitted to."""
 FOLDS = 10
 """Parts of the held-out networks that the jackknife leaves out, one at a time."""
+UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
+"""The score of predictions, or outputs, that do not vary between the networks that were held out."""
 _FEWEST = 40
 """Networks, at least: a tenth of them are ranked."""
 
@@ -28,8 +31,9 @@ class Datamodels:
     """Linear fits of m outputs.
 
     Attributes:
-        basis: (n, r), of the weights, with r at most n and at most `fitted`: their product is too large for many samples and outputs.
-        coordinates: (r, m), of the weights in that basis.
+        duals: (fitted, m), what the transposed centred subsets take to the weights, where networks are fewer than samples; else the
+            weights, (n, m). These are too many to be held for many samples and outputs.
+        subsets: (fitted, n), what the networks were fitted to; None where `duals` are the weights.
         bias: (m,) the output at the mean subset.
         centre: (n,) the mean subset.
         penalty: the multiple of the mean eigenvalue that generalized cross-validation chose for all outputs.
@@ -37,8 +41,8 @@ class Datamodels:
         fitted: networks that they were fitted to.
     """
 
-    basis: Doubles
-    coordinates: Doubles
+    duals: Doubles
+    subsets: Masks | None
     bias: Doubles
     centre: Doubles
     penalty: float
@@ -52,11 +56,18 @@ class Datamodels:
 
     def weights_of(self, outputs: slice) -> Doubles:
         """The weights of some of the outputs, (n, k)."""
-        return self.basis @ self.coordinates[:, outputs]
+        duals = self.duals[:, outputs]
+        if self.subsets is None:
+            return duals
+        found = np.empty((len(self.centre), duals.shape[1]))
+        for part in parts(len(self.centre), len(self.subsets)):
+            found[part] = (self.subsets[:, part] - self.centre[part]).T @ duals
+        return found
 
-    def predict(self, subsets: NDArray[np.generic]) -> Doubles:
+    def predict(self, subsets: Masks) -> Doubles:
         """The outputs (k, m) of networks trained on subsets (k, n)."""
-        return (np.asarray(subsets, dtype=np.float64) - self.centre) @ self.basis @ self.coordinates + self.bias
+        inputs = subsets - self.centre if self.subsets is None else _products(subsets, self.subsets, self.centre)
+        return np.asarray(inputs @ self.duals + self.bias)
 
 
 def fit_datamodels(trained: Masks, outputs: NDArray[np.generic]) -> Datamodels:
@@ -79,47 +90,65 @@ def fit_datamodels(trained: Masks, outputs: NDArray[np.generic]) -> Datamodels:
     if networks < _FEWEST:
         raise NothingToShow(f"datamodels need {_FEWEST} networks or more, of which a tenth scores them: there are {networks}")
     fitted = networks - max(round(HELD_OUT * networks), 4)
-    masks, values = trained.astype(np.float64), np.asarray(outputs, dtype=np.float64)
-    centre, bias = masks[:fitted].mean(axis=0), values[:fitted].mean(axis=0)
-    spread = values[:fitted].std(axis=0)
+    known, targets = trained[:fitted], np.array(outputs[:fitted], dtype=np.float64)
+    centre, bias = known.mean(axis=0), targets.mean(axis=0)
+    targets -= bias
+    spread = np.sqrt(np.einsum("km,km->m", targets, targets) / fitted)
     varies = spread > 0
     if not varies.any():
         raise NothingToShow("no output differs between the networks: there is nothing for a datamodel to explain")
-    centred = masks[:fitted] - centre
-    basis, coordinates, penalty = _ridge(centred, (values[:fitted] - bias) / np.where(varies, spread, 1))
-    coordinates *= np.where(varies, spread, 0)
-    predicted = (masks[fitted:] - centre) @ basis @ coordinates + bias
-    return Datamodels(basis, coordinates, bias, centre, penalty, _score(predicted[:, varies], values[fitted:][:, varies]), fitted)
+    targets /= np.where(varies, spread, 1)
+    duals, penalty = _ridge(known, centre, targets)
+    del targets
+    duals *= np.where(varies, spread, 0)
+    models = Datamodels(duals, known if len(known) <= len(centre) else None, bias, centre, penalty, UNKNOWN, fitted)
+    predicted, actual = models.predict(trained[fitted:]), np.asarray(outputs[fitted:], dtype=np.float64)
+    return replace(models, score=_score(predicted[:, varies], actual[:, varies]))
 
 
-def _ridge(inputs: Doubles, targets: Doubles) -> tuple[Doubles, Doubles, float]:
-    """The weights of the penalty with the smallest generalized cross-validation error over all targets, and that penalty.
+def _products(first: Masks, second: Masks, centre: Doubles) -> Doubles:
+    """The scalar products of subsets, less the mean one."""
+    found = np.zeros((len(first), len(second)))
+    for part in parts(len(centre), len(first) + len(second)):
+        found += (first[:, part] - centre[part]) @ (second[:, part] - centre[part]).T
+    return found
 
-    The weights are the product of a basis (n, r) and coordinates (r, m).
+
+def _ridge(subsets: Masks, centre: Doubles, targets: Doubles) -> tuple[Doubles, float]:
+    """The duals, or the weights, of the penalty with the smallest generalized cross-validation error over all targets; that penalty.
+
+    Args:
+        subsets: (k, n): the inputs, less their centre.
+        centre: (n,)
+        targets: (k, m).
     """
-    rows = len(inputs)
-    if rows <= inputs.shape[1]:
-        eigenvalues, left = np.linalg.eigh(inputs @ inputs.T)
-        rotated = left.T @ targets
+    rows, columns = subsets.shape
+    if rows <= columns:
+        eigenvalues, vectors = np.linalg.eigh(_products(subsets, subsets, centre))
+        rotated = vectors.T @ targets
     else:
-        eigenvalues, right = np.linalg.eigh(inputs.T @ inputs)
-        rotated = (right.T @ (inputs.T @ targets)) / np.sqrt(np.maximum(eigenvalues, 1e-12 * eigenvalues[-1]))[:, None]
+        gram, correlations = np.zeros((columns, columns)), np.zeros((columns, targets.shape[1]))
+        for part in parts(rows, columns):
+            inputs = subsets[part] - centre
+            gram += inputs.T @ inputs
+            correlations += inputs.T @ targets[part]
+        eigenvalues, vectors = np.linalg.eigh(gram)
+        rotated = vectors.T @ correlations
+        rotated /= np.sqrt(np.maximum(eigenvalues, 1e-12 * eigenvalues[-1]))[:, None]
     eigenvalues = np.maximum(eigenvalues, 1e-12 * eigenvalues[-1])
-    outside = float((targets**2).sum() - (rotated**2).sum())  # of the targets, what no weights reach
+    energies = np.einsum("rm,rm->r", rotated, rotated)
+    outside = float(np.einsum("km,km->", targets, targets) - energies.sum())  # of the targets, what no weights reach
     scale = eigenvalues.sum() / len(eigenvalues)
-    energies = (rotated**2).sum(axis=1)
 
     def error(penalty: float) -> float:
         kept = eigenvalues / (eigenvalues + penalty * scale)
         # One degree of freedom has gone into the mean.
         left = outside + float(((1 - kept) ** 2 * energies).sum())
-        return left / max(1 - (float(kept.sum()) + 1) / rows, 1e-9) ** 2
+        return float(left / max(1 - (float(kept.sum()) + 1) / rows, 1e-9) ** 2)
 
     penalty = float(min(PENALTIES, key=error))
-    shrunk = rotated / (eigenvalues + penalty * scale)[:, None]
-    if rows <= inputs.shape[1]:
-        return inputs.T @ left, shrunk, penalty
-    return right, shrunk * np.sqrt(eigenvalues)[:, None], penalty
+    rotated *= ((1 if rows <= columns else np.sqrt(eigenvalues)) / (eigenvalues + penalty * scale))[:, None]
+    return vectors @ rotated, penalty
 
 
 def _score(predicted: Doubles, actual: Doubles) -> Estimate:
@@ -127,16 +156,18 @@ def _score(predicted: Doubles, actual: Doubles) -> Estimate:
     from scipy.stats import t
 
     whole = _rank_correlation(predicted, actual)
+    if not np.isfinite(whole):
+        return UNKNOWN
     folds = min(FOLDS, len(predicted) // 2)
     places = np.arange(len(predicted)) % folds
     without = np.array([_rank_correlation(predicted[places != one], actual[places != one]) for one in range(folds)])
     error = float(np.sqrt((folds - 1) / folds * ((without - without.mean()) ** 2).sum()))
-    reach = float(t.ppf(0.975, folds - 1)) * error
+    reach = float(t.ppf(0.975, folds - 1)) * error if np.isfinite(error) else 2.0
     return Estimate(whole, max(-1.0, whole - reach), min(1.0, whole + reach))
 
 
 def _rank_correlation(first: Doubles, second: Doubles) -> float:
-    """Spearman's correlation of each column, and its mean over the columns in which both vary."""
+    """Spearman's correlation of each column, and its mean over the columns in which both vary; NaN where there is none."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(values, axis=0) for values in (first, second)]
@@ -144,5 +175,5 @@ def _rank_correlation(first: Doubles, second: Doubles) -> float:
     norms = np.sqrt((ranks[0] ** 2).sum(axis=0) * (ranks[1] ** 2).sum(axis=0))
     vary = norms > 0
     if not vary.any():
-        return 0.0
+        return float("nan")
     return float(((ranks[0] * ranks[1]).sum(axis=0)[vary] / norms[vary]).mean())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.attribution.memory import parts
 from analysis.attribution.subsets import Masks
 
 Doubles = NDArray[np.float64]
@@ -36,14 +37,16 @@ def influences(trained: Masks, outputs: NDArray[np.generic]) -> Influences:
     >>> found.values.item(), found.standard_errors.item()
     (3.0, 1.0)
     """
-    inside = trained.astype(np.float64)
     values = np.asarray(outputs, dtype=np.float64)
-    centre = values.mean(axis=0)
-    values = values - centre  # sums of squares of what is far from 0 lose digits
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean, variance = _moments(inside, values)
-        other_mean, other_variance = _moments(1 - inside, values)
-        return Influences(mean - other_mean, np.sqrt(variance + other_variance))
+    values = values - values.mean(axis=0)  # sums of squares of what is far from 0 lose digits
+    found, errors = np.empty((2, trained.shape[1], values.shape[1]))
+    for part in parts(trained.shape[1], len(trained)):
+        inside = trained[:, part].astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean, variance = _moments(inside, values)
+            other_mean, other_variance = _moments(1 - inside, values)
+            found[part], errors[part] = mean - other_mean, np.sqrt(variance + other_variance)
+    return Influences(found, errors)
 
 
 def _moments(weights: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:

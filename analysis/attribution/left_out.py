@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.attribution.datamodels import fit_datamodels
-from analysis.attribution.subsets import Subsets, log_odds, parts, spared, subsets_of
+from analysis.attribution.memory import parts
+from analysis.attribution.subsets import SIZE, Source, Subsets, log_odds, spared, subsets_of
 from analysis.errors import NothingToShow
+from analysis.records.parquet.samples import read_samples
 from analysis.statistics.intervals import mean_estimate
 from analysis.statistics.selection import completed, groups
 
-LEFT_OUT, SIZE = "data.left_out", "data.train_size"
+LEFT_OUT = "data.left_out"
 UNBOUNDED = (-np.inf, np.inf)
 
 
@@ -41,7 +43,7 @@ class LeaveOut:
     predicted_others: float
 
 
-def checks_of(table: pa.Table, samples: pa.Table, *, checks: int, group: int) -> list[LeaveOut]:
+def checks_of(table: pa.Table, samples: Source, *, checks: int, group: int) -> list[LeaveOut]:
     """What to train again: in each setting, the test samples that the datamodels say depend most on few training samples.
 
     Args:
@@ -51,16 +53,28 @@ def checks_of(table: pa.Table, samples: pa.Table, *, checks: int, group: int) ->
         group: training samples left out at once.
 
     Raises:
-        NothingToShow: as for `subsets_of`, or there are fewer than 40 networks.
+        NothingToShow: as for `subsets_of`, or no setting has datamodels (`analysis.attribution.datamodels.fit_datamodels`).
     """
-    return [check for one in subsets_of(table, samples) for check in _checks(one, checks, group)]
+    lacking: list[NothingToShow] = []
+
+    def found(one: Subsets) -> list[LeaveOut]:
+        try:
+            return _checks(one, checks, group)
+        except NothingToShow as error:
+            lacking.append(error)
+            return []
+
+    found_in = list(map(found, subsets_of(table, samples)))
+    if len(lacking) == len(found_in):
+        raise lacking[0]
+    return [check for some in found_in for check in some]
 
 
 def _checks(one: Subsets, checks: int, group: int) -> list[LeaveOut]:
     models = fit_datamodels(one.trained, one.test_outputs)
     samples, outputs = one.trained.shape[1], one.test_outputs.shape[1]
     strongest, sums = [], []
-    for part in parts(samples, outputs):
+    for part in parts(outputs, samples):
         weights = models.weights_of(part)
         strongest.append(np.argsort(-weights, axis=0, kind="stable")[:group])
         sums.append(np.take_along_axis(weights, strongest[-1], axis=0).sum(axis=0))
@@ -89,7 +103,7 @@ def _as_many_others(one: Subsets, supporters: np.ndarray, seed: int) -> np.ndarr
     return np.sort(np.asarray(drawn, dtype=np.int64))
 
 
-def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -> pa.Table:
+def left_out_table(table: pa.Table, samples: Source, checks: list[LeaveOut]) -> pa.Table:
     """By how much the log-odds of a test sample's label fell without some training samples, against what its datamodel said.
 
     Args:
@@ -107,17 +121,16 @@ def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -
         NothingToShow: no such network is recorded.
     """
     runs = completed(table)
-    runs = runs.filter(pc.or_(pc.is_valid(runs[LEFT_OUT]), pa.array(spared(runs, samples) == 0)))
-    places = {key: number for number, key in enumerate(samples["key"].to_pylist())}
+    unused = spared(runs, samples)
+    runs = runs.filter(pa.array((unused == 0) | (runs[LEFT_OUT].is_valid().to_numpy() & (unused >= 0))))
     rows = []
     for check in checks:
         wanted = {name: value for name, value in check.setting.items() if name != SIZE}
         mine = [some for setting, some in groups(runs, list(wanted)) if setting == wanted]
         if not mine:
             continue
-        # Of this setting alone: another one's data set may have another test set.
-        theirs = samples.take([places[key] for key in mine[0]["key"].to_pylist() if key in places])
-        place = {key: number for number, key in enumerate(theirs["key"].to_pylist())}
+        outputs, right = _of_test(mine[0], samples, check.test)
+        place = {key: number for number, key in enumerate(mine[0]["key"].to_pylist())}
         whole = _by_seed(mine[0].filter(pc.is_null(mine[0][LEFT_OUT])), place)
         for which, taken, predicted in (
             ("supporters", check.supporters, check.predicted),
@@ -128,7 +141,6 @@ def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -
             if not pairs:
                 continue
             before, after = (np.array(side) for side in zip(*pairs, strict=True))
-            outputs, right = _of_test(theirs, check.test)
             falls = outputs[before] - outputs[after]
             found = mean_estimate(falls, within=UNBOUNDED, method="student")
             row = {"test": check.test, "left_out": len(taken), "which": which, "predicted": predicted, "fall": found.value}
@@ -140,10 +152,18 @@ def left_out_table(table: pa.Table, samples: pa.Table, checks: list[LeaveOut]) -
     return pa.Table.from_pylist(rows)
 
 
-def _of_test(samples: pa.Table, test: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds of one test sample's label, float64, and whether it is predicted, each (points,)."""
-    losses = pc.list_element(samples["test_loss"], test).to_numpy().astype(np.float32)
-    return log_odds(losses).astype(np.float64), pc.list_element(samples["test_correct"], test).to_numpy().astype(bool)
+def _of_test(runs: pa.Table, samples: Source, test: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds of one test sample's label, float64, and whether it is predicted, each (runs,)."""
+    found: dict[str, tuple[float, bool]] = {}
+
+    def take(rows: pa.Table) -> None:
+        losses, right = (pc.list_element(rows[name], test).to_pylist() for name in ("test_loss", "test_correct"))
+        odds = log_odds(np.array(losses, dtype=np.float32)).tolist()
+        found.update(zip(rows["key"].to_pylist(), zip(odds, right, strict=True), strict=True))
+
+    read_samples(samples, ("key", "test_loss", "test_correct"), runs["key"], take)
+    values = [found.get(key, (np.nan, False)) for key in runs["key"].to_pylist()]
+    return np.array([odds for odds, _ in values]), np.array([right for _, right in values], dtype=bool)
 
 
 def _by_seed(runs: pa.Table, place: dict[str, int]) -> dict[int, int]:

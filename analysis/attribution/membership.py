@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from analysis.attribution.memory import parts
 from analysis.attribution.subsets import Floats, Masks
 from analysis.statistics.intervals import ERRORS, Estimate, mean_estimate
 
@@ -26,19 +28,28 @@ class Attack:
         statistics: (attacked, n) log-likelihood ratios: the higher, the more the sample looks trained on.
         areas: (attacked,) the area under each network's ROC curve: 0.5 is a guess.
         area: their mean, with its 95 % interval over networks.
-        false_positives: (points,) false positive rates of the ROC curve of all attacked networks together, ascending from 0 to 1.
-        true_positives: (points,) true positive rates at these.
+        members: the statistics of all attacked networks on what they were trained on, ascending.
+        others: the statistics on what they were not, ascending.
     """
 
     statistics: Floats
     areas: Doubles
     area: Estimate
-    false_positives: Doubles
-    true_positives: Doubles
+    members: Floats
+    others: Floats
 
-    def caught_at(self, false_positive_rate: float) -> float:
-        """The true positive rate at a false positive rate, both in [0, 1]: the last point of the curve that does not exceed it."""
-        return float(self.true_positives[np.searchsorted(self.false_positives, false_positive_rate, side="right") - 1])
+    def caught_at(self, false_positive_rates: ArrayLike) -> Doubles:
+        """The true positive rates at false positive rates, of their shape, both in [0, 1], by the ROC curve of all attacked networks.
+
+        Each is the last point of the curve, which has one between any two unequal statistics, that does not exceed the rate.
+        """
+        rates, count = np.asarray(false_positive_rates, dtype=np.float64), len(self.others)
+        wrong = np.floor(rates * count)
+        wrong = np.where((wrong + 1) / count <= rates, wrong + 1, np.where(wrong / count > rates, wrong - 1, wrong)).astype(np.int64)
+        # What is guessed to be a member lies above the largest statistic that would be one wrong guess too many.
+        above = self.others[np.maximum(count - 1 - wrong, 0)]
+        caught = 1 - np.searchsorted(self.members, above, side="right") / max(len(self.members), 1)
+        return np.asarray(np.where(wrong >= count, 1.0, caught))
 
 
 def membership_attack(trained: Masks, outputs: Floats) -> Attack:
@@ -54,26 +65,50 @@ def membership_attack(trained: Masks, outputs: Floats) -> Attack:
         outputs: (networks, n) log-odds of the label.
     """
     half = len(trained) // 2
-    known, own = trained[:half], outputs[:half].astype(np.float64)
-    attacked, values = trained[half:], outputs[half:].astype(np.float64)
-    pooled = min(int(known.sum(axis=0).min()), int((~known).sum(axis=0).min())) < OWN_VARIANCE
-    statistics = (_log_density(own, known, values, pooled) - _log_density(own, ~known, values, pooled)).astype(np.float32)
+    known, attacked = trained[:half], trained[half:]
+    with_it = known.sum(axis=0)
+    pooled = min(int(with_it.min()), half - int(with_it.max())) < OWN_VARIANCE
+    blocks = list(parts(trained.shape[1], len(trained)))
+    gaussians = [[_Gaussians.of(outputs[:half, part], chosen[:, part]) for part in blocks] for chosen in (known, ~known)]
+    variances = [_pooled(some) if pooled else None for some in gaussians]
+    statistics = np.empty(attacked.shape, dtype=np.float32)
+    for number, part in enumerate(blocks):
+        values = outputs[half:, part].astype(np.float64)
+        inside, outside = (some[number].log_density(values, variance) for some, variance in zip(gaussians, variances, strict=True))
+        statistics[:, part] = inside - outside
     areas = np.array([_area(one, guess) for one, guess in zip(attacked, statistics, strict=True)])
     areas = areas[np.isfinite(areas)]
-    false_positives, true_positives = _curve(attacked.ravel(), statistics.ravel())
-    return Attack(statistics, areas, mean_estimate(areas, within=ERRORS), false_positives, true_positives)
+    members, others = np.sort(statistics[attacked]), np.sort(statistics[~attacked])
+    return Attack(statistics, areas, mean_estimate(areas, within=ERRORS), members, others)
 
 
-def _log_density(own: Doubles, chosen: Masks, values: Doubles, pooled: bool) -> Doubles:
-    """The log-density, up to a constant, of values under the Gaussians of the chosen outputs of each sample; 0 where there are too few."""
-    counts = chosen.sum(axis=0)
-    known = counts > 1
-    means = np.where(chosen, own, 0).sum(axis=0) / np.maximum(counts, 1)
-    squares = np.where(chosen, (own - means) ** 2, 0).sum(axis=0)
-    variances = squares[known].sum() / max((counts[known] - 1).sum(), 1) if pooled else squares / np.maximum(counts - 1, 1)
-    variances = np.maximum(variances, _LEAST_VARIANCE)
-    density: Doubles = np.where(known, -((values - means) ** 2) / (2 * variances) - np.log(variances) / 2, 0)
-    return density
+@dataclass(frozen=True)
+class _Gaussians:
+    """The outputs of some samples, a Gaussian each: (samples,) numbers of networks, their means and sums of squared deviations."""
+
+    counts: NDArray[np.int64]
+    means: Doubles
+    squares: Doubles
+
+    @classmethod
+    def of(cls, outputs: Floats, chosen: Masks) -> _Gaussians:
+        """Of the chosen ones of outputs, (networks, samples) each."""
+        own, counts = outputs.astype(np.float64), chosen.sum(axis=0)
+        means = np.where(chosen, own, 0).sum(axis=0) / np.maximum(counts, 1)
+        return cls(counts, means, np.where(chosen, (own - means) ** 2, 0).sum(axis=0))
+
+    def log_density(self, values: Doubles, pooled: float | None) -> Doubles:
+        """The log-density of (networks, samples) values, up to a constant, 0 where there are too few; with one variance if given."""
+        variances = np.maximum(self.squares / np.maximum(self.counts - 1, 1) if pooled is None else pooled, _LEAST_VARIANCE)
+        density: Doubles = np.where(self.counts > 1, -((values - self.means) ** 2) / (2 * variances) - np.log(variances) / 2, 0)
+        return density
+
+
+def _pooled(some: Sequence[_Gaussians]) -> float:
+    """The variance of outputs about the means of their samples."""
+    squares = sum(float(one.squares[one.counts > 1].sum()) for one in some)
+    freedom = sum(int((one.counts[one.counts > 1] - 1).sum()) for one in some)
+    return squares / max(freedom, 1)
 
 
 def _area(trained: Masks, statistics: Floats) -> float:
@@ -85,12 +120,3 @@ def _area(trained: Masks, statistics: Floats) -> float:
     if not members or not others:
         return float("nan")
     return float((rankdata(statistics)[trained].sum() - members * (members + 1) / 2) / (members * others))
-
-
-def _curve(trained: Masks, statistics: Floats) -> tuple[Doubles, Doubles]:
-    """False and true positive rates at every threshold between unequal statistics."""
-    order = np.argsort(-statistics, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(statistics[order])), len(order) - 1)
-    caught = np.cumsum(trained[order])[last]
-    wrong = last + 1 - caught
-    return np.concatenate([[0.0], wrong / max(wrong[-1], 1)]), np.concatenate([[0.0], caught / max(caught[-1], 1)])

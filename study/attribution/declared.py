@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.attribution.left_out import LeaveOut
+from analysis.attribution.memory import check_memory
 from analysis.attribution.subsets import FEWEST
+from analysis.errors import AnalysisError
 from search_spaces.space import Assignment, Space
 from study.spec.reading import Spec
 from study.spec.sections import SearchSection
@@ -57,11 +59,18 @@ def subsets(spec: Spec, networks: int, share: float) -> list[Assignment]:
         raise ConfigError(f"--networks is {networks}: a difference between networks needs {FEWEST} or more, and datamodels some hundreds")
     if not 0 < share < 1:
         raise ConfigError(f"--share is {share:g}: it is the share of the training samples that a network is trained on, between 0 and 1")
+    if spec.trial.data.train_size is not None:
+        raise ConfigError("trial.data.train_size is set by attribution, which draws from all samples: leave it out, --share says how many")
     found = []
     for cell in cells_of(spec):
         point = with_fields(spec.trial, cell)
         _check(point)
-        available = len(load(point.data).train_labels) - point.data.validation_size
+        dataset = load(point.data)
+        available = len(dataset.train_labels) - point.data.validation_size
+        try:
+            check_memory(networks, len(dataset.train_labels), len(dataset.test_labels))
+        except AnalysisError as error:
+            raise ConfigError(f"--networks is {networks:,}: {error}") from None
         size = max(1, round(share * available))
         if size >= available:
             raise ConfigError(

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.attribution.left_out import LeaveOut, checks_of
-from analysis.attribution.subsets import COLUMNS
 from analysis.errors import NothingToShow
-from analysis.records.parquet.samples import load_samples
 from search_spaces.space import Assignment
 from study.attribution.declared import check_group, declared, subsets, without
 from study.guest import as_found
@@ -119,7 +117,6 @@ def _checks(summary: Summary, asked: Effort) -> list[LeaveOut]:
     """What to leave out, by the subsets that are recorded; nothing where there are too few of them to say."""
     records = summary.records
     try:
-        samples = load_samples(summary.root, columns=list(COLUMNS), keys=records["key"])
-        return checks_of(records, samples, checks=asked.checks, group=asked.group)
+        return checks_of(records, summary.root, checks=asked.checks, group=asked.group)
     except NothingToShow:
         return []

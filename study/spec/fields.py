@@ -35,11 +35,23 @@ def checked_value(name: str, value: Any, where: str) -> Any:
         value = _adapter(types[name]).validate_python(value, strict=True)
         with_fields(TrialConfig(), {name: value})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]["msg"].replace("Input", "it", 1)
-        raise ConfigError(f"{where}{name} is {value!r}: {problem}") from None
+        raise ConfigError(f"{where}{name} is {value!r}: {problem_of(error.errors(include_url=False)[0], name)}") from None
     except ConfigError as error:
         raise ConfigError(f"{where}{error}") from None
     return value
+
+
+def problem_of(found: Mapping[str, Any], name: str) -> str:
+    """What pydantic says of a value, with what would be right where that is a matter of quotes.
+
+    Args:
+        found: one of its errors.
+        name: of the field.
+    """
+    value = found["input"]
+    if found["type"] == "string_type" and isinstance(value, int | float):
+        return f"""it should be text, in quotes: "{value}", or on the command line --set '{name}="{value}"'"""
+    return str(found["msg"]).removeprefix("Value error, ").replace("Input", "it", 1)
 
 
 OPEN = object()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from search_spaces.axes import MOST_VALUES
-from study.spec.fields import unknown_field
+from study.spec.fields import problem_of, unknown_field
 
 _COMMON = {"kind", "seed"}
 _DRAWN = {"samples"}
@@ -244,4 +244,4 @@ def in_a_sentence(error: ValidationError) -> str:
         return f"{where} is missing"
     if where == "study" and first["type"] == "string_pattern_mismatch":
         return f"study is {first['input']!r}: a name is at most 100 letters, digits, '.', '_' and '-', and begins with a letter or digit"
-    return f"{where} is {first['input']!r}: {first['msg'].removeprefix('Value error, ').replace('Input', 'it', 1)}"
+    return f"{where} is {first['input']!r}: {problem_of(first, where)}"

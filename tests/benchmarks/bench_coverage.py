@@ -1,11 +1,16 @@
 """How often intervals cover the truth, by simulation: the tables of the page on statistics, as Markdown.
 
+``python -m tests.benchmarks.bench_coverage thresholds`` (or means, times, components) measures one table anew and leaves the others.
+
 Goals: every default holds 95 % within the simulation's error where its assumptions hold; where no method can, the table says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ from analysis.statistics.censored import median_time, restricted_mean
 from analysis.statistics.decomposition import decompose
 from analysis.statistics.interpolation import threshold
 from analysis.statistics.intervals import mean_intervals
+from tests.benchmarks.__main__ import RESULTS
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
@@ -212,6 +218,24 @@ def coverage_of_components(repeats: int = 200) -> list[dict[str, Any]]:
     return rows
 
 
+TABLES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "means": coverage_of_means,
+    "thresholds": coverage_of_thresholds,
+    "times": coverage_of_times,
+    "components": coverage_of_components,
+}
+
+
+def measure_again(names: Sequence[str]) -> None:
+    """Replace some tables of the stored results, and say under ``dates`` when they were measured."""
+    path = RESULTS / "coverage.json"
+    stored = json.loads(path.read_text())
+    for name in names:
+        stored["measured"][name] = TABLES[name]()
+        stored.setdefault("dates", {})[name] = datetime.now(UTC).date().isoformat()
+    path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
 def measure() -> dict[str, Any]:
     measured: dict[str, Any] = {"means": coverage_of_means()}
     print("Coverage of 95 % intervals for a mean over seeds (median width in brackets)\n")
@@ -227,3 +251,7 @@ def measure() -> dict[str, Any]:
     print("\nCoverage of shares of variance, mean over terms (worst term in brackets)\n")
     print(markdown(measured["components"], ("noise",), "seeds", lambda row: f"{row['coverage']:.3f} ({row['worst']:.3f})"))
     return measured
+
+
+if __name__ == "__main__":
+    measure_again(sys.argv[1:])

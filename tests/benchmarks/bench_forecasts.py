@@ -18,7 +18,7 @@ from analysis.scaling.forms import FormName
 from tests.benchmarks.bench_coverage import markdown
 
 Floats = NDArray[np.float64]
-REPEATS = 40
+REPEATS = 100
 SEEDS = (3, 1)
 RESAMPLES = 200
 

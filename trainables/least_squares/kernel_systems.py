@@ -19,7 +19,6 @@ long as it fits, unless n/(3d) iterations do (25 for 60,000 points in 784 dimens
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from trainables.host_memory import machine_bytes
 
 Factor = Literal["float64", "float32", "low_rank"]
 _ROWS = 1024
@@ -196,7 +197,7 @@ def _memory_of(device: torch.device) -> float:
     """Memory of the device, in bytes."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[1])
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return machine_bytes()
 
 
 class _SingularError(ValueError):

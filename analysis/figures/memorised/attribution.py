@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.attribution.membership import membership_attack
-from analysis.attribution.subsets import Subsets, subsets_of
+from analysis.attribution.subsets import Source, Subsets, subsets_of
 from analysis.attribution.table import attribution_table, influence_table
 from analysis.figures.drawing.canvas import explain
 from analysis.figures.drawing.images import draw_image, images_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
 _NOTE = (
     "ROC: true over false positive rate of guessing what a network was trained on from its log-odds (half of the networks attack the "
     "other half); dotted: a guess. Memorisation: how much more often networks are right on a sample that they were trained on. The area "
@@ -31,25 +33,46 @@ _LEFT_OUT_NOTE = (
     "same classes (hollow) are left out and networks are trained again, against what its datamodel says; 95 % intervals over seeds."
 )
 _LOWEST_RATE = 1e-4
+_RATES = np.geomspace(_LOWEST_RATE, 1, 200)
 _SHOWN = 4
 """Helpful, and hurtful, images shown a test image."""
 
 
-def attribution_chart(table: pa.Table, samples: pa.Table, *, left_out: pa.Table | None = None, title: str | None = None) -> Figure:
+@dataclass(frozen=True)
+class _PanelsOf:
+    """What is drawn of one setting: its values, true positive rates at `_RATES`, and memorisation scores, ascending."""
+
+    values: tuple[Any, ...]
+    caught: Floats
+    scores: Floats
+
+    @classmethod
+    def of(cls, one: Subsets) -> _PanelsOf:
+        from trainables.measures.bundled.memorisation import memorisation_scores
+
+        scores = memorisation_scores(one.trained, one.correct).scores
+        caught = membership_attack(one.trained, one.outputs).caught_at(_RATES)
+        return cls(tuple(one.setting.values()), caught, np.sort(scores[np.isfinite(scores)]))
+
+
+def attribution_chart(
+    table: pa.Table, samples: Source, *, cells: pa.Table | None = None, left_out: pa.Table | None = None, title: str | None = None
+) -> Figure:
     """Draw the attack's ROC curves, the distribution of memorisation scores, the attack against the gap, and exact influences if given.
 
     Args:
         table: records, as for `analysis.attribution_table`.
-        samples: of these points, as `analysis.load_samples` returns them.
+        samples: of these points, as for `analysis.attribution_table`.
+        cells: as that returns it; made here if it is not given.
         left_out: as `analysis.left_out_table` returns it.
         title: stands above the figure.
 
     Raises:
         NothingToShow: as for `analysis.attribution_table`.
     """
-    settings = subsets_of(table, samples)
-    cells = attribution_table(table, samples)
-    by = list(settings[0].setting)
+    cells = cells or attribution_table(table, samples)
+    by = cells.column_names[: cells.column_names.index("networks")]
+    settings = {one.values: one for one in map(_PanelsOf.of, subsets_of(table, samples))}
     lines, _ = split(cells, by)
     with drawing():
         from matplotlib.figure import Figure
@@ -57,9 +80,10 @@ def attribution_chart(table: pa.Table, samples: pa.Table, *, left_out: pa.Table 
         figure = Figure(figsize=(10.4, 8.6 if left_out else 4.6), layout="constrained")
         panels = figure.subplots(*((2, 2) if left_out else (1, 3))).flat
         for line in lines:
-            one = next(found for found in settings if tuple(found.setting.values()) == line.values)
-            _draw_attack(panels[0], one, line)
-            _draw_memorisation(panels[1], one, line)
+            one = settings[line.values]
+            panels[0].plot(_RATES, np.maximum(one.caught, 1e-12), color=line.colour, gid="roc")
+            shares = 1 - np.arange(len(one.scores)) / len(one.scores)
+            panels[1].plot(one.scores, shares, color=line.colour, drawstyle="steps-post", gid="memorisation")
             _draw_gap(panels[2], line)
         _label(panels[0], "membership attack (ROC)", "false positive rate", "true positive rate")
         _label(panels[1], "memorisation", "memorisation score", "share of training samples above")
@@ -85,21 +109,6 @@ def _label(panel: Axes, title: str, across: str, up: str) -> None:
     panel.set_ylabel(up)
 
 
-def _draw_attack(panel: Axes, one: Subsets, line: Line) -> None:
-    attack = membership_attack(one.trained, one.outputs)
-    rates = np.geomspace(_LOWEST_RATE, 1, 200)
-    places = np.searchsorted(attack.false_positives, rates, side="right") - 1
-    panel.plot(rates, np.maximum(attack.true_positives[places], 1e-12), color=line.colour, gid="roc")
-
-
-def _draw_memorisation(panel: Axes, one: Subsets, line: Line) -> None:
-    from trainables.measures.bundled.memorisation import memorisation_scores
-
-    scores = memorisation_scores(one.trained, one.correct).scores
-    scores = np.sort(scores[np.isfinite(scores)])
-    panel.plot(scores, 1 - np.arange(len(scores)) / len(scores), color=line.colour, drawstyle="steps-post", gid="memorisation")
-
-
 def _draw_gap(panel: Axes, line: Line) -> None:
     (gap, low, high), (area, area_low, area_high) = (
         [line.numbers(name + end)[0] for end in ("", ".low", ".high")] for name in ("generalization_gap", "attack")
@@ -121,7 +130,7 @@ def _diagonal(panel: Axes, rows: pa.Table) -> None:
 
 
 def influential_images(
-    table: pa.Table, samples: pa.Table, *, test_samples: list[int] | None = None, most: int = 6, title: str | None = None
+    table: pa.Table, samples: Source, *, test_samples: list[int] | None = None, most: int = 6, title: str | None = None
 ) -> Figure:
     """Draw test images, each with the training images that help and that hurt its prediction most.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import and_
 
@@ -17,6 +17,9 @@ from analysis.records.mlflow import MLFLOW
 from analysis.records.parquet.dataset import read_dataset
 from analysis.records.rows import wanted_columns
 from analysis.records.schema import SAMPLES
+
+_AT_ONCE = 64
+"""Points that are read together where a study is read in parts."""
 
 
 def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.ChunkedArray | None = None) -> pa.Table:
@@ -50,6 +53,36 @@ def load_samples(source: str, *, columns: Sequence[str] | None = None, keys: pa.
     if not found.num_rows:
         raise nothing
     return found
+
+
+def read_samples(samples: pa.Table | str, columns: Sequence[str], keys: pa.ChunkedArray, take: Callable[[pa.Table], None]) -> None:
+    """Hand on the outputs of some networks in parts of some tens of points: no more of them than a part is held.
+
+    Args:
+        samples: a table, as `load_samples` returns it, or the study ``STORAGE/STUDY`` that keeps it.
+        columns: to be read, ``key`` among them.
+        keys: the points wanted; those without samples are left out.
+        take: gets each part, in no particular order; where a file vanishes meanwhile, some parts once more.
+
+    Raises:
+        NothingToShow: there is no such study.
+        AnalysisError: a column does not exist.
+    """
+    if not isinstance(samples, str):
+        table = samples.select(list(columns))
+        rows = pc.index_in(keys.unique(), table["key"].combine_chunks()).drop_null()
+        for start in range(0, len(rows), _AT_ONCE):
+            take(table.take(rows[start : start + _AT_ONCE]))
+        return
+
+    def read(dataset: ds.Dataset) -> pa.Table:
+        names, wanted = wanted_columns(columns, dataset.schema), pc.field("key").isin(keys.combine_chunks())
+        for batch in dataset.to_batches(columns=names, filter=wanted, batch_size=_AT_ONCE, batch_readahead=1, fragment_readahead=1):
+            if batch.num_rows:
+                take(pa.Table.from_batches([batch]))
+        return SAMPLES.empty_table()
+
+    read_dataset(samples, "samples", SAMPLES, read)
 
 
 def matrix(samples: pa.Table, column: str) -> NDArray[np.generic]:

@@ -88,11 +88,13 @@ def attributions(summary: Summary, checks: list[LeaveOut], folder: Path) -> list
         folder: of the charts.
     """
     import analysis
-    from analysis.attribution.subsets import COLUMNS
+    from analysis.attribution.subsets import left_aside
 
-    records, title = summary.records, summary.plan.study
-    samples = analysis.load_samples(summary.root, columns=list(COLUMNS), keys=records["key"])
-    say(_settings(analysis.attribution_table(records, samples), title))
+    records, samples, title = summary.records, summary.root, summary.plan.study
+    found = analysis.attribution_table(records, samples)
+    say(_settings(found, title))
+    for one in left_aside(records, samples):
+        say(one)
     left_out = None
     if checks:
         try:
@@ -100,7 +102,9 @@ def attributions(summary: Summary, checks: list[LeaveOut], folder: Path) -> list
             say(_left_out(left_out, list(checks[0].setting)))
         except analysis.NothingToShow as error:
             say(str(error))
-    charts = analysis.write_chart(analysis.attribution_chart(records, samples, left_out=left_out, title=title), folder / "attribution")
+    charts = analysis.write_chart(
+        analysis.attribution_chart(records, samples, cells=found, left_out=left_out, title=title), folder / "attribution"
+    )
     try:
         charts += analysis.write_chart(analysis.influential_images(records, samples, title=title), folder / "influential-images")
     except analysis.NothingToShow as error:

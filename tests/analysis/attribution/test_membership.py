@@ -46,10 +46,11 @@ def test_areas_and_curve_are_those_of_the_statistics() -> None:
     expected = [roc_auc_score(one, guess) for one, guess in zip(trained[20:], found.statistics, strict=True)]
     assert found.areas == pytest.approx(expected)
     false, true, _ = roc_curve(trained[20:].ravel(), found.statistics.ravel(), drop_intermediate=False)
-    assert found.false_positives == pytest.approx(false)
-    assert found.true_positives == pytest.approx(true)
-    assert found.caught_at(0.0) == true[false <= 0][-1]
-    assert found.caught_at(1.0) == 1.0
+    rates = np.concatenate([false, dice.random(50), [0.0, 1.0]])
+    assert found.caught_at(rates).tolist() == pytest.approx([true[false <= rate][-1] for rate in rates])
+    tied = membership_attack(trained, np.round(outputs).astype(np.float32))
+    false, true, _ = roc_curve(trained[20:].ravel(), tied.statistics.ravel(), drop_intermediate=False)
+    assert tied.caught_at(rates).tolist() == pytest.approx([true[false <= rate][-1] for rate in rates])
 
 
 def test_a_sample_that_all_or_none_were_trained_on_tells_nothing_and_breaks_nothing() -> None:

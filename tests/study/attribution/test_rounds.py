@@ -153,7 +153,8 @@ def test_what_is_left_out_is_the_difference_of_networks_with_one_seed(spec: Path
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        ("data.train_size=50", ("--share", "1.5"), "--share is 1.5"),
+        ("seed=0", ("--share", "1.5"), "--share is 1.5"),
+        ("data.train_size=50", (), "trial.data.train_size is set by attribution"),
         ("search={kind: optuna, trials: 3}", (), "search.kind optuna"),
         ("space={data.train_size: {values: [5, 6]}}", (), "space.data.train_size is set by attribution"),
         ("data.left_out=3,17", (), "trial.data.left_out is set by attribution"),
@@ -178,6 +179,34 @@ def test_few_networks_have_no_datamodels(gaplab: Callable[..., Answer], spec: Pa
     assert answer.code == 0, answer.err
     assert "datamodels" in answer.out
     assert rounds.ran == [16, 0], "eight networks are too few for datamodels, so nothing says what to leave out"
+
+
+def test_a_setting_whose_networks_diverge_is_named_and_the_others_are_checked(
+    gaplab: Callable[..., Answer], spec: Path, rounds: InThisProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    rates = "space={optimizer.learning_rate: {values: [0.1, 1.0e+30]}}"
+    small = ("--set", rates, "--set", "model.width=4", "--set", "budget.epochs=3", "--set", "regularizers.weight_decay=0.1")
+    answer = gaplab("attribute", str(spec), "--storage", str(tmp_path), "--networks", "40", "--checks", "1", "--seeds", "2", *small)
+    assert answer.code == 0, answer.err
+    assert "optimizer.learning_rate 1e+30: 0 networks on random subsets completed (40 diverged), and 8 are needed" in answer.out
+    assert rounds.ran == [80, 6], "networks with and without samples of the other setting alone"
+    records = analysis.load(f"{tmp_path}/planted-attribution")
+    few = records.filter(pc.or_(pc.equal(records["status"], "completed"), pc.less(records["seed"], 2)))
+    few = pa.concat_tables([few.filter(pc.equal(few["seed"], 0)), few.filter(pc.greater(few["seed"], 36))])
+    with pytest.raises(analysis.NothingToShow, match="no setting has 8 networks"):
+        analysis.attribution_table(few, f"{tmp_path}/planted-attribution")
+
+
+def test_what_this_machine_cannot_hold_is_refused_before_it_is_trained(
+    gaplab: Callable[..., Answer], spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.attribution.memory.machine_bytes", lambda: 2e9)
+    answer = gaplab("attribute", str(spec), "--storage", str(tmp_path / "results"), "--networks", "1000000")
+    assert answer.code == 2
+    assert "--networks is 1,000,000: 1,000,000 networks on 120 training and 30 test samples take 3.03 GB to set side by side" in answer.err
+    assert "take 260,000 networks a setting or fewer" in answer.err
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.fixture
@@ -206,13 +235,17 @@ def test_settings_of_unequal_sizes_with_a_validation_split_are_told_apart_and_ch
 
     whole = checks_of(records, samples, checks=3, group=50)
     assert all(len({*check.supporters, *check.others}) == 100 for check in whole), "as many others, where a class has too few as well"
-    monkeypatch.setattr("analysis.attribution.subsets._MOST_CELLS", 500)
+    assert analysis.attribution_table(records, validated.summary.root).to_pylist() == settings, "read in parts"
+    monkeypatch.setattr("analysis.attribution.memory._MOST_CELLS", 500)
+    monkeypatch.setattr("analysis.records.parquet.samples._AT_ONCE", 7)
+    parted = analysis.attribution_table(records, validated.summary.root).to_pylist()
+    assert [pytest.approx(row) for row in parted] == settings, "and worked on in parts"
     in_parts = checks_of(records, samples, checks=3, group=50)
     assert [(check.test, check.supporters) for check in in_parts] == [(check.test, check.supporters) for check in whole]
 
     inside = np.tile(np.arange(120) < 60, (samples.num_rows, 1))
     with pytest.raises(analysis.NothingToShow, match="a part of the training set of its own"):
-        subsets_of(records, _trained_on(samples, inside))
+        list(subsets_of(records, _trained_on(samples, inside)))
     inside[:, :2] = np.random.default_rng(0).random((samples.num_rows, 2)) < 0.5
     few = analysis.influential_images(records, _trained_on(samples, inside))
     assert sum(len(panel.images) for panel in few.axes) == 6 * 3, "two samples have an influence that is known"
