@@ -73,12 +73,14 @@ class DataParallelism:
         cpus: of each process, one to compute and the others to decode images.
         gpus: of each process.
         storage: folder or URI that all nodes reach, for Ray Train's own files.
+        labels: that the nodes of the processes must have, as Ray's selectors.
     """
 
     processes: int | None
     cpus: float
     gpus: float
     storage: str
+    labels: dict[str, str] | None = None
 
     @property
     def loaders(self) -> int:
@@ -256,11 +258,12 @@ class _TogetherTraining:
         from ray.train.torch import TorchTrainer
 
         point, by = self._waiting.pop(), self._by
+        where: dict[str, Any] = {"label_selector": by.labels} if by.labels else {}
         each = {"CPU": by.cpus} | ({"GPU": by.gpus} if by.gpus else {})
         trainer = TorchTrainer(
             _one_of_several,  # type: ignore[arg-type]  # what it returns is the return_value below
             train_loop_config={"point": dumps([point])} | self._settings,
-            scaling_config=ScalingConfig(num_workers=by.processes or 1, use_gpu=by.gpus > 0, resources_per_worker=each),
+            scaling_config=ScalingConfig(num_workers=by.processes or 1, use_gpu=by.gpus > 0, resources_per_worker=each, **where),
             run_config=RunConfig(
                 name=f"{point.key()}-{uuid.uuid4().hex[:12]}",
                 storage_path=by.storage,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from study import compat
 from study.guest import environment, levels, signals_kept, stop_on_sigterm
 from study.packages import hidden_from_workers
+from study.spec.labels import carries
 from trainables.engines.speed import Speed, measure
 from trainables.gpu_memory import processes_overlap
 from trainables.point.errors import ConfigError
@@ -71,6 +72,11 @@ def bundles(resources: Resources) -> list[dict[str, float]]:
         wanted[f"accelerator_type:{resources.accelerator}"] = 0.001
     each = {name: amount for name, amount in wanted.items() if amount}
     return [{"CPU": 1.0}, *[each] * resources.processes] if resources.processes else [each]
+
+
+def selectors(resources: Resources) -> list[dict[str, str]]:
+    """Which nodes each of the `bundles` may be on, by their labels; none if it does not matter."""
+    return [dict(resources.labels)] * len(bundles(resources)) if resources.labels else []
 
 
 def workers_here(resources: Resources) -> int:
@@ -215,7 +221,7 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
         try:
             if address is not None:
                 _grow(resources)
-            fits = _fitting(resources, _cluster_resources())
+            fits = _fitting(resources, _offered(resources))
             with here:
                 yield (resources.workers or fits) if address else fits  # what does not fit yet may come
             if ours:  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
@@ -236,7 +242,8 @@ def worker_speed(resources: Resources) -> Speed:
     def measured() -> Speed:
         return measure(fraction=gpus)
 
-    speed: Speed = ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=gpus)(measured).remote())
+    where: dict[str, Any] = {"label_selector": dict(resources.labels)} if resources.labels else {}
+    speed: Speed = ray.get(ray.remote(num_cpus=resources.cpus, num_gpus=gpus, **where)(measured).remote())
     return speed
 
 
@@ -267,6 +274,17 @@ def _cluster_resources() -> dict[str, float]:
     interface: Any = ray  # which has no types
     found: dict[str, float] = interface.cluster_resources()
     return found
+
+
+def _offered(resources: Resources) -> dict[str, float]:
+    """What all nodes have together on which workers may be."""
+    import ray
+
+    if not resources.labels:
+        return _cluster_resources()
+    interface: Any = ray  # which has no types
+    fitting = (node["Resources"] for node in interface.nodes() if node["Alive"] and carries(node["Labels"], resources.labels))
+    return dict(sum(map(Counter, fitting), Counter[str]()))
 
 
 def _check_packages() -> None:
@@ -349,12 +367,13 @@ def _grow(resources: Resources) -> None:
     """Ask for a worker where none fits yet, and wait until one does, or it is too late."""
     from ray.autoscaler.sdk import request_resources
 
-    if _fits(resources, _cluster_resources()):
+    if _fits(resources, _offered(resources)):
         return
     warnings.warn(f"no worker fits the cluster as it is: waiting up to {GROWTH_SECONDS / 60:g} minutes for it to grow", stacklevel=3)
-    request_resources(bundles=bundles(resources))
+    where: dict[str, Any] = {"bundle_label_selectors": selectors(resources)} if resources.labels else {}
+    request_resources(bundles=bundles(resources), **where)
     patience = time.monotonic() + GROWTH_SECONDS
-    while time.monotonic() < patience and not _fits(resources, _cluster_resources()):
+    while time.monotonic() < patience and not _fits(resources, _offered(resources)):
         time.sleep(1)
     request_resources(bundles=[])  # packs ask for themselves
 
@@ -367,7 +386,7 @@ def _fits(resources: Resources, available: Mapping[str, float]) -> int:
 
 def workers_now(resources: Resources) -> int:
     """How many workers fit the cluster as it is."""
-    return _fits(resources, _cluster_resources())
+    return _fits(resources, _offered(resources))
 
 
 def _fitting(resources: Resources, available: Mapping[str, float]) -> int:
@@ -383,4 +402,7 @@ def _fitting(resources: Resources, available: Mapping[str, float]) -> int:
     if resources.accelerator:
         wanted.append(f"an accelerator {resources.accelerator}")
         found.append(", ".join(name.partition(":")[2] for name in available if name.startswith("accelerator_type:")) or "none")
+    if resources.labels:
+        wanted.append("labels " + ", ".join(f"{name}: {value}" for name, value in resources.labels.items()))
+        found.append("on nodes with these")
     raise ConfigError(f"resources: a worker takes {', '.join(wanted)}, more than the cluster has ({', '.join(found)})")

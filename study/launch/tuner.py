@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from analysis.records.store import open_store
-from study.launch.cluster import bundles
+from study.launch.cluster import bundles, selectors
 from study.launch.context import Run
 from study.plan.packs import expected_seconds
 from study.records.unfinished import Unfinished
@@ -72,11 +72,12 @@ class Trials:
             shelf=Unfinished(plan.root),
             point_seconds=resources.point_seconds,
             keeps=plan.keeps,
-            distribution=DataParallelism(resources.processes, resources.cpus, resources.gpus, f"{plan.root}/tune"),
+            distribution=DataParallelism(resources.processes, resources.cpus, resources.gpus, f"{plan.root}/tune", resources.labels),
             admission=run.admission,
         )
         trainable = tune.with_parameters(PackTrainable, settings=settings, **self.parameters)
-        reserved = tune.PlacementGroupFactory(bundles(resources)[:1])  # Ray Train reserves the processes'
+        where: dict[str, Any] = {"bundle_label_selector": selectors(resources)[:1]} if resources.labels else {}
+        reserved = tune.PlacementGroupFactory(bundles(resources)[:1], **where)  # Ray Train reserves the processes'
         filesystem, path = open_store(plan.root)
         tuner = tune.Tuner(
             tune.with_resources(trainable, reserved),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from search_spaces.axes import MOST_VALUES
 from study.spec.fields import problem_of, unknown_field
+from study.spec.labels import checked_labels
 
 _COMMON = {"kind", "seed"}
 _DRAWN = {"samples"}
@@ -94,6 +95,7 @@ class Resources(Section):
         processes: of data from image files alone: so many train a point together, each with these cpus and gpus.
         memory_gib: reserved of its node; Ray ends what takes so much more that the node has none left.
         accelerator: Ray's name of the GPU that a worker must have, such as H100.
+        labels: Ray's labels that a worker's node must have, such as ``{ray.io/accelerator-type: "in(A100, H100)"}``.
         point_seconds: after which a point that is not done has failed.
         hours: after which the study stops; the same command goes on.
     """
@@ -104,6 +106,7 @@ class Resources(Section):
     processes: Annotated[int, Field(ge=1)] | None = None
     memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     accelerator: str | None = None
+    labels: Annotated[dict[str, str] | None, AfterValidator(checked_labels)] = None
     point_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 

@@ -15,6 +15,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import study
+from study.launch import cluster as launched
 from study.launch import node_checks as survey
 from study.launch import tuner
 from study.launch.breaker import Breaker
@@ -144,6 +145,33 @@ def test_a_search_uses_a_node_that_joins_while_it_runs(cluster: Cluster, tmp_pat
     used = {path.name for path in (tmp_path / "nodes").iterdir()}
     assert used == {node.node_id for node in cluster.worker_nodes}
     assert small.node_id in used
+
+
+@pytest.mark.xdist_group("faults")
+@pytest.mark.usefixtures("untried")
+def test_workers_are_on_the_nodes_whose_labels_are_asked_for(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (unlabelled,) = cluster.worker_nodes
+    new, old = (cluster.add_node(num_cpus=1, labels={"card": card}) for card in ("new", "old"))
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "waits.py").write_text(WAITING_MODEL.format(folder=str(tmp_path)))
+    written: dict[str, Any] = {
+        "study": "labelled",
+        "trial": {"data": {"name": "synthetic", "dimension": 4, "train_size": 60}, "model": {"name": "waits"}, "budget": {"epochs": 1}},
+        "space": {"seed": {"range": 4}, "optimizer.batch_size": {"values": [20, 30]}},
+        "imports": [str(tmp_path / "waits.py")],
+        "tracking": {"mlflow": False},
+    }
+    spec = study.understand(written | {"resources": {"labels": {"card": "in(new, newer)"}}})
+    assert run(spec, storage=str(tmp_path), address=cluster.address).counts == {"completed": 8}
+    assert {path.name for path in (tmp_path / "nodes").iterdir()} == {new.node_id}
+    assert unlabelled.node_id != old.node_id
+    monkeypatch.setattr(launched, "GROWTH_SECONDS", 0.1)
+    none = study.understand(written | {"resources": {"labels": {"card": "newest"}}, "study": "none"})
+    with (
+        pytest.warns(UserWarning, match="waiting up to"),
+        pytest.raises(ConfigError, match="labels card: newest, more than the cluster has"),
+    ):
+        run(none, storage=str(tmp_path), address=cluster.address)
 
 
 @pytest.mark.xdist_group("faults")

@@ -179,6 +179,7 @@ def test_the_text_that_is_kept_says_what_was_set(write):
         ("search: {samples: 3}", "search.samples has no meaning for search.kind grid"),
         ("resources: {workers: 0}", "resources.workers is 0: it should be greater than or equal to 1"),
         ("resources: {cpus: .inf}", "resources.cpus is inf: it should be a finite number"),
+        ("resources: {labels: {card: in()}}", "card: in() is no selector of Ray's: a label's name has VALUE, !VALUE"),
         ("imports: [nothing.py]", "imports: there is no file"),
         ("imports: nothing.py", "imports is 'nothing.py': it should be a valid list"),
         ("tracking: {mlflow: 1}", "tracking.mlflow is 1: it should be a valid boolean"),
