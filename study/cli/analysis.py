@@ -1,4 +1,4 @@
-"""The commands of ``gaplab`` about results: plot, compare, rank, export, report, map. None of them runs a study."""
+"""The commands of ``gaplab`` about results: plot, compare, rank, explain, export, report, map. None of them runs a study."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from study.cli.options import AllRecorded, Where
 from study.cli.shown.chosen import chosen
 from study.cli.shown.figures import FigureKind, TheoryName, drawn
 from study.cli.shown.tables import RANKED, show_table
+from study.cli.terminal.printing import say
 from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ By = Annotated[
 
 Moment = Literal["end", "fit", "best_validation"]
 At = Annotated[Moment, typer.Option("--at", help="Errors at the end of a run, at the first epoch that fit, or of lowest validation error.")]
+_EXPLAINED = ["term", "share", "freedom", "p", "p.holm"]
+"""Columns of the table of `explain` that are shown."""
 _MOST_SENTENCES = 100
 """Comparisons that are printed."""
 _OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, FigureKind.MAP, FigureKind.SCATTER)
@@ -48,7 +51,7 @@ _OF_ONE_MOMENT = (FigureKind.GAP, FigureKind.CORRUPTION, FigureKind.DESCENT, Fig
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (plot, compare, rank, export, report):
+    for command in (plot, compare, rank, explain, export, report):
         app.command()(command)
     app.command("map")(propose_mapping)
 
@@ -159,6 +162,33 @@ def rank(
 
     ranked = rank_measures(loaded(source, tracking_uri, mapping, all_recorded=all_recorded), test_size=test_size)
     show_table(ranked, f"{source}: measures by granulated psi with 95 % intervals", RANKED)
+
+
+def explain(
+    source: Source,
+    value: Annotated[str, typer.Option(help="What is to be explained.")] = "generalization_gap",
+    factors: Annotated[
+        list[str] | None, typer.Option("--factor", metavar="FIELD", help="A field that may explain it; all that vary by default.")
+    ] = None,
+    where: Where = None,
+    main_effects: Annotated[bool, typer.Option("--main-effects", help="Leave out interactions of two fields.")] = False,
+    any_fit: Annotated[bool, typer.Option("--any-fit", help="Count runs too that did not reach their train target.")] = False,
+    all_recorded: AllRecorded = False,
+    tracking_uri: Tracking = None,
+    mapping: Mapping = None,
+    sql: Sql = False,
+) -> None:
+    """Which knob explains the gap: shares of its variance by fields and their pairs, with intervals, among runs that fit."""
+    import analysis
+    from analysis.statistics.selection import completed
+    from analysis.statistics.tasks import own
+
+    table = chosen(loaded(source, tracking_uri, mapping, sql, all_recorded=all_recorded), where)
+    value = own(completed(table), value)
+    found = analysis.decomposition_table(table, value=value, factors=factors, pairs=not main_effects, equal_fit=not any_fit)
+    show_table(found, f"{source}: shares of the variance of {value}", _EXPLAINED)
+    for sentence in analysis.explained(found, value, equal_fit=not any_fit):
+        say(sentence)
 
 
 def export(

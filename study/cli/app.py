@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from study.cli import analysis, cluster, data, designs, explanation, files, reproduction, scaling, simulate, studies
+from study.cli import analysis, atlas, cluster, data, designs, files, reproduction, scaling, simulate, studies
 from study.cli.terminal import interrupts
 from study.cli.terminal.streams import redacting
 from study.guest import hooks_kept
@@ -38,7 +38,7 @@ def _everywhere(
     """What stands before a command."""
 
 
-for group in (studies, data, reproduction, scaling, designs, analysis, explanation, files, simulate, cluster):
+for group in (studies, data, reproduction, scaling, designs, atlas, analysis, files, simulate, cluster):
     group.register(app)
 
 

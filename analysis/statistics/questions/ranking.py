@@ -19,6 +19,7 @@ Runs are compared at equal fit: only completed runs that reached their train tar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -35,6 +36,7 @@ from analysis.statistics.questions.rank_scores import (
     RankedRuns,
     axis_scores,
     environment_errors,
+    psis,
     scores,
 )
 from analysis.statistics.selection import completed, data_sets
@@ -85,6 +87,23 @@ def rank_measures(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
     rows = [scores(name, values[name], runs) for name in values]
     rows.sort(key=lambda row: -np.inf if np.isnan(row["psi"]) else row["psi"], reverse=True)
     return pa.Table.from_pylist(rows)
+
+
+def rank_many(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
+    """The psi of every measure among thousands of runs, one row each, largest first: `rank_measures` without the scores that take longer.
+
+    Returns:
+        ``measure``; ``points``, the runs for which it is finite; ``psi`` with ``.low`` and ``.high``. Arguments and errors as in
+        `rank_measures`.
+    """
+    runs, values = _runs(table, **how)
+    whole = [name for name, value in values.items() if np.isfinite(value).all()]
+    found = dict(zip(whole, psis(np.stack([values[name] for name in whole]), runs), strict=True))
+    for name in values.keys() - set(whole):
+        known = replace(runs, pairs=runs.pairs.within(np.isfinite(values[name])))
+        (found[name],) = psis(values[name][None], known)
+    names = sorted(found, key=lambda name: -np.inf if np.isnan(found[name]["psi"]) else found[name]["psi"], reverse=True)
+    return pa.Table.from_pylist([{"measure": name, "points": int(np.isfinite(values[name]).sum()), **found[name]} for name in names])
 
 
 def rank_by_hyperparameter(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.questions.rank_scores import drawn_taus, hoeffding_weight, kendall_tau
-from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_measures, sign_errors, varied
+from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_many, rank_measures, sign_errors, varied
 from tests.analysis.made_up_study import record, records
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -61,6 +61,20 @@ def test_scores_of_the_table_worked_by_hand() -> None:
     assert found["sign_error_mean"] == pytest.approx(0.25)
     assert found["sign_error_p90"] == pytest.approx(0.7)  # of 0, 0, 0, 1, interpolated
     assert (found["sign_error_max"], found["environments"], found["points"]) == (1.0, 4, 4)
+
+
+def test_many_are_ranked_as_each_by_itself() -> None:
+    """The same psi and interval, from the same draws, also of a measure that some runs lack."""
+    table = grid(2, 0.02, measures=3)
+    some = [None if number % 3 else value for number, value in enumerate(table["measure.noise0"].to_pylist())]
+    table = table.append_column("measure.some", pa.array(some, pa.float64()))
+    found = {row["measure"]: row for row in rank_many(table, test_size=10**4).to_pylist()}
+    single = {row["measure"]: row for row in rank_measures(table, test_size=10**4).to_pylist()}
+    assert found.keys() == single.keys()
+    for name, row in found.items():
+        assert row["points"] == single[name]["points"]
+        for column in ("psi", "psi.low", "psi.high"):
+            assert row[column] == pytest.approx(single[name][column], abs=1e-6), (name, column)
 
 
 def test_each_hyperparameter_by_itself_is_what_psi_averages() -> None:

@@ -1,0 +1,126 @@
+"""What an atlas answers: where memorisation is benign, which measure predicts the gap, which regularizer moves the threshold, and whether
+the room between true and random labels predicts the gap. Each in sentences, with the table that they are read off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis.atlas.benign import COST, benign_map
+from analysis.atlas.measures import best_measures
+from analysis.atlas.population import CAPACITY
+from analysis.atlas.thresholds import capacity_ranks, shift_summary
+from analysis.statistics.selection import groups
+
+_NAMED = 3
+"""The most measures that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question's answer.
+
+    Attributes:
+        question: as asked.
+        sentences: what is said.
+        table: the summary that they are read off.
+    """
+
+    question: str
+    sentences: tuple[str, ...]
+    table: pa.Table
+
+
+def answers(tables: Mapping[str, pa.Table]) -> list[Answer]:
+    """The answers that the tables of an edition give (see `analysis.atlas.edition.read_tables`)."""
+    asked: dict[str, Callable[[pa.Table], Answer]] = {
+        "costs": _benign,
+        "measures": _measures,
+        "shifts": _regularizers,
+        "capacities": _capacities,
+    }
+    return [answer(tables[name]) for name, answer in asked.items() if name in tables]
+
+
+def _benign(costs: pa.Table) -> Answer:
+    summary = benign_map(costs)
+    largest = pc.max(summary[CAPACITY]).as_py()
+    top = summary.filter(pc.equal(summary[CAPACITY], largest))
+    sentences = []
+    for group, some in groups(top, ["data_set"]):
+        parts = [f"{row['noise']} {row['median']:.2f}" for row in some.to_pylist() if row["known"]]
+        if parts:
+            sentences.append(
+                f"{group['data_set']} at p/n = {largest:g}: {', '.join(parts)} errors for each wrong label (medians over settings)."
+            )
+    known = costs.filter(pc.is_valid(costs[f"{COST}.high"]))
+    if known.num_rows:
+        low = known[f"{COST}.low"]
+        free, half = (int(pc.sum(test).as_py() or 0) for test in (pc.less_equal(low, 0), pc.greater_equal(low, 0.5)))
+        sentences.append(
+            f"Of {known.num_rows:,} cells with an interval, {free:,} show no cost (it reaches 0), and {half:,} a cost of a half or more."
+        )
+    return Answer("Where is memorisation benign?", tuple(sentences), summary)
+
+
+def _measures(ranked: pa.Table) -> Answer:
+    summary = best_measures(ranked)
+    rows = summary.to_pylist()
+    question = "Which measure predicts the gap at fixed corruption?"
+    if not rows:
+        return Answer(question, ("No two networks that fit differ in one hyperparameter: none can be ranked.",), summary)
+    strata = max(row["strata"] for row in rows)
+    best = ", ".join(f"{row['measure']} ({row['median']:.2f}; above chance in {row['above']} of {row['strata']})" for row in rows[:_NAMED])
+    worst = [row for row in reversed(rows) if row["median"] < 0 and row["below"]][:_NAMED]
+    sentences = [f"Over {strata} strata of one data set and one noise each, the largest median psi have {best}."]
+    if worst:
+        named = ", ".join(f"{row['measure']} ({row['median']:.2f}; below chance in {row['below']} of {row['strata']})" for row in worst)
+        sentences.append(f"The wrong way go {named}.")
+    always = [row["measure"] for row in rows if row["above"] == row["strata"] == strata]
+    sentences.append(f"Above chance in every stratum: {', '.join(always) if always else 'none'}.")
+    return Answer(question, tuple(sentences), summary)
+
+
+def _regularizers(shifts: pa.Table) -> Answer:
+    summary = shift_summary(shifts)
+    sentences = []
+    for group, some in groups(summary, ["regularizer"]):
+        rows = some.to_pylist()
+        parts = [f"{row['data_set']} {_times(row['median'])}" for row in rows if row["median"] is not None]
+        up, down, settings = (sum(row[name] for row in rows) for name in ("up", "down", "settings"))
+        moved = f"higher in {up} of {settings} settings, lower in {down}"
+        sentences.append(f"{group['regularizer']}: {', '.join(parts) or 'no threshold within the capacities'}; shown to be {moved}.")
+    return Answer("Which regularizer moves the interpolation threshold?", tuple(sentences), summary)
+
+
+def _capacities(capacities: pa.Table) -> Answer:
+    ranks = list(capacity_ranks(capacities))
+    sentences = [
+        f"{row['data_set']}: rank correlation {row['rho']:.2f} over {row['settings']} settings (permutation p = {row['p']:.2g}"
+        + (f"; of {row['least']}, whose random labels fit nowhere, the least is taken)." if row["least"] else ").")
+        for row in ranks
+    ]
+    if ranks:
+        falls = {bool(row["rho"] < 0) for row in ranks if row["p"] < 0.05}
+        known = "the more room true labels leave, the smaller the gap" if falls == {True} else "the more room, the larger the gap"
+        said = "nowhere" if not falls else "the data sets disagree" if len(falls) > 1 else known
+        sentences.append(f"Where p < 0.05: {said}.")
+    else:
+        sentences.append("Too few settings have both thresholds to correlate anything.")
+    question = "Does it predict the gap how many more parameters random labels take than true ones?"
+    return Answer(question, tuple(sentences), pa.Table.from_pylist(ranks) if ranks else capacities)
+
+
+def _times(shift: float) -> str:
+    return f"{np.exp2(shift):.2f} times"
+
+
+def as_text(found: list[Answer]) -> Iterator[str]:
+    """The answers as Markdown, without their tables."""
+    for answer in found:
+        yield f"### {answer.question}\n\n" + "\n".join(f"- {sentence}" for sentence in answer.sentences)

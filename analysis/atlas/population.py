@@ -1,0 +1,130 @@
+"""What tells the networks of an atlas apart: data set, noise, family and depth, optimizer, regularizer, capacity, and their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from analysis.errors import AnalysisError
+from analysis.statistics.selection import averaged_over, codes, completed, data_sets, varying_fields
+from analysis.statistics.tasks import refuse_regression
+
+CAPACITY = "model.parameters_per_sample"
+"""The ratio p/n aimed at: the same for all data sets and depths. The column ``parameters_per_sample`` is the ratio reached."""
+LABELS = ("data_set", "noise", "network", "optimizer", "regularizer")
+"""Columns that are added: what varies, in words."""
+CELL = (*LABELS, CAPACITY)
+"""Columns that tell the cells of an atlas apart: networks of one cell differ in seeds alone."""
+TRUE, RANDOM = "true labels", "redraw 1"
+"""The noise of networks on true labels, and on labels that are all drawn at random."""
+_GROUPS = {"data_set": "data.", "noise": "corruption.", "network": "model.", "optimizer": "optimizer.", "regularizer": "regularizers."}
+_SWEPT = ("model.width", CAPACITY, "model.hold")
+
+
+def population(table: pa.Table) -> pa.Table:
+    """The completed networks of an atlas, with the columns `LABELS` that say in words what varies, and ``classes`` of their data sets.
+
+    Args:
+        table: records of one study, whose data sets can be loaded.
+
+    Raises:
+        NothingToShow: no completed record.
+        ConfigError: a data set cannot be loaded.
+        AnalysisError: capacity does not vary as parameters per sample, or something varies that the columns do not tell apart.
+
+    >>> named("optimizer", {"optimizer.name": "sgd", "optimizer.learning_rate": 0.03, "optimizer.momentum": 0.9}, [])
+    'sgd 0.03, momentum 0.9'
+    >>> named("regularizer", {"regularizers.weight_decay": 0.01, "regularizers.dropout": 0.0}, [])
+    'weight_decay 0.01'
+    """
+    runs = completed(table)
+    refuse_regression(runs, "an atlas is of")
+    if runs[CAPACITY].null_count:
+        raise AnalysisError(f"an atlas goes by {CAPACITY}, which some of these records do not have: let the space vary it")
+    varying = [name for name in varying_fields(runs) if name not in _SWEPT]
+    for label, prefix in _GROUPS.items():
+        fields = [name for name in runs.column_names if name.startswith(prefix) and not name.endswith((".seed", ".digest"))]
+        fields = [name for name in fields if name not in _SWEPT]
+        code = codes(runs, fields)
+        words: dict[int, str] = {}
+        first: dict[int, int] = {}
+        for row, one in enumerate(code.tolist()):
+            first.setdefault(one, row)
+        for one, row in first.items():
+            words[one] = named(label, {name: runs[name][row].as_py() for name in fields}, varying)
+        runs = runs.append_column(label, pa.array([words[one] for one in code.tolist()], pa.string()))
+    if pooled := [name for name in averaged_over(runs, CELL) if name not in _SWEPT]:
+        raise AnalysisError(
+            f"the cells of an atlas differ in seeds alone, but {', '.join(pooled)} varies within them: keep one value of it"
+        )
+    return runs.append_column("classes", _classes(runs))
+
+
+def _classes(runs: pa.Table) -> pa.Array:
+    """How many classes the data set of each network has."""
+    from trainables.data.sets.sources import load
+
+    found = {(data.name, data.digest): load(data).classes for data in data_sets(runs)}
+    names = zip(runs["data.name"].to_pylist(), runs["data.digest"].to_pylist(), strict=True)
+    return pa.array([found[name] for name in names], pa.int32())
+
+
+def named(label: str, values: dict[str, Any], varying: Sequence[str]) -> str:
+    """One of the `LABELS` of a network.
+
+    Args:
+        values: the config fields of the group, by their dotted names.
+        varying: fields that vary in the atlas.
+    """
+    return _NAMES[label](values, [name for name in varying if name in values])
+
+
+def _data_set(values: dict[str, Any], varying: Sequence[str]) -> str:
+    return _with(str(values["data.name"]), values, [name for name in varying if name != "data.name"])
+
+
+def _noise(values: dict[str, Any], varying: Sequence[str]) -> str:
+    if not values["corruption.level"]:
+        return TRUE
+    kind = values["corruption.transition"] or values["corruption.kind"]
+    told = ("corruption.level", "corruption.kind", "corruption.transition")
+    return _with(f"{kind} {values['corruption.level']:g}", values, [name for name in varying if name not in told])
+
+
+def _network(values: dict[str, Any], varying: Sequence[str]) -> str:
+    depth = f"{values['model.name']} of depth {values['model.depth']}" if values["model.depth"] is not None else str(values["model.name"])
+    return _with(depth, values, [name for name in varying if name not in ("model.name", "model.depth")])
+
+
+def _optimizer(values: dict[str, Any], varying: Sequence[str]) -> str:
+    told = ("optimizer.name", "optimizer.learning_rate", "optimizer.momentum")
+    text = f"{values['optimizer.name']} {values['optimizer.learning_rate']:g}"
+    if values["optimizer.name"] == "sgd" and values["optimizer.momentum"]:
+        text += f", momentum {values['optimizer.momentum']:g}"
+    return _with(text, values, [name for name in varying if name not in told])
+
+
+def _regularizer(values: dict[str, Any], varying: Sequence[str]) -> str:
+    used = [name for name in values if values[name] not in (None, 0, False) and name != "regularizers.decay_biases"]
+    decays = [name for name in varying if name == "regularizers.decay_biases" and values[name]]
+    return ", ".join(_field(name, values[name]) for name in (*used, *decays)) or "none"
+
+
+_NAMES: dict[str, Callable[[dict[str, Any], Sequence[str]], str]] = {
+    "data_set": _data_set,
+    "noise": _noise,
+    "network": _network,
+    "optimizer": _optimizer,
+    "regularizer": _regularizer,
+}
+
+
+def _with(text: str, values: dict[str, Any], fields: Sequence[str]) -> str:
+    return ", ".join([text, *(_field(name, values[name]) for name in fields if values[name] is not None)])
+
+
+def _field(name: str, value: Any) -> str:
+    short = name.partition(".")[2]
+    return short if value is True else f"{short} {value:g}" if isinstance(value, int | float) else f"{short} {value}"
