@@ -119,7 +119,7 @@ def psis(values: Floats, runs: RankedRuns) -> list[dict[str, float]]:
     """
     pairs, axes = runs.pairs, len(runs.axes)
     gap_signs = np.sign(runs.gap[pairs.first] - runs.gap[pairs.second])
-    agree = np.sign(values[:, pairs.first] - values[:, pairs.second]).astype(np.float32) * gap_signs.astype(np.float32)
+    agree = np.sign(values[:, pairs.first] - values[:, pairs.second]) * gap_signs
     groups = int(pairs.group.max(initial=-1)) + 1
     axis_of = np.zeros(groups, dtype=np.int64)
     axis_of[pairs.group] = pairs.axis

@@ -43,8 +43,14 @@ from analysis.statistics.selection import completed, data_sets
 from analysis.statistics.tasks import refuse_regression
 
 GAP = "generalization_gap"
+MOST_RUNS = 5_000
+"""The most runs that all scores are computed for: time and memory grow with their square, 20 GB at 45,000."""
 _MOST_PAIRS = 30_000
 """The most pairs of runs that the information is estimated from; more are thinned out at random."""
+
+
+class TooManyRuns(NothingToShow):
+    """More runs than can be compared pair by pair."""
 
 
 class Ranking(TypedDict, total=False):
@@ -80,7 +86,7 @@ def rank_measures(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
         with ``.low`` and ``.high``; and ``environments``. NaN where nothing can be compared.
 
     Raises:
-        NothingToShow: no completed run that fit, no measure, or no data set whose test images could be counted.
+        NothingToShow: no completed run that fit, more than `MOST_RUNS`, no measure, or no data set whose test images could be counted.
         AnalysisError: a column does not exist.
     """
     runs, values = _runs(table, **how)
@@ -94,9 +100,9 @@ def rank_many(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
 
     Returns:
         ``measure``; ``points``, the runs for which it is finite; ``psi`` with ``.low`` and ``.high``. Arguments and errors as in
-        `rank_measures`.
+        `rank_measures`, for as many runs as there are.
     """
-    runs, values = _runs(table, **how)
+    runs, values = _runs(table, any_pairs=False, **how)
     whole = [name for name, value in values.items() if np.isfinite(value).all()]
     found = dict(zip(whole, psis(np.stack([values[name] for name in whole]), runs), strict=True))
     for name in values.keys() - set(whole):
@@ -170,8 +176,13 @@ def _runs(
     hyperparameters: Sequence[str] | None = None,
     minimum_effective_size: float = 12.0,
     seed: int = 0,
+    any_pairs: bool = True,
 ) -> tuple[RankedRuns, dict[str, Floats]]:
-    """The runs that count, and the values of every measure on them, random and oracle included."""
+    """The runs that count, and the values of every measure on them, random and oracle included.
+
+    Args:
+        any_pairs: whether pairs that differ in more than one hyperparameter are asked for.
+    """
     everything = table
     names = [name for name in table.column_names if name.startswith(MEASURE)]
     if not names:
@@ -182,6 +193,11 @@ def _runs(
     table = table.filter(pc.and_(table["interpolated"], pc.is_finite(table[GAP])))
     if not table.num_rows:
         raise NothingToShow("no completed run reached its train target: gaps are compared at equal fit only")
+    if any_pairs and table.num_rows > MOST_RUNS:
+        raise TooManyRuns(
+            f"{table.num_rows:,} runs fit, and at most {MOST_RUNS:,} are compared pair by pair: rank some of them (gaplab rank --where "
+            "FIELD=VALUE, or a filtered table), or each data set and noise by itself (gaplab atlas build)"
+        )
     axes = varied(table) if hyperparameters is None else list(hyperparameters)
     for name in axes:
         if name not in table.column_names:
@@ -192,12 +208,14 @@ def _runs(
     values = {name.removeprefix(MEASURE): pc.cast(table[name], pa.float64()).to_numpy() for name in names}
     values |= {"oracle": gap, "random": random.normal(size=len(gap))}
     weights = random.multinomial(len(gap), np.full(len(gap), 1 / len(gap)), size=RESAMPLES).astype(np.float64)
-    any_pairs = np.stack(np.triu_indices(len(gap), 1))
-    any_pairs = any_pairs[:, gap[any_pairs[0]] != gap[any_pairs[1]]]
-    if any_pairs.shape[1] > _MOST_PAIRS:
-        any_pairs = any_pairs[:, random.choice(any_pairs.shape[1], _MOST_PAIRS, replace=False)]
+    pairs = np.zeros((2, 0), np.int64)
+    if any_pairs:
+        pairs = np.stack(np.triu_indices(len(gap), 1))
+        pairs = pairs[:, gap[pairs[0]] != gap[pairs[1]]]
+    if pairs.shape[1] > _MOST_PAIRS:
+        pairs = pairs[:, random.choice(pairs.shape[1], _MOST_PAIRS, replace=False)]
     images = _test_images(everything) if test_size is None else test_size
-    return RankedRuns(gap, axes, settings, _single_differences(settings), any_pairs, weights, images, minimum_effective_size), values
+    return RankedRuns(gap, axes, settings, _single_differences(settings), pairs, weights, images, minimum_effective_size), values
 
 
 def _test_images(table: pa.Table) -> int:

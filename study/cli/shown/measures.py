@@ -40,15 +40,17 @@ def costs(plan: Plan) -> tuple[Table, float] | None:
     return table, sum(expected_seconds(point.config) / max(1, point.config.budget.epochs) * epochs for point in plan.missing)
 
 
-def concluded(records: pa.Table, plan: Plan) -> list[Table]:
-    """The tables of theories, memorisation and ranked measures that the points of a study answer."""
-    from analysis.statistics.questions.ranking import rank_measures
+def concluded(records: pa.Table, plan: Plan) -> list[Table | str]:
+    """The tables of theories, memorisation and ranked measures that the points of a study answer; a sentence where they are too many."""
+    from analysis.statistics.questions.ranking import TooManyRuns, rank_measures
 
-    found: list[Table] = []
+    found: list[Table | str] = []
 
     def add(title: str, table: Callable[[], pa.Table], columns: list[str] | None = None) -> None:
         try:
             found.append(as_rich(table(), title, columns))
+        except TooManyRuns as error:
+            found.append(f"Not shown, {title.partition(':')[2].strip() or title}: {error}.")
         except analysis.NothingToShow:
             return
 

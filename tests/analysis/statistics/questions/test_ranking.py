@@ -63,6 +63,15 @@ def test_scores_of_the_table_worked_by_hand() -> None:
     assert (found["sign_error_max"], found["environments"], found["points"]) == (1.0, 4, 4)
 
 
+def test_more_runs_than_can_be_compared_pair_by_pair_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs of 45,000 runs took 20 GB at the end of a run that had trained 104,976 networks."""
+    monkeypatch.setattr("analysis.statistics.questions.ranking.MOST_RUNS", 20)
+    for rank in (rank_measures, rank_by_hyperparameter, sign_errors):
+        with pytest.raises(NothingToShow, match="36 runs fit, and at most 20 are compared pair by pair"):
+            rank(grid(2, 0.02), test_size=10**4)
+    assert rank_many(grid(2, 0.02), test_size=10**4).num_rows == 5
+
+
 def test_many_are_ranked_as_each_by_itself() -> None:
     """The same psi and interval, from the same draws, also of a measure that some runs lack."""
     table = grid(2, 0.02, measures=3)
