@@ -23,7 +23,8 @@ from analysis.statistics.selection import SEEDS, codes, sorted_by
 
 COST = "cost"
 """Column: the share of skill lost, over the share of labels lost."""
-_PAIRED = (*(name for name in CELL if name != "noise"), *SEEDS)
+_PAIRED = (*(name for name in CELL if name != "noise"), "seed", "data.seed")
+"""The seed of a corruption is no seed of its twin, which has none."""
 _OVER = ("data_set", "noise", CAPACITY)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from analysis.errors import AnalysisError
@@ -21,6 +24,8 @@ TRUE, RANDOM = "true labels", "redraw 1"
 """The noise of networks on true labels, and on labels that are all drawn at random."""
 _GROUPS = {"data_set": "data.", "noise": "corruption.", "network": "model.", "optimizer": "optimizer.", "regularizer": "regularizers."}
 _SWEPT = ("model.width", CAPACITY, "model.hold")
+_SAME = {"random_labels": "redraw", "random_signs": "redraw", "symmetric": "flip"}
+"""Noises that are others by another name: signs are labels of two classes that are drawn anew."""
 
 
 def population(table: pa.Table) -> pa.Table:
@@ -47,6 +52,7 @@ def population(table: pa.Table) -> pa.Table:
     for label, prefix in _GROUPS.items():
         fields = [name for name in runs.column_names if name.startswith(prefix) and not name.endswith((".seed", ".digest"))]
         fields = [name for name in fields if name not in _SWEPT]
+        fields += ["corruption.kind"] if label == "data_set" else []  # signs make another task of a data set
         code = codes(runs, fields)
         words: dict[int, str] = {}
         first: dict[int, int] = {}
@@ -63,12 +69,15 @@ def population(table: pa.Table) -> pa.Table:
 
 
 def _classes(runs: pa.Table) -> pa.Array:
-    """How many classes the data set of each network has."""
+    """How many classes the task of each network has."""
+    from trainables.data.corruption import classes_of
     from trainables.data.sets.sources import load
+    from trainables.point.config import Corruption
 
-    found = {(data.name, data.digest): load(data).classes for data in data_sets(runs)}
-    names = zip(runs["data.name"].to_pylist(), runs["data.digest"].to_pylist(), strict=True)
-    return pa.array([found[name] for name in names], pa.int32())
+    code = codes(runs, [*(name for name in runs.column_names if name.startswith("data.") and name != "data.seed"), "corruption.kind"])
+    _, first = np.unique(code, return_index=True)
+    tasks = ((data_sets(runs.slice(row, 1))[0], Corruption(kind=runs["corruption.kind"][int(row)].as_py())) for row in first)
+    return pa.array(np.array([classes_of(load(data).classes, corruption) for data, corruption in tasks])[code], pa.int32())
 
 
 def named(label: str, values: dict[str, Any], varying: Sequence[str]) -> str:
@@ -82,15 +91,21 @@ def named(label: str, values: dict[str, Any], varying: Sequence[str]) -> str:
 
 
 def _data_set(values: dict[str, Any], varying: Sequence[str]) -> str:
-    return _with(str(values["data.name"]), values, [name for name in varying if name != "data.name"])
+    """Its name, of a file without the folders that it lies in."""
+    kind, colon, path = str(values["data.name"]).rpartition(":")
+    name = f"{kind}{colon}{PurePath(path).name}" + (", even against odd" if values["corruption.kind"] == "random_signs" else "")
+    return _with(name, values, [name for name in varying if name not in ("data.name", "corruption.kind")])
 
 
 def _noise(values: dict[str, Any], varying: Sequence[str]) -> str:
     if not values["corruption.level"]:
         return TRUE
-    kind = values["corruption.transition"] or values["corruption.kind"]
+    kind = values["corruption.kind"]
+    if kind == "class_conditional":
+        transition = values["corruption.transition"]
+        kind = f"matrix {hashlib.sha256(transition.encode()).hexdigest()[:8]}" if transition.startswith("[") else transition
     told = ("corruption.level", "corruption.kind", "corruption.transition")
-    return _with(f"{kind} {values['corruption.level']:g}", values, [name for name in varying if name not in told])
+    return _with(f"{_SAME.get(kind, kind)} {values['corruption.level']:g}", values, [name for name in varying if name not in told])
 
 
 def _network(values: dict[str, Any], varying: Sequence[str]) -> str:
