@@ -49,21 +49,22 @@ def answers(tables: Mapping[str, pa.Table]) -> list[Answer]:
 
 def _benign(costs: pa.Table) -> Answer:
     summary = benign_map(costs)
-    largest = pc.max(summary[CAPACITY]).as_py()
-    top = summary.filter(pc.equal(summary[CAPACITY], largest))
     sentences = []
-    for group, some in groups(top, ["data_set"]):
-        parts = [f"{row['noise']} {row['median']:.2f}" for row in some.to_pylist() if row["known"]]
-        if parts:
-            sentences.append(
-                f"{group['data_set']} at p/n = {largest:g}: {', '.join(parts)} errors for each wrong label (medians over settings)."
-            )
+    for group, some in groups(summary, ["data_set"]):
+        largest = pc.max(some[CAPACITY]).as_py()
+        rows = some.filter(pc.equal(some[CAPACITY], largest)).to_pylist()
+        parts = [f"{row['noise']} {row['median']:.2f}" if row["known"] else f"{row['noise']} not known" for row in rows]
+        sentences.append(
+            f"{group['data_set']} at p/n = {largest:g}, share of skill lost over share of labels lost, medians over settings that fit: "
+            f"{'; '.join(parts)}."
+        )
     known = costs.filter(pc.is_valid(costs[f"{COST}.high"]))
     if known.num_rows:
         low = known[f"{COST}.low"]
         free, half = (int(pc.sum(test).as_py() or 0) for test in (pc.less_equal(low, 0), pc.greater_equal(low, 0.5)))
         sentences.append(
-            f"Of {known.num_rows:,} cells with an interval, {free:,} show no cost (it reaches 0), and {half:,} a cost of a half or more."
+            f"Of {known.num_rows:,} cells with an interval, it reaches 0 in {free:,}, so that no cost is shown, and lies wholly at a half "
+            f"or more in {half:,}."
         )
     return Answer("Where is memorisation benign?", tuple(sentences), summary)
 
@@ -77,7 +78,9 @@ def _measures(ranked: pa.Table) -> Answer:
     strata = max(row["strata"] for row in rows)
     best = ", ".join(f"{row['measure']} ({row['median']:.2f}; above chance in {row['above']} of {row['strata']})" for row in rows[:_NAMED])
     worst = [row for row in reversed(rows) if row["median"] < 0 and row["below"]][:_NAMED]
-    sentences = [f"Over {strata} strata of one data set and one noise each, the largest median psi have {best}."]
+    sentences = [
+        f"Over {strata} {'stratum' if strata == 1 else 'strata'} of one data set and one noise each, the largest median psi have {best}."
+    ]
     if worst:
         named = ", ".join(f"{row['measure']} ({row['median']:.2f}; below chance in {row['below']} of {row['strata']})" for row in worst)
         sentences.append(f"The wrong way go {named}.")
@@ -91,25 +94,26 @@ def _regularizers(shifts: pa.Table) -> Answer:
     sentences = []
     for group, some in groups(summary, ["regularizer"]):
         rows = some.to_pylist()
-        parts = [f"{row['data_set']} {_times(row['median'])}" for row in rows if row["median"] is not None]
+        parts = [f"{row['data_set']} {_times(row['median'])} (of {row['known']})" for row in rows if row["median"] is not None]
         up, down, settings = (sum(row[name] for row in rows) for name in ("up", "down", "settings"))
-        moved = f"higher in {up} of {settings} settings, lower in {down}"
-        sentences.append(f"{group['regularizer']}: {', '.join(parts) or 'no threshold within the capacities'}; shown to be {moved}.")
+        moved = ", ".join(parts) or "no threshold within the capacities"
+        shown = f"shown to be higher in {up} of {settings} settings, lower in {down}"
+        sentences.append(f"{group['regularizer']}, median where both thresholds are known: {moved}; {shown}.")
     return Answer("Which regularizer moves the interpolation threshold?", tuple(sentences), summary)
 
 
 def _capacities(capacities: pa.Table) -> Answer:
     ranks = list(capacity_ranks(capacities))
     sentences = [
-        f"{row['data_set']}: rank correlation {row['rho']:.2f} over {row['settings']} settings (permutation p = {row['p']:.2g}"
-        + (f"; of {row['least']}, whose random labels fit nowhere, the least is taken)." if row["least"] else ").")
+        f"{row['data_set']}: rank correlation {row['rho']:.2f} over {row['settings']} of {row['of']} settings (permutation "
+        f"p = {row['p']:.2g}" + (f"; of {row['least']}, whose random labels fit nowhere, the least is taken)." if row["least"] else ").")
         for row in ranks
     ]
     if ranks:
         falls = {bool(row["rho"] < 0) for row in ranks if row["p"] < 0.05}
         known = "the more room true labels leave, the smaller the gap" if falls == {True} else "the more room, the larger the gap"
-        said = "nowhere" if not falls else "the data sets disagree" if len(falls) > 1 else known
-        sentences.append(f"Where p < 0.05: {said}.")
+        said = "the data sets disagree" if len(falls) > 1 else known
+        sentences.append(f"Where p < 0.05: {said}." if falls else "No data set has p < 0.05.")
     else:
         sentences.append("Too few settings have both thresholds to correlate anything.")
     question = "Does it predict the gap how many more parameters random labels take than true ones?"

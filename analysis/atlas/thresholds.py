@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.statistics.selection import groups
 
 REACHED = "parameters_per_sample"
 _SETTING = ("data_set", "network", "optimizer", "regularizer")
+_ROUNDING = 1e-9
 
 
 def thresholds(networks: pa.Table) -> pa.Table:
@@ -33,7 +35,7 @@ def regularizer_shifts(found: pa.Table) -> pa.Table:
     Returns:
         A row a setting (`LABELS`) with a regularizer whose twin without any is there: ``shift``, log2 of the two thresholds' ratio, null
         where one of them lies outside of the capacities; ``shown``, ``"up"`` or ``"down"`` where the 95 % intervals of both thresholds
-        are disjoint, or one of them fits at no capacity and the other has an interval; else null.
+        are disjoint, else null. One that fits at no capacity has an interval with a lower end.
 
     Raises:
         NothingToShow: no regularizer varies.
@@ -77,37 +79,38 @@ def label_capacities(networks: pa.Table, found: pa.Table) -> pa.Table:
 
     Returns:
         A row a setting (data set, network, optimizer, regularizer): ``true`` and ``random``, the thresholds; ``more``, log2 of random
-        over true, with ``least`` set where random labels fit at no capacity, so that it is at least that; ``gap``, the mean gap on true
-        labels over seeds that fit, at the largest capacity, with ``.low``, ``.high`` and ``.seeds``. Settings without both are left out.
+        over true, with ``least`` set where random labels fit at no capacity, so that it is at least that of the setting's largest; ``gap``,
+        the mean gap on true labels over seeds that fit, at the largest capacity of the data set, with ``.low``, ``.high`` and ``.seeds``;
+        ``of``, how many settings the data set has. Settings are left out whose true labels fit at no capacity or at every one, whose random
+        labels fit at every one, or that have no gap.
 
     Raises:
         NothingToShow: there are no random labels (redraw at level 1), no true ones, or no setting that fit.
     """
+    rows: list[dict[str, Any]] = []
     by_noise = {noise: {_setting(row): row for row in found.to_pylist() if row["noise"] == noise} for noise in (TRUE, RANDOM)}
-    largest = pc.max(networks[CAPACITY])
-    fit = networks.filter(
-        pc.and_(
-            pc.and_(pc.equal(networks["noise"], TRUE), networks["interpolated"].fill_null(False)), pc.equal(networks[CAPACITY], largest)
-        )
-    )
-    gaps = {_setting(row): row for row in seed_means(fit, _SETTING, ["generalization_gap"]).to_pylist()}
-    rows = []
+    fit = networks.filter(pc.and_(pc.equal(networks["noise"], TRUE), networks["interpolated"].fill_null(False)))
+    largest = _largest(networks, ("data_set",), CAPACITY)
+    means = seed_means(fit, (*_SETTING, CAPACITY), ["generalization_gap"]).to_pylist()
+    gaps = {_setting(row): row for row in means if row[CAPACITY] == largest[row["data_set"],]}
+    tried = _largest(networks.filter(pc.equal(networks["noise"], RANDOM)), _SETTING, REACHED)
+    settings = Counter(at[0] for at in {**by_noise[TRUE], **by_noise[RANDOM]})
     for setting, true in by_noise[TRUE].items():
         random, gap = by_noise[RANDOM].get(setting), gaps.get(setting)
-        if random is None or gap is None or not true["threshold"]:
+        if random is None or gap is None or not true["threshold"] or random["always"] == random["seeds"]:
             continue
         least = not random["threshold"]
-        top = pc.max(networks[REACHED]).as_py() if least else random["threshold"]
+        top = tried[setting] if least else random["threshold"]
         ends = {f"gap{end}": gap[f"generalization_gap{end}"] for end in ("", ".low", ".high", ".seeds")}
         more = {"true": true["threshold"], "random": random["threshold"], "more": float(np.log2(top / true["threshold"])), "least": least}
-        rows.append(dict(zip(_SETTING, setting, strict=True)) | more | ends)
+        rows.append(dict(zip(_SETTING, setting, strict=True)) | more | ends | {"of": settings[setting[0]]})
     if not rows:
         raise NothingToShow("no setting has a threshold on true and on random labels (redraw at level 1): nothing is said of the two")
     return pa.Table.from_pylist(rows)
 
 
 def capacity_ranks(capacities: pa.Table) -> Iterator[dict[str, Any]]:
-    """For each data set: the rank correlation of ``more`` with the gap over its settings, and how many settings that are.
+    """For each data set: the rank correlation of ``more`` with the gap, over how many settings of how many.
 
     Settings are a design and no sample: the p of a permutation test says how often settings matched at random would correlate as much.
     """
@@ -122,7 +125,19 @@ def capacity_ranks(capacities: pa.Table) -> Iterator[dict[str, Any]]:
             return float(spearmanr(values, gap).statistic)
 
         test = permutation_test((more,), rho, permutation_type="pairings", n_resamples=2_000, rng=np.random.default_rng(0))
-        yield group | {"settings": len(more), "least": int(sum(some["least"].to_pylist())), "rho": test.statistic, "p": float(test.pvalue)}
+        yield group | {
+            "settings": len(more),
+            "of": some["of"][0].as_py(),
+            "least": int(sum(some["least"].to_pylist())),
+            "rho": test.statistic,
+            "p": float(test.pvalue),
+        }
+
+
+def _largest(networks: pa.Table, by: Sequence[str], column: str) -> dict[tuple[Any, ...], float]:
+    """The largest number of a column in each group."""
+    found = networks.group_by(list(by)).aggregate([(column, "max")]).to_pylist()
+    return {tuple(row[name] for name in by): row[f"{column}_max"] for row in found}
 
 
 def _setting(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,10 +145,9 @@ def _setting(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _shown(row: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """Whether the threshold is shown to lie above, or below, the other."""
+    """Whether the threshold is shown to lie above, or below, the other; ends that meet at a capacity are apart, for one excludes it."""
     for one, beside, said in ((row, other, "up"), (other, row, "down")):
-        never = one["never"] == one["seeds"]
-        low = np.inf if never else one["threshold.low"]
-        if low is not None and beside["threshold.high"] is not None and low > beside["threshold.high"]:
+        low, high = one["threshold.low"], beside["threshold.high"]
+        if low is not None and high is not None and low > high * (1 - _ROUNDING):
             return said
     return None

@@ -164,9 +164,9 @@ def test_random_labels_take_twice_the_parameters(table: pa.Table) -> None:
 
 def test_ranks_of_the_room_between_labels() -> None:
     """Against SciPy's rank correlation of numbers that are known; the sign is that of the gap falling with the room."""
-    rows = [{"data_set": "digits", "more": float(at), "gap": 1 / (at + 1), "least": at == 5} for at in range(6)]
+    rows = [{"data_set": "digits", "more": float(at), "gap": 1 / (at + 1), "least": at == 5, "of": 9} for at in range(6)]
     (found,) = capacity_ranks(pa.Table.from_pylist(rows))
-    assert (found["rho"], found["settings"], found["least"]) == (pytest.approx(-1), 6, 1)
+    assert (found["rho"], found["settings"], found["of"], found["least"]) == (pytest.approx(-1), 6, 9, 1)
     assert found["p"] < 0.01
 
 
