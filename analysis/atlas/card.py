@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,11 +11,19 @@ import pyarrow.compute as pc
 from analysis.atlas.answers import answers, as_text
 from analysis.atlas.population import CAPACITY, CELL, LABELS
 from analysis.records.schema import MEASURE
+from trainables.point.config import MADE_UP
 
+_MNIST = "MNIST: Y. LeCun, C. Cortes and C. Burges; Y. LeCun et al., Gradient-based learning applied to document recognition, 1998."
+_DIGITS = "Digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, CC BY 4.0; as in scikit-learn."
+_CIFAR10 = "CIFAR-10: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009; its authors state no licence."
 _SETS = {
-    "digits": "Digits: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, CC BY 4.0; as in scikit-learn.",
-    "mnist": "MNIST: Y. LeCun, C. Cortes and C. Burges; Y. LeCun et al., Gradient-based learning applied to document recognition, 1998.",
-    "cifar10": "CIFAR-10: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009; its authors state no licence.",
+    "digits": _DIGITS,
+    "small_digits": f"{_DIGITS} `small_digits` trains on every third image and tests on the others.",
+    "mnist": _MNIST,
+    "small_mnist": f"{_MNIST} `small_mnist` is a part of it with fewer pixels (docs/fields.md, `data.name`).",
+    "cifar10": _CIFAR10,
+    "small_cifar10": f"{_CIFAR10} `small_cifar10` is a part of it with fewer pixels (docs/fields.md, `data.name`).",
+    **dict.fromkeys(MADE_UP, "Made on the fly by gaplab: no data of anyone's."),
 }
 _FILES = {
     "networks/": "a row a network: its point, its outcome, its measures; Parquet, partitioned by data set and noise",
@@ -29,13 +38,14 @@ _FILES = {
 }
 
 
-def card(networks: pa.Table, tables: Mapping[str, pa.Table], missing: Mapping[str, str]) -> str:
+def card(networks: pa.Table, tables: Mapping[str, pa.Table], missing: Mapping[str, str], others: str = "") -> str:
     """The card as Markdown.
 
     Args:
         networks: as from `analysis.atlas.population.population`.
         tables: of the edition.
         missing: of each table or figure that could not be made, why.
+        others: how many networks came to no end, by their status, in words.
     """
     cells = networks.group_by(list(CELL)).aggregate([]).num_rows
     hours = (pc.sum(networks["seconds"]).as_py() or 0) / 3600
@@ -46,7 +56,7 @@ def card(networks: pa.Table, tables: Mapping[str, pa.Table], missing: Mapping[st
         "",
         "# A gap atlas",
         "",
-        head,
+        head + (f" Left out, for they came to no end: {others}." if others else ""),
         "",
         "## What varies",
         "",
@@ -62,7 +72,7 @@ def card(networks: pa.Table, tables: Mapping[str, pa.Table], missing: Mapping[st
         "",
         "## Files",
         "",
-        *(f"- `{name}`: {what}" for name, what in _FILES.items()),
+        *(f"- `{name}`: {what}" for name, what in _FILES.items() if name.removesuffix(".parquet") not in missing),
         "",
         "## Columns",
         "",
@@ -105,10 +115,13 @@ def _protocol(networks: pa.Table) -> list[str]:
     def of(name: str) -> str:
         return _values(networks.filter(pc.is_valid(networks[name])), name) or "not known"
 
+    stops = {"error": "budget.stop_at_train_error", "loss": "budget.stop_at_train_loss"}
+    known = {of_what: name for of_what, name in stops.items() if networks[name].null_count < networks.num_rows}
+    target = " or ".join(f"train {of_what} {of(name)}" for of_what, name in known.items()) or "train error 0, without ending there"
     return [
-        f"Training samples: {of('data.train_size')}, a class-balanced subset of each seed's own.",
+        f"Training samples: {of('data.train_size')}, a class-balanced subset by data.seed, which follows seed unless the spec sets it.",
         f"Epochs: at most {of('budget.epochs')}, with train and test error every {of('budget.evaluate_every')}.",
-        f"A run ends at train error {of('budget.stop_at_train_error')}, and has then fit; test labels are the true ones.",
+        f"A run has fit that reached its target, {target}; test labels are the true ones.",
         f"Versions: gaplab {of('gaplab_version')} ({of('git_commit')}), PyTorch {of('torch_version')}, Python {of('python_version')}.",
         f"Device: {of('device')}; bits: {of('bits')}.",
     ]
@@ -116,6 +129,6 @@ def _protocol(networks: pa.Table) -> list[str]:
 
 def _sources(networks: pa.Table) -> list[str]:
     names = sorted(networks["data.name"].unique().to_pylist())
-    found = {name: next((text for of, text in _SETS.items() if of in name), f"{name}: your own; say where it is from.") for name in names}
-    small = [f"`{name}` is a part of it with fewer pixels (docs/fields.md, `data.name`)." for name in names if name.startswith("small_")]
-    return [*dict.fromkeys(found.values()), *small]
+    return list(
+        dict.fromkeys(_SETS.get(name, f"`{PurePath(name).name}`: say where it is from, and under which licence.") for name in names)
+    )

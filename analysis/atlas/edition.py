@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -26,6 +28,7 @@ from analysis.atlas.thresholds import label_capacities, regularizer_shifts, thre
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.figures.drawing.style import write_chart
 from analysis.statistics.aggregate import seed_means
+from analysis.statistics.selection import outcomes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +38,13 @@ TABLES = ("cells", "costs", "measures", "thresholds", "shifts", "capacities")
 """The names of the tables, each ``NAME.parquet``."""
 SHARE = 0.01
 """Of the networks that are in the sample."""
+_FIGURES: dict[str, tuple[str, Callable[[pa.Table], Figure]]] = {
+    "benign": ("costs", benign_figure),
+    "best-measures": ("measures", measures_figure),
+    "regularizers": ("shifts", shifts_figure),
+    "true-and-random": ("capacities", capacity_figure),
+}
+"""The names of the figures, with the table that each draws."""
 _PARTITIONS = ("data_set", "noise")
 _LEFT_OUT = ("study", "host", "reason")
 """Columns of records that say nothing of a network."""
@@ -70,6 +80,7 @@ def write_edition(records: pa.Table, spec_text: str, folder: Path) -> Edition:
         OSError: the folder cannot be written.
     """
     networks = population(records)
+    unended = records.filter(pc.not_equal(records["status"], "completed"))
     folder.mkdir(parents=True, exist_ok=True)
     kept = networks.drop_columns([name for name in _LEFT_OUT if name in networks.column_names]).sort_by("key")
     _write_networks(kept, folder)
@@ -81,12 +92,15 @@ def write_edition(records: pa.Table, spec_text: str, folder: Path) -> Edition:
         if name in tables:
             _write(tables[name], folder / f"{name}.parquet")
     charts = []
+    for name in _FIGURES:
+        for ending in (".png", ".svg"):
+            (folder / f"{name}{ending}").unlink(missing_ok=True)
     for name, draw in _figures(tables).items():
         try:
             charts += write_chart(draw(), folder / name)
         except NothingToShow as error:
             missing[name] = str(error)
-    (folder / CARD).write_text(card(kept, tables, missing), encoding="utf-8")
+    (folder / CARD).write_text(card(kept, tables, missing, outcomes(unended) if unended.num_rows else ""), encoding="utf-8")
     return Edition(folder, missing, charts)
 
 
@@ -96,9 +110,10 @@ def read_tables(folder: Path) -> dict[str, pa.Table]:
     Raises:
         AnalysisError: it is no folder of an atlas.
     """
-    found = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()}
-    if not found:
-        raise AnalysisError(f"{folder} is no folder of an atlas: gaplab atlas build writes one, as STORAGE/STUDY/atlas")
+    with _damage_told(folder):
+        found = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()}
+    if not found or any("data_set" not in table.column_names for table in found.values()):
+        raise _foreign(folder)
     return found
 
 
@@ -108,14 +123,28 @@ def read_networks(folder: Path) -> pa.Table:
     Raises:
         AnalysisError: it is no folder of an atlas, or damaged.
     """
-    try:
+    with _damage_told(folder):
         if (folder / NETWORKS).is_dir():
-            return ds.dataset(folder / NETWORKS, partitioning="hive").to_table()
-        return pq.read_table(folder / SAMPLE)
-    except FileNotFoundError:
-        raise AnalysisError(f"{folder} is no folder of an atlas: gaplab atlas build writes one, as STORAGE/STUDY/atlas") from None
-    except pa.ArrowInvalid as error:
-        raise AnalysisError(f"the networks of {folder} are damaged ({str(error).splitlines()[0]}): build or copy it anew") from None
+            found = ds.dataset(folder / NETWORKS, partitioning="hive").to_table()
+        elif (folder / SAMPLE).is_file():
+            found = pq.read_table(folder / SAMPLE)
+        else:
+            raise _foreign(folder)
+    if "key" not in found.column_names:
+        raise _foreign(folder)
+    return found
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise AnalysisError(f"the files of {folder} are damaged ({str(error).splitlines()[0]}): build or copy it anew") from None
+
+
+def _foreign(folder: Path) -> AnalysisError:
+    return AnalysisError(f"{folder} is no folder of an atlas: gaplab atlas build writes one, as STORAGE/STUDY/atlas")
 
 
 def sample(networks: pa.Table, share: float, seed: int = 0) -> pa.Table:
@@ -165,9 +194,7 @@ def _tables(networks: pa.Table) -> tuple[dict[str, pa.Table], dict[str, str]]:
 
 
 def _figures(tables: dict[str, pa.Table]) -> dict[str, Callable[[], Figure]]:
-    drawn = {"benign": ("costs", benign_figure), "best-measures": ("measures", measures_figure)}
-    drawn |= {"regularizers": ("shifts", shifts_figure), "true-and-random": ("capacities", capacity_figure)}
-    return {name: partial(draw, tables[of]) for name, (of, draw) in drawn.items() if of in tables}
+    return {name: partial(draw, tables[of]) for name, (of, draw) in _FIGURES.items() if of in tables}
 
 
 def _write(table: pa.Table, path: Path) -> None:

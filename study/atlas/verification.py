@@ -109,6 +109,8 @@ def _named(networks: pa.Table, keys: Sequence[str], folder: Path) -> pa.Table:
 def _declared(chosen: pa.Table, measures: Sequence[str], folder: Path) -> Spec:
     """The study of these networks, each of which has the key that it has in the atlas."""
     assignments = []
+    if lacking := [name for name in field_types() if name not in chosen.column_names]:
+        raise ConfigError(f"the networks of {folder} have no column {lacking[0]}: the atlas is of another version of gaplab")
     for row in chosen.select(["key", *field_types()]).to_pylist():
         fields = {name: row[name] for name in field_types()}
         if resolve(with_fields(TrialConfig(), fields)).key() != row["key"]:
@@ -129,6 +131,9 @@ def _compared(chosen: pa.Table, summary: Summary) -> Verified:
     elsewhere: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for row in chosen.to_pylist():
         new = again[row["key"]]
+        if new["status"] != row["status"]:
+            unlike[row["key"]] = ("status",)
+            continue
         if row["bits"] is None or any(row[name] != new[name] for name in _BITS):
             elsewhere.append((row, new))
             continue

@@ -11,10 +11,12 @@ from study.cli.options import Address, AllowMixed, Changes, Scale, Storage
 from study.cli.shown.conclusion import charts_folder, conclude
 from study.cli.terminal.printing import say
 from study.cli.terminal.progress import run_drawn
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     from study.atlas.verification import Verified
     from study.launch.summary import Summary
+    from study.plan.plan import Plan
     from study.spec.reading import Spec
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of an atlas: STORAGE/STUDY/atlas, or a copy of it.")]
@@ -49,23 +51,38 @@ def build(
 
         plan = plan_study(understood, storage).with_records()
         say(f"{len(plan.points) - len(plan.missing):,} of {len(plan.points):,} networks are recorded in {plan.root}.")
-        _write(plan.root, charts_folder(plan).parent / "atlas", understood)
+        _write(plan.root, _folder(plan), understood)
         return
 
     def shown(summary: Summary) -> list[Path]:
-        say(f"All {summary.declared:,} networks of {summary.plan.study} are recorded in {summary.root}.")
-        return _write(summary.root, charts_folder(summary.plan).parent / "atlas", understood)
+        if summary.interrupted or summary.halted:
+            return []  # the command goes on another time: `conclude` says how
+        recorded = summary.declared - summary.missing
+        say(f"{recorded:,} of {summary.declared:,} networks of {summary.plan.study} are recorded in {summary.root}.")
+        return _write(summary.root, _folder(summary.plan), understood)
 
     conclude(run_drawn(understood, shown, storage=storage, tracking_uri=tracking_uri, address=address, allow_mixed=allow_mixed))
+
+
+def _folder(plan: Plan) -> Path:
+    """``STORAGE/STUDY/atlas``, or ``STUDY/atlas`` here if the storage is remote."""
+    charts = charts_folder(plan)
+    return (charts if "://" in plan.root else charts.parent) / "atlas"
 
 
 def _write(root: str, folder: Path, spec: Spec) -> list[Path]:
     """Write the edition; say what is in it."""
     import analysis
     from analysis.atlas.edition import write_edition
+    from analysis.records.declared import declared_rows, undeclared
 
+    records, others = declared_rows(analysis.load(root), undeclared(root))
+    if others:
+        say(f"{others}, and left out.")
     try:
-        edition = write_edition(analysis.load(root), spec.text, folder)
+        edition = write_edition(records, spec.text, folder)
+    except OSError as error:
+        raise ConfigError(f"the atlas cannot be written to {folder} ({error.strerror or error})") from None
     except analysis.NothingToShow as error:
         say(f"No atlas: {error}")
         return []

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.atlas.benign import benign_table
-from analysis.atlas.edition import write_edition
+from analysis.atlas.card import card
+from analysis.atlas.edition import read_networks, read_tables, write_edition
 from analysis.atlas.population import LABELS, population
+from analysis.errors import AnalysisError
 from tests.analysis.atlas.test_atlas import networks
 from tests.analysis.made_up_study import records
 
@@ -85,3 +88,36 @@ def test_a_file_of_ones_own_is_named_without_its_folders(tmp_path: Path) -> None
     table = population(records(networks(**{"data.name": f"npz:{path}"})))
     assert set(table["data_set"].to_pylist()) == {"npz:mine.npz"}
     assert not [name for name in LABELS if any(str(tmp_path) in value for value in table[name].to_pylist())]
+
+
+def test_the_card_cites_what_was_used_and_counts_what_diverged() -> None:
+    rows = [row | {"data.name": "cifar100"} for row in networks()]
+    networks_of = population(records(networks()))
+    text = card(networks_of, {}, {"capacities": "why"}, "2 diverged")
+    assert "Left out, for they came to no end: 2 diverged." in text
+    assert "capacities.parquet" not in text
+    table = networks_of.set_column(networks_of.column_names.index("data.name"), "data.name", pa.array([row["data.name"] for row in rows]))
+    said = card(table, {}, {})
+    assert "CIFAR-10:" not in said
+    assert "`cifar100`: say where it is from" in said
+
+
+def test_figures_of_an_earlier_edition_do_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "true-and-random.png").write_text("of an earlier edition")
+    rows = [row for row in networks() if row["corruption.level"] < 1]
+    assert "capacities" in write_edition(records(rows), "study: mine\n", tmp_path).missing
+    assert not (tmp_path / "true-and-random.png").exists()
+
+
+def test_files_of_others_are_no_atlas(tmp_path: Path) -> None:
+    for name in ("costs", "sample"):
+        pq.write_table(pa.table({"mine": [1]}), tmp_path / f"{name}.parquet")
+    for read in (read_tables, read_networks):
+        with pytest.raises(AnalysisError, match="is no folder of an atlas"):
+            read(tmp_path)
+    (tmp_path / "costs.parquet").write_text("no parquet")
+    with pytest.raises(AnalysisError, match="are damaged"):
+        read_tables(tmp_path)
+    (tmp_path / "networks").mkdir()
+    with pytest.raises(AnalysisError, match="is no folder of an atlas"):
+        read_networks(tmp_path)

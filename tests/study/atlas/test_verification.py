@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import pytest
 
 import study
 from analysis.atlas.edition import NETWORKS, SAMPLE, read_networks
-from study.atlas.verification import STUDY, Verified, verify_atlas
+from study.atlas.verification import STUDY, Verified, _compared, verify_atlas
 from tests.study.conftest import Answer
 from tests.study.in_this_process import InThisProcess
 from trainables.point.errors import ConfigError
@@ -120,7 +121,7 @@ def test_build_shows_its_answers_and_a_second_run_trains_nothing(
     answer = build(spec, tmp_path, gaplab, monkeypatch)
     folder = tmp_path / "small" / "atlas"
     assert answer.code == 0, answer.err
-    for said in ("All 16 networks of small", "Where is memorisation benign?", "Which measure predicts", str(folder)):
+    for said in ("16 of 16 networks of small", "Where is memorisation benign?", "Which measure predicts", str(folder)):
         assert said in answer.out
     shown = gaplab("atlas", "show", str(folder))
     assert (shown.code, "Which regularizer moves" in shown.out) == (0, True)
@@ -129,3 +130,15 @@ def test_build_shows_its_answers_and_a_second_run_trains_nothing(
     assert (now.code, "16 of 16 networks are recorded" in now.out) == (0, True)
     nothing = gaplab("atlas", "show", str(tmp_path))
     assert (nothing.code, "is no folder of an atlas" in nothing.err) == (2, True)
+
+
+def test_columns_of_another_version_and_networks_that_now_diverge_are_told(atlas: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    pq.write_table(read_networks(atlas).drop_columns(["data.label"]), tmp_path / "copy" / SAMPLE)
+    with pytest.raises(ConfigError, match=r"no column data\.label: the atlas is of another version"):
+        verified(tmp_path / "copy", tmp_path, share=1.0)
+    network = read_networks(atlas).slice(0, 1)
+    here = {"key": network["key"][0].as_py(), "status": "diverged", "bits": None, "torch_version": None, "test_error": None}
+    found = _compared(network, SimpleNamespace(records=pa.Table.from_pylist([here])))  # type: ignore[arg-type]
+    assert found.unlike == {here["key"]: ("status",)}
+    assert not found.holds
