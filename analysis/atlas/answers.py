@@ -113,11 +113,23 @@ def _capacities(capacities: pa.Table) -> Answer:
         falls = {bool(row["rho"] < 0) for row in ranks if row["p"] < 0.05}
         known = "the more room true labels leave, the smaller the gap" if falls == {True} else "the more room, the larger the gap"
         said = "the data sets disagree" if len(falls) > 1 else known
-        sentences.append(f"Where p < 0.05: {said}." if falls else "No data set has p < 0.05.")
+        sentences.append(f"Within data sets, where p < 0.05: {said}." if falls else "Within no data set is p < 0.05.")
+        if between := _between(capacities):
+            sentences.append(between)
     else:
         sentences.append("Too few settings have both thresholds to correlate anything.")
     question = "Does it predict the gap how many more parameters random labels take than true ones?"
     return Answer(question, tuple(sentences), pa.Table.from_pylist(ranks) if ranks else capacities)
+
+
+def _between(capacities: pa.Table) -> str | None:
+    """The medians of the data sets beside each other, in the order of the room; None for a single one."""
+    medians = [
+        (float(np.median(some["more"].to_numpy())), float(np.median(some["gap"].to_numpy())), group["data_set"])
+        for group, some in groups(capacities, ["data_set"])
+    ]
+    said = ", ".join(f"{name} {_times(more)} the parameters and a gap of {gap:.3f}" for more, gap, name in sorted(medians))
+    return f"Between data sets (medians over settings): {said}." if len(medians) > 1 else None
 
 
 def _times(shift: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -145,6 +145,11 @@ def _damage_told(folder: Path) -> Iterator[None]:
 
 def _foreign(folder: Path) -> AnalysisError:
     return AnalysisError(f"{folder} is no folder of an atlas: gaplab atlas build writes one, as STORAGE/STUDY/atlas")
+
+
+def of_keys(records: pa.Table, keys: Collection[str]) -> pa.Table:
+    """The records of these points."""
+    return records.filter(pc.is_in(records["key"], pa.array(sorted(keys), pa.string())))
 
 
 def sample(networks: pa.Table, share: float, seed: int = 0) -> pa.Table:

@@ -42,6 +42,8 @@ def benign_figure(costs: pa.Table) -> Figure:
         raise NothingToShow("no network fit wrong labels beside its twin that fit true ones: there is no cost to draw")
     lines = _lines(summary, "noise")
     with drawing():
+        from matplotlib.ticker import LogLocator
+
         figure, panels = _panels(summary, 4.3, 4.9)
         for panel, (group, some) in zip(panels, groups(summary, ["data_set"]), strict=True):
             for line in lines:
@@ -51,6 +53,7 @@ def benign_figure(costs: pa.Table) -> Figure:
                 panel.plot(xs, middle, color=line.colour, marker=line.marker, markersize=4)
             panel.axhline(1, color="#777777", linewidth=0.9, linestyle=":")
             log_axis(panel, summary[CAPACITY].to_numpy())
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.set_xlabel("parameters per sample aimed at, p/n")
             panel.set_title(group["data_set"])
         panels[0].set_ylabel(_COST)

@@ -43,15 +43,17 @@ def build(
     now: Annotated[bool, typer.Option("--now", help="Train nothing: tables, figures and card of what is recorded.")] = False,
 ) -> None:
     """Train what is missing of an atlas; then write its networks, tables, figures and data card to STORAGE/STUDY/atlas."""
+    from study.atlas.population import check_population
     from study.spec.reading import read_spec
 
     understood = read_spec(spec, tuple(changes or ()), scale)
+    check_population(understood)
     if now:
         from study.plan.plan import plan_study
 
         plan = plan_study(understood, storage).with_records()
         say(f"{len(plan.points) - len(plan.missing):,} of {len(plan.points):,} networks are recorded in {plan.root}.")
-        _write(plan.root, _folder(plan), understood)
+        _write(plan, understood)
         return
 
     def shown(summary: Summary) -> list[Path]:
@@ -59,7 +61,7 @@ def build(
             return []  # the command goes on another time: `conclude` says how
         recorded = summary.declared - summary.missing
         say(f"{recorded:,} of {summary.declared:,} networks of {summary.plan.study} are recorded in {summary.root}.")
-        return _write(summary.root, _folder(summary.plan), understood)
+        return _write(summary.plan, understood)
 
     conclude(run_drawn(understood, shown, storage=storage, tracking_uri=tracking_uri, address=address, allow_mixed=allow_mixed))
 
@@ -70,17 +72,17 @@ def _folder(plan: Plan) -> Path:
     return (charts if "://" in plan.root else charts.parent) / "atlas"
 
 
-def _write(root: str, folder: Path, spec: Spec) -> list[Path]:
-    """Write the edition; say what is in it."""
+def _write(plan: Plan, spec: Spec) -> list[Path]:
+    """Write the edition of what is declared; say what is in it."""
     import analysis
-    from analysis.atlas.edition import write_edition
-    from analysis.records.declared import declared_rows, undeclared
+    from analysis.atlas.edition import of_keys, write_edition
 
-    records, others = declared_rows(analysis.load(root), undeclared(root))
-    if others:
-        say(f"{others}, and left out.")
+    records, folder = analysis.load(plan.root), _folder(plan)
+    declared = of_keys(records, plan.keys())
+    if others := records.num_rows - declared.num_rows:
+        say(f"{others:,} recorded points of {plan.root} are not declared, and left out.")
     try:
-        edition = write_edition(records, spec.text, folder)
+        edition = write_edition(declared, spec.text, folder)
     except OSError as error:
         raise ConfigError(f"the atlas cannot be written to {folder} ({error.strerror or error})") from None
     except analysis.NothingToShow as error:
@@ -91,7 +93,7 @@ def _write(root: str, folder: Path, spec: Spec) -> list[Path]:
     _say_answers(folder)
     for chart in edition.charts:
         say(f"chart    {chart}")
-    say(f"atlas    {folder} (README.md is its data card; gaplab report {root} is a page to browse it)")
+    say(f"atlas    {folder} (README.md is its data card; gaplab report {plan.root} is a page to browse it)")
     return edition.charts
 
 
@@ -135,7 +137,7 @@ def _say_verified(found: Verified, folder: Path) -> None:
         said = "; ".join(f"{name} {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f})" for name, one in found.differences.items())
         say(
             f"{found.elsewhere:,} were trained on another kind of processor or by another PyTorch, where single networks take other ways; "
-            f"mean differences: {said}; at most {TOLERANCE:g} is tolerated."
+            f"mean differences: {said}; intervals beyond {TOLERANCE:g} would be a difference."
         )
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import analysis
 import study
-from analysis.atlas.edition import NETWORKS, SAMPLE, read_networks
+from analysis.atlas.edition import NETWORKS, SAMPLE, read_networks, write_edition
 from study.atlas.verification import STUDY, Verified, _compared, verify_atlas
 from tests.study.conftest import Answer
 from tests.study.in_this_process import InThisProcess
@@ -49,13 +50,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def atlas(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an atlas; tests copy what they change."""
-    from study.cli.atlas import _write
-
     storage = tmp_path_factory.mktemp("atlas")
     declared = study.read_spec(spec)
     InThisProcess()(declared, lambda summary: (), storage=str(storage))
-    _write(str(storage / "small"), storage / "small" / "atlas", declared)
-    return storage / "small" / "atlas"
+    return write_edition(analysis.load(str(storage / "small")), declared.text, storage / "small" / "atlas").folder
 
 
 def verified(folder: Path, tmp_path: Path, **how: object) -> Verified:
