@@ -49,10 +49,11 @@ def answers(tables: Mapping[str, pa.Table]) -> list[Answer]:
 
 def _benign(costs: pa.Table) -> Answer:
     summary = benign_map(costs)
-    sentences = []
+    sentences, tops = [], []
     for group, some in groups(summary, ["data_set"]):
         largest = pc.max(some[CAPACITY]).as_py()
-        rows = some.filter(pc.equal(some[CAPACITY], largest)).to_pylist()
+        tops.append(some.filter(pc.equal(some[CAPACITY], largest)))
+        rows = tops[-1].to_pylist()
         parts = [f"{row['noise']} {row['median']:.2f}" if row["known"] else f"{row['noise']} not known" for row in rows]
         sentences.append(
             f"{group['data_set']} at p/n = {largest:g}, share of skill lost over share of labels lost, medians over settings that fit: "
@@ -66,7 +67,7 @@ def _benign(costs: pa.Table) -> Answer:
             f"Of {known.num_rows:,} cells with an interval, it reaches 0 in {free:,}, so that no cost is shown, and lies wholly at a half "
             f"or more in {half:,}."
         )
-    return Answer("Where is memorisation benign?", tuple(sentences), summary)
+    return Answer("Where is memorisation benign?", tuple(sentences), pa.concat_tables(tops))
 
 
 def _measures(ranked: pa.Table) -> Answer:
