@@ -86,7 +86,7 @@ def measures_figure(ranked: pa.Table) -> Figure:
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9.4, 1.9 + 0.26 * len(names)), layout="constrained")
+        figure = Figure(figsize=(10.4, 1.9 + 0.26 * len(names)), layout="constrained")
         panel = figure.subplots()
         panel.axvspan(min(floor), max(floor), color="#eeeeee", zorder=0)
         panel.axvline(0, color="#999999", linewidth=0.8)

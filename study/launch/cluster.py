@@ -22,7 +22,6 @@ from study.guest import environment, levels, signals_kept, stop_on_sigterm
 from study.packages import hidden_from_workers
 from study.spec.labels import carries
 from trainables.engines.speed import Speed, measure
-from trainables.gpu_memory import processes_overlap
 from trainables.point.errors import ConfigError
 from trainables.reproducibility import MODE, VARIABLE
 
@@ -254,17 +253,6 @@ def unused_gpus(resources: Resources) -> str | None:
         return None
     there = "is a GPU" if found == 1 else f"are {found:g} GPUs"
     return f"there {there} that this study does not use: --set resources.gpus=1 trains a pack on each GPU, 0.25 four packs"
-
-
-def shared_gpus(resources: Resources) -> str | None:
-    """In a sentence, what it means that packs share a GPU of this machine, if they do."""
-    packs = int(1 / resources.gpus + 1e-9) if resources.gpus else 1
-    if packs < 2:
-        return None
-    if processes_overlap():
-        return f"{packs} packs share a GPU, and their kernels run side by side: NVIDIA's multi-process service runs here"
-    advice = "start NVIDIA's multi-process service before Ray (nvidia-cuda-mps-control -d), or have one larger pack: --set resources.gpus=1"
-    return f"{packs} packs share a GPU, and their kernels take turns: {advice}"
 
 
 def _cluster_resources() -> dict[str, float]:

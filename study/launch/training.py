@@ -15,7 +15,7 @@ import pyarrow.fs
 
 from analysis.records.schema import FINAL
 from analysis.records.store import open_store
-from study.launch.cluster import EarlyStart, connected, shared_gpus, unused_gpus
+from study.launch.cluster import EarlyStart, connected, unused_gpus
 from study.launch.context import Run
 from study.launch.node_checks import Check, Needs, admission, check_nodes
 from study.launch.progress import Progress
@@ -28,6 +28,8 @@ from study.records.mirror import Mirror
 from study.records.provenance import Provenance, git_commit
 from study.records.unfinished import Unfinished
 from study.records.writer import FragmentWriter, probe_store
+from study.spec.sections import Resources
+from trainables.gpu_memory import processes_overlap
 from trainables.redaction import redacted
 from trainables.resolution import Point
 
@@ -239,6 +241,17 @@ def _fit_to_the_end(run: Run, points: list[Point], packed: Callable[[list[Point]
         if not left:
             break
     return lost
+
+
+def shared_gpus(resources: Resources) -> str | None:
+    """In a sentence, what it means that packs share a GPU of this machine, if they do."""
+    packs = int(1 / resources.gpus + 1e-9) if resources.gpus else 1
+    if packs < 2:
+        return None
+    if processes_overlap():
+        return f"{packs} packs share a GPU, and their kernels run side by side: NVIDIA's multi-process service runs here"
+    advice = "start NVIDIA's multi-process service before Ray (nvidia-cuda-mps-control -d), or have one larger pack: --set resources.gpus=1"
+    return f"{packs} packs share a GPU, and their kernels take turns: {advice}"
 
 
 def _forget_tune(root: str) -> None:

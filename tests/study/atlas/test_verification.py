@@ -99,7 +99,7 @@ def test_another_processor_is_compared_by_means(atlas: Path, tmp_path: Path) -> 
     assert found.differences is not None
     assert found.differences["test_error"].value == pytest.approx(0.001)
     assert (found.exact, found.elsewhere, found.holds) == (0, 2, True)
-    far = {"test_error": replace(found.differences["test_error"], value=0.02)}
+    far = {"test_error": replace(found.differences["test_error"], value=0.02, low=0.015, high=0.025)}
     assert not replace(found, differences=far).holds
 
 

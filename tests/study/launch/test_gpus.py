@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import study
-from study.launch import cluster
+from study.launch import cluster, training
 from study.launch.node_checks import gpus
 from study.plan.plan import plan_study
 from study.spec.sections import Resources
@@ -56,7 +56,7 @@ def test_packs_that_share_a_gpu_are_said_to_take_turns_or_not(
 ) -> None:
     if daemon:
         service({"of this process": f"{os.getpid()}\n", "of none": "999999999"}.get(daemon, daemon))
-    found = cluster.shared_gpus(Resources(gpus=gpus))
+    found = training.shared_gpus(Resources(gpus=gpus))
     assert found is None if line is None else found is not None and found.startswith(line)
 
 

@@ -96,7 +96,9 @@ def test_presets_are_valid_and_say_what_they_show_and_cost(name):
     spec = read_spec(name)
     assert spec.search.kind == "optuna" or spec.assignments()
     head = (PRESETS / f"{name}.yaml").read_text().split("study:")[0]
-    assert any(f"# Run: gaplab {command} {name}" in head for command in ("run", "scale", "capacity", "attribute", "reproduce"))
+    assert any(
+        f"# Run: gaplab {command} {name}" in head for command in ("run", "scale", "capacity", "attribute", "atlas build", "reproduce")
+    )
     assert "# Cost:" in head
     assert "# Expect:" in head or "not run yet" in head
 
