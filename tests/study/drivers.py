@@ -21,13 +21,13 @@ def drive(written: Mapping[str, Any], options: Mapping[str, Any]) -> None:
 
 
 def head(told: Connection) -> None:
-    """Start Ray with two workers, tell its address, and keep it until this process is killed, which ends it with all of its own."""
+    """Start Ray with a worker, tell its address, and keep it until this process is killed, which ends it with all of its own."""
     import ray
 
     from study.launch.cluster import connected
     from study.spec.sections import Resources
 
-    with connected(Resources(workers=2), None):
+    with connected(Resources(workers=1), None):
         told.send(ray.get_runtime_context().gcs_address)
         time.sleep(3600)
 

@@ -102,7 +102,7 @@ def test_points_that_failed_end_the_bisection(spec: Path, rounds: InThisProcess,
 
 @pytest.mark.xdist_group("ray")
 def test_on_ray_each_round_goes_on_from_the_one_before(spec: Path, one_ray: None, tmp_path: Path) -> None:
-    understood = study.read_spec(spec, ("replicates=1", "data.train_size=4"))
+    understood = study.read_spec(spec, ("replicates=1", "data.train_size=4", "resources.workers=1"))
     ended = study.measure_capacity(understood, resolution=0.5, storage=str(tmp_path))
     assert (ended.missing, ended.interrupted) == (0, False)
     row = analysis.capacity_table(ended.records).to_pylist()[0]

@@ -14,6 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.study.conftest import Answer
+
 SPEC = """
 study: sent
 trial:
@@ -37,14 +39,16 @@ def mine(model, dropout, image_shape, classes):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user stands."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.py").write_text(MINE)
     (tmp_path / "spec.yaml").write_text(SPEC)
     return tmp_path
 
 
-def gaplab(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def in_a_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from study.cli.app import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
 
@@ -63,11 +67,11 @@ def free_port() -> int:
         (["--address", "http://127.0.0.1:9", "--storage", "/shared"], "no Ray cluster takes jobs at http://127.0.0.1:9"),
     ],
 )
-def test_a_mistake_is_one_sentence(folder: Path, arguments: list[str], sentence: str) -> None:
-    done = gaplab(folder, "submit", "spec.yaml", *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_mistake_is_one_sentence(folder: Path, gaplab: Callable[..., Answer], arguments: list[str], sentence: str) -> None:
+    done = gaplab("submit", "spec.yaml", *arguments)
+    assert done.code == 2
+    assert sentence in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 @pytest.fixture
@@ -88,25 +92,27 @@ def start_head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]
 
 
 @pytest.mark.xdist_group("ray")
-def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(folder: Path, start_head: Callable[..., None]) -> None:
+def test_a_study_is_sent_followed_and_found_where_it_was_told_to_write(
+    folder: Path, gaplab: Callable[..., Answer], start_head: Callable[..., None]
+) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     start_head("--include-dashboard=true", f"--dashboard-port={port}")
     until_it_answers(f"{address}/api/version")
     start_head("--include-dashboard=false", "--num-cpus=0")  # the job does not run on this one, although it came later
-    for _ in range(30):  # the node's agent, which starts jobs, comes later than the dashboard
-        sent = gaplab(folder, "submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
-        if "No available agent" not in sent.stderr:
+    for _ in range(120):  # the node's agent, which starts jobs, comes later than the dashboard
+        sent = gaplab("submit", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+        if "No available agent" not in sent.err:
             break
-        time.sleep(2)
-    assert sent.returncode == 0, sent.stderr
-    job = sent.stdout.split()[1]
-    followed = gaplab(folder, "logs", job, "--address", address, "--follow")
-    assert followed.stdout.rstrip().endswith(f"{job}: succeeded")
+        time.sleep(0.5)
+    assert sent.code == 0, sent.err
+    job = sent.out.split()[1]
+    followed = gaplab("logs", job, "--address", address, "--follow")
+    assert followed.out.rstrip().endswith(f"{job}: succeeded")
     assert list((folder / "results" / "sent" / "records").glob("*.parquet"))
-    assert "had ended already" in gaplab(folder, "stop", job, "--address", address).stdout
-    missing = gaplab(folder, "logs", "nothing", "--address", address)
-    assert (missing.returncode, "nothing does not exist" in missing.stderr) == (2, True)
+    assert "had ended already" in gaplab("stop", job, "--address", address).out
+    missing = gaplab("logs", "nothing", "--address", address)
+    assert (missing.code, "nothing does not exist" in missing.err) == (2, True)
 
 
 def test_a_job_finds_the_ray_that_has_started_it() -> None:
@@ -122,15 +128,26 @@ def test_a_job_finds_the_ray_that_has_started_it() -> None:
 def test_a_study_is_driven_from_outside_of_the_cluster(folder: Path, start_head: Callable[..., None]) -> None:
     address = "ray://127.0.0.1:9951"  # below the ports that Ray gives its workers
     start_head("--include-dashboard=false", "--ray-client-server-port=9951")
+    until_it_listens(9951)
     for _ in range(60):
-        done = gaplab(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+        done = in_a_process(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
         if "no Ray cluster answers" not in done.stderr:
             break
         time.sleep(1)
     assert done.returncode == 0, done.stderr
     assert "3 completed" in done.stdout
-    again = gaplab(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
+    again = in_a_process(folder, "run", "spec.yaml", "--address", address, "--storage", str(folder / "results"))
     assert "Nothing to run: all 3 points" in again.stdout
+
+
+def until_it_listens(port: int) -> None:
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"nothing listens at {port}")
 
 
 def until_it_answers(url: str) -> None:

@@ -22,6 +22,7 @@ from study.launch.cluster import connected
 from study.spec.sections import Resources
 from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head
+from tests.study.in_this_process import rows_without_ray
 from tests.study.worker_processes import MARK, workers
 
 pytestmark = pytest.mark.xdist_group("faults")
@@ -34,10 +35,10 @@ WRITTEN: dict[str, Any] = {
         "budget": {"epochs": 60, "evaluate_every": 10, "stop_at_train_error": None},
     },
     "space": {"model.width": {"values": [3, 4, 5, 6, 7, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},
-    "resources": {"workers": 2},
+    "resources": {"workers": 1},
     "tracking": {"mlflow": False},
 }
-KILLS = 8
+KILLS = 6
 """The soak of tests/benchmarks has more."""
 
 
@@ -49,8 +50,8 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(address: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return rows(study.run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
 def until(happened: Callable[[], Any], seconds: float = 120) -> None:
@@ -91,7 +92,7 @@ def test_a_point_in_training_goes_on_after_its_driver_was_killed(address: str, t
     (tmp_path / "often.py").write_text("from trainables.training import unfinished\nunfinished.KEEP_SECONDS, unfinished.COST = 0.0, 1.0\n")
     long = WRITTEN["trial"] | {"budget": {"epochs": 150, "stop_at_train_error": None}, "model": {"width": 32}}
     written = WRITTEN | {"trial": long, "space": {"seed": {"range": 2}}, "imports": [str(tmp_path / "often.py")]}
-    whole = rows(study.run(study.understand(written), storage=str(tmp_path / "undisturbed"), address=address).root)
+    whole = rows_without_ray(study.understand(written), tmp_path / "undisturbed")
     root = tmp_path / "results" / "killed"
     driver = started(written, storage=str(tmp_path / "results"), address=address)
     until(lambda: list(root.glob("unfinished/*.pt")) or driver.exitcode is not None)

@@ -25,6 +25,7 @@ import study
 from analysis.records.fragments import fragments, read_fragments
 from study.plan.points import declared_points
 from tests.study.disturbances import OWN_RUN
+from tests.study.in_this_process import InThisProcess
 from trainables.point.errors import ConfigError
 from trainables.probe.learning_rate import RATES
 
@@ -412,8 +413,8 @@ def until(happened: Callable[[], bool], seconds: float = 120) -> bool:
 
 def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_path):
     """A real command, interrupted as a terminal does: the whole process group is told."""
-    undisturbed = study.run(study.understand(LONGER), storage=str(tmp_path / "undisturbed"))
-    assert undisturbed.counts == {"completed": 12}
+    InThisProcess()(study.understand(LONGER), lambda summary: None, storage=str(tmp_path / "undisturbed"))
+    undisturbed = str(tmp_path / "undisturbed" / "tiny")
     path = tmp_path / "tiny.yaml"
     path.write_text(json.dumps(LONGER))
     command = [str(Path(sys.executable).with_name("gaplab")), "run", str(path), "--storage", str(tmp_path / "interrupted")]
@@ -431,8 +432,8 @@ def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_pat
     assert not (Path(root) / "tune").exists()
     summary = study.run(study.read_spec(path), storage=str(tmp_path / "interrupted"))
     assert (summary.ran, summary.counts) == (12 - recorded, {"completed": 12})
-    assert outcomes(root).equals(outcomes(undisturbed.root)), "row for row, bit for bit"
-    assert in_order(analysis.load_curves(root)).equals(in_order(analysis.load_curves(undisturbed.root)))
+    assert outcomes(root).equals(outcomes(undisturbed)), "row for row, bit for bit"
+    assert in_order(analysis.load_curves(root)).equals(in_order(analysis.load_curves(undisturbed)))
     assert mirrored(tmp_path / "interrupted") == dict.fromkeys(keys(study.understand(LONGER)), 1)
 
 

@@ -27,6 +27,7 @@ from study.launch.run import run
 from study.launch.tuner import Trials
 from tests.study.disturbances import rows
 from tests.study.drivers import started
+from tests.study.in_this_process import rows_without_ray
 from tests.study.made_up_results import resolved
 from trainables.point.errors import ConfigError
 from trainables.point.text import dumps
@@ -48,7 +49,7 @@ def cluster() -> Iterator[Cluster]:
     """A head that trains nothing, and a node that does."""
     patience = {"health_check_initial_delay_ms": 60_000, "health_check_timeout_ms": 60_000}  # a busy machine is not a dead one
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": patience})
-    nodes.add_node(num_cpus=2)
+    nodes.add_node(num_cpus=1)
     yield nodes
     nodes.shutdown()
 
@@ -56,7 +57,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.mark.xdist_group("faults")
 def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     spec = study.understand(WRITTEN)
-    undisturbed = rows(run(spec, storage=str(tmp_path / "undisturbed"), address=cluster.address).root)
+    undisturbed = rows_without_ray(spec, tmp_path / "undisturbed")
     assert {row["status"] for row in undisturbed} == {"completed"}
     moved: list[str] = []
     said: list[str] = []
@@ -65,7 +66,7 @@ def test_a_study_outlives_its_node_and_moves_to_a_new_one(cluster: Cluster, tmp_
         if statuses and not moved:
             (old,) = cluster.worker_nodes
             cluster.remove_node(old, allow_graceful=False)
-            moved.append(cluster.add_node(num_cpus=2).node_id)
+            moved.append(cluster.add_node(num_cpus=1).node_id)
 
     looked: list[Check] = []
     progress = Progress(advanced=advanced, noted=said.append, checked=looked.extend)
@@ -178,11 +179,11 @@ def test_workers_are_on_the_nodes_whose_labels_are_asked_for(cluster: Cluster, t
 def test_a_study_waits_for_a_cluster_that_has_no_worker_yet(cluster: Cluster, tmp_path: Path) -> None:
     (only,) = cluster.worker_nodes
     cluster.remove_node(only)
-    written = WRITTEN | {"space": {"seed": {"range": 3}}, "resources": {"workers": 2}}
+    written = WRITTEN | {"space": {"seed": {"range": 3}}, "resources": {"workers": 1}}
     driver = started(written, storage=str(tmp_path), address=cluster.address)
     driver.join(10)
     assert driver.exitcode is None, "it waits"
-    cluster.add_node(num_cpus=2)
+    cluster.add_node(num_cpus=1)
     driver.join(300)
     assert driver.exitcode == 0
     assert len(rows(str(tmp_path / "wanders"))) == 3
@@ -239,7 +240,7 @@ def test_a_mixed_cluster_is_refused_unless_told_and_records_say_what_made_them(
 
     def joins_late(statuses: Any, seconds: float) -> None:
         if statuses and len(cluster.worker_nodes) == 1 and old in cluster.worker_nodes:
-            cluster.add_node(num_cpus=2, env_vars=other)
+            cluster.add_node(num_cpus=1, env_vars=other)
             cluster.remove_node(old)
 
     halted = run(study.understand(WRITTEN), storage=str(tmp_path / "late"), address=cluster.address, progress=Progress(advanced=joins_late))

@@ -1,4 +1,4 @@
-"""Faults of what a study leans on: tracking servers that fail or crawl, a database with too many writers, storage, memory, the clock."""
+"""Faults of what a study leans on: tracking servers that fail or crawl, a database with too many writers, storage, memory, cores, clock."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import OutOfMemoryError
 
 import study
 from analysis.records.fragments import statuses
+from study.launch import training
 from study.launch.progress import Progress
 from study.records.mirror import Mirror
 from study.records.writer import FragmentWriter, Provenance
+from tests.forked_processes import CONTEXT
 from tests.study.disturbances import after_first_report, rows
-from tests.study.drivers import CONTEXT
+from tests.study.in_this_process import rows_without_ray
 from tests.study.made_up_results import result
 
 pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.usefixtures("one_ray")]
@@ -35,14 +39,14 @@ WRITTEN: dict[str, Any] = {
         "budget": {"epochs": 150, "stop_at_train_error": None},
     },
     "space": {"model.width": {"values": [3, 5, 8]}, "corruption.level": {"values": [0.0, 1.0]}, "seed": {"range": 4}},
-    "resources": {"workers": 2},
+    "resources": {"workers": 1},
     "tracking": {"mlflow": False},
 }
 
 
 @pytest.fixture(scope="module")
 def undisturbed(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return rows(study.run(study.understand(WRITTEN), storage=str(tmp_path_factory.mktemp("undisturbed"))).root)
+    return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
 # tracking
@@ -208,17 +212,46 @@ def test_points_that_eat_the_memory_fail_with_their_reason_and_disturb_no_other(
     (tmp_path / "eater.py").write_text(EATER)
     written = WRITTEN | {"trial": {**WRITTEN["trial"], "model": {"name": "eater"}}, "imports": ["eater.py"]}
 
-    def table(widths: list[int], storage: str) -> list[dict[str, Any]]:
-        space = {"model.width": {"values": widths}}
-        spec = study.understand(written | {"space": space}, source=tmp_path / "spec.yaml")
-        return rows(study.run(spec, storage=str(tmp_path / storage)).root)
+    def declared(*widths: int) -> study.Spec:
+        return study.understand(written | {"space": {"model.width": {"values": widths}}}, source=tmp_path / "spec.yaml")
 
-    found = table([3, 5, 7, 9], "disturbed")
+    found = rows(study.run(declared(3, 5, 7, 9), storage=str(tmp_path / "disturbed")).root)
     reasons = {row["model.width"]: row["reason"] for row in found if row["status"] == "failed"}
     assert reasons[5] == "out of memory, even alone"
     assert reasons[7].startswith("its worker was lost 6 times: ")
     assert len(reasons) == 2
-    assert [row for row in found if row["status"] != "failed"] == table([3, 9], "undisturbed")
+    assert [row for row in found if row["status"] != "failed"] == rows_without_ray(declared(3, 9), tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("cause", [OutOfMemoryError("1 worker(s) were killed"), None])
+def test_a_worker_ended_for_memory_halts_the_study_with_a_sentence(
+    cause: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Tune's actor manager raises it; anything else that it raises is a bug and stays one."""
+
+    def fit(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Caught unexpected exception") from cause
+
+    monkeypatch.setattr(training, "_fit", fit)
+    trial = {"data": {"train_size": 10}, "optimizer": {"learning_rate": 0.1}, "budget": {"epochs": 0}}
+    spec = study.understand({"study": "s", "trial": trial, "tracking": {"mlflow": False}})
+    if cause is None:
+        with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+            study.run(spec, storage=str(tmp_path))
+        return
+    summary = study.run(spec, storage=str(tmp_path))
+    assert summary.missing == 1
+    assert summary.halted
+    assert summary.halted.startswith("a node ran out of memory, and Ray ended a worker")
+
+
+# the cores
+
+
+def test_workers_have_the_priority_that_the_study_was_started_with() -> None:
+    """Of Ray alone they have 15 less, and starve beside whatever else the machine does; `nice gaplab run` stays nice."""
+    niceness: int = ray.get(ray.remote(lambda: os.nice(0)).remote())
+    assert niceness == os.nice(0)
 
 
 # the clock

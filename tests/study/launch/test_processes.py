@@ -7,6 +7,8 @@ import pytest
 
 import analysis
 import study
+from tests.study.disturbances import rows
+from tests.study.in_this_process import rows_without_ray
 from tests.trainables.made_up_images import data_folder_of_the_tests as data_folder_of_the_tests
 from tests.trainables.made_up_images import write_tree
 from trainables.point.errors import ConfigError
@@ -33,14 +35,11 @@ def declared(tree: Path, **sections: Any) -> study.Spec:
 
 def test_two_processes_give_the_records_of_one(tmp_path: Path, one_ray: None) -> None:
     tree = write_tree(tmp_path / "tree")
-    tables = []
-    for name, resources in (("alone", {"workers": 1}), ("together", DISTRIBUTED)):
-        summary = study.run(declared(tree, resources=resources), storage=str(tmp_path / name))
-        assert dict(summary.counts) == {"completed": 1}
-        tables.append(analysis.load(summary.root).sort_by("key").to_pylist())
-        curves = analysis.load_curves(summary.root)
-        assert curves.num_rows == 3
-    for one, other in zip(*tables, strict=True):
+    alone = rows_without_ray(declared(tree), tmp_path / "alone")
+    summary = study.run(declared(tree, resources=DISTRIBUTED), storage=str(tmp_path / "together"))
+    assert dict(summary.counts) == {"completed": 1}
+    assert analysis.load_curves(summary.root).num_rows == analysis.load_curves(str(tmp_path / "alone" / "two")).num_rows == 3
+    for one, other in zip(alone, rows(summary.root), strict=True):
         assert one["key"] == other["key"]
         assert one["wrong_label_rate"] == other["wrong_label_rate"]
         for column in ("train_loss", "test_loss", "train_error", "test_error", "measure.test_top5_error"):
