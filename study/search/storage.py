@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from analysis.errors import NothingToShow
 from analysis.records.searches.trials import trial_database
@@ -63,6 +64,36 @@ class GroupCommit(BaseJournalBackend):
             self._flushed = len(self._since)
 
 
+class OwnJournal(JournalStorage):
+    """A search's storage on its journal, to which nobody else writes: it knows when no trial waits to be suggested.
+
+    Optuna looks for enqueued trials before every suggestion, among all there are: of 10,000 trials that alone took half of the time.
+    """
+
+    def __init__(self, journal: GroupCommit) -> None:
+        super().__init__(journal)
+        self._none_waits: set[int] = set()  # Optuna studies
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if template_trial is not None:
+            self._none_waits.discard(study_id)
+        return super().create_new_trial(study_id, template_trial)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if state == TrialState.WAITING:
+            self._none_waits.clear()
+        return super().set_trial_state_values(trial_id, state, values)
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        waiting = states == (TrialState.WAITING,)
+        if waiting and study_id in self._none_waits:
+            return []
+        found = super().get_all_trials(study_id, deepcopy, states)
+        if waiting and not found:
+            self._none_waits.add(study_id)
+        return found
+
+
 def _end_with_a_whole_line(path: Path) -> None:
     """Cut off what a kill has left of a line, which would make the journal unreadable once another follows it; a whole one is ended."""
     if not path.is_file() or not (content := path.read_bytes()) or content.endswith(b"\n"):
@@ -102,7 +133,7 @@ class Storage:
         path = Path(open_store(root)[1]) / JOURNAL
         try:
             self._journal = GroupCommit(str(path))
-            self.optuna = JournalStorage(self._journal)
+            self.optuna = OwnJournal(self._journal)
         except Exception as error:  # what Optuna raises of a damaged line is whatever it stumbles over
             raise _damaged(path, error) from None
 
