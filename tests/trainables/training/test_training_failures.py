@@ -124,12 +124,15 @@ def test_who_ends_the_process_while_a_model_runs_is_obeyed(
         monkeypatch.setattr("trainables.measures.measure_all", interrupted)
     model = {"model.name": "careful", "optimizer.learning_rate": 100.0} if where == "a network" else {"model.width": 5}
     training = Training([point({"data.name": blobs, "budget.epochs": 3, **model})], CPU, measures=("l2_norm",))
-    before = signal.signal(signal.SIGTERM, ends)
+    # that of SIGINT too: a process that was started in the background ignores it, and where no handler of Python's is it ends the tests
+    handlers = {signal.SIGTERM: ends, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with pytest.raises(KeyboardInterrupt if kind == signal.SIGINT else SystemExit):
             finish(training)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class MuteError(Exception):
