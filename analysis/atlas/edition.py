@@ -6,6 +6,7 @@ All but ``networks`` is small, and enough for `gaplab atlas show` and `gaplab at
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ _FIGURES: dict[str, tuple[str, Callable[[pa.Table], Figure]]] = {
 }
 """The names of the figures, with the table that each draws."""
 _PARTITIONS = ("data_set", "noise")
+_OWN = re.compile(r"part-\d+\.parquet")
+"""The files of the networks."""
 _LEFT_OUT = ("study", "host", "reason")
 """Columns of records that say nothing of a network."""
 _AVERAGED = ("train_error", "test_error", "generalization_gap", "train_loss", "test_loss", "epochs", "seconds")
@@ -76,7 +79,7 @@ def write_edition(records: pa.Table, spec_text: str, folder: Path) -> Edition:
 
     Raises:
         NothingToShow: no completed record.
-        AnalysisError: as for `analysis.atlas.population.population`.
+        AnalysisError: as for `analysis.atlas.population.population`; or a file of the user's lies among the networks.
         OSError: the folder cannot be written.
     """
     networks = population(records)
@@ -166,8 +169,11 @@ def sample(networks: pa.Table, share: float, seed: int = 0) -> pa.Table:
 
 
 def _write_networks(networks: pa.Table, folder: Path) -> None:
-    """Beside what is there, which is then exchanged: a reader never sees half."""
+    """Beside what is there, which is then exchanged: a reader never sees half. What gaplab did not write is not removed."""
     new = folder / f"{NETWORKS}.new"
+    for place in (folder / NETWORKS, new):
+        if foreign := sorted(path for path in place.rglob("*") if path.is_file() and not _OWN.fullmatch(path.name)):
+            raise AnalysisError(f"{foreign[0]} is no file of an atlas, and {place} is written anew: move it away first")
     shutil.rmtree(new, ignore_errors=True)
     schema = pa.schema([networks.schema.field(name) for name in _PARTITIONS])
     ds.write_dataset(

@@ -22,7 +22,8 @@ CELL = (*LABELS, CAPACITY)
 """Columns that tell the cells of an atlas apart: networks of one cell differ in seeds alone."""
 TRUE, RANDOM = "true labels", "redraw 1"
 """The noise of networks on true labels, and on labels that are all drawn at random."""
-_GROUPS = {"data_set": "data.", "noise": "corruption.", "network": "model.", "optimizer": "optimizer.", "regularizer": "regularizers."}
+GROUPS = {"data_set": "data.", "noise": "corruption.", "network": "model.", "optimizer": "optimizer.", "regularizer": "regularizers."}
+"""Of each label, the fields that it says."""
 _SWEPT = ("model.width", CAPACITY, "model.hold")
 _SAME = {"random_labels": "redraw", "random_signs": "redraw", "symmetric": "flip"}
 """Noises that are others by another name: signs are labels of two classes that are drawn anew."""
@@ -49,7 +50,7 @@ def population(table: pa.Table) -> pa.Table:
     if runs[CAPACITY].null_count:
         raise AnalysisError(f"an atlas goes by {CAPACITY}, which some of these records do not have: let the space vary it")
     varying = [name for name in varying_fields(runs) if name not in _SWEPT]
-    for label, prefix in _GROUPS.items():
+    for label, prefix in GROUPS.items():
         fields = [name for name in runs.column_names if name.startswith(prefix) and not name.endswith((".seed", ".digest"))]
         fields = [name for name in fields if name not in _SWEPT]
         fields += ["corruption.kind"] if label == "data_set" else []  # signs make another task of a data set

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from analysis.atlas.population import CAPACITY, GROUPS
 from study.spec.reading import Spec
 from trainables.point.errors import ConfigError
-
-_CAPACITY = "model.parameters_per_sample"
-_TOLD = ("data.", "corruption.", "model.", "optimizer.", "regularizers.")
-"""Groups of fields that an atlas tells its cells apart by."""
 
 
 def check_population(spec: Spec) -> None:
@@ -22,10 +19,10 @@ def check_population(spec: Spec) -> None:
     fields = spec.space.fields()
     if spec.search.kind == "optuna":
         raise ConfigError("an atlas is a declared population: search.kind optuna chooses its points by what comes of them")
-    if _CAPACITY not in fields and spec.trial.model.parameters_per_sample is None:
+    if CAPACITY not in fields and spec.trial.model.parameters_per_sample is None:
         instead = ", in place of model.width" if "model.width" in fields else ""
-        raise ConfigError(f"an atlas goes by {_CAPACITY}: let the space vary it{instead}")
+        raise ConfigError(f"an atlas goes by {CAPACITY}: let the space vary it{instead}")
     if spec.trial.model.hold != "train_size" or "model.hold" in fields:
         raise ConfigError("the capacities of an atlas differ by width: model.hold width, which varies the samples, is none of its axes")
-    if beside := sorted(name for name in fields if not name.startswith(_TOLD) and name != "seed"):
+    if beside := sorted(name for name in fields if not name.startswith(tuple(GROUPS.values())) and name != "seed"):
         raise ConfigError(f"the cells of an atlas agree in all but seeds and the axes that it tells apart: keep one value of {beside[0]}")

@@ -196,7 +196,7 @@ def test_an_edition_is_written_whole_and_read_again(tmp_path: Path) -> None:
     made = records(rows)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "networks").mkdir()
-    (tmp_path / "networks" / "earlier.parquet").write_text("of an earlier edition")
+    (tmp_path / "networks" / "part-7.parquet").write_text("of an earlier edition")
     edition = write_edition(made, "study: mine\n", tmp_path)
     assert edition.missing == {}
     assert {path.suffix for path in edition.charts} == {".png", ".svg"}
@@ -219,6 +219,15 @@ def test_an_edition_is_written_whole_and_read_again(tmp_path: Path) -> None:
     ):
         assert said in card
     assert len(list((tmp_path / "networks").rglob("*.parquet"))) == len(NOISES)
+
+
+def test_a_file_among_the_networks_that_is_not_gaplabs_stays(tmp_path: Path) -> None:
+    (tmp_path / "networks" / "mine").mkdir(parents=True)
+    own = tmp_path / "networks" / "mine" / "notes.parquet"
+    own.write_text("mine")
+    with pytest.raises(AnalysisError, match=r"notes\.parquet is no file of an atlas"):
+        write_edition(records(networks()), "study: mine\n", tmp_path)
+    assert own.read_text() == "mine"
 
 
 def test_a_sample_is_the_same_of_the_same_networks_and_grows(table: pa.Table) -> None:
