@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from trainables.data.protocol import Source
-from trainables.engines.base import Engine, State, Stream, losses_and_errors
-from trainables.engines.graphs import RecordedPass, Recorder, Recordings
+from trainables.engines.base import State, Stream, losses_and_errors
+from trainables.engines.graphs import RecordedPass, Recorder, Recordings, WholeSteps
 from trainables.engines.modules import Dropouts, InRows, MaskDraws
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.rows import RowOptimizer, SlotOptimizer
@@ -51,7 +51,7 @@ def unfold_convolutions(module: nn.Module) -> None:
             layer.__class__ = UnfoldedConv2d
 
 
-class FusedEngine(InRows, Engine):
+class FusedEngine(InRows, WholeSteps):
     """All members in one pass (see `trainables.engines.Engine`). Dropout is drawn from the members' streams, as `ModuleEngine` draws it.
 
     Args:
@@ -143,18 +143,7 @@ class FusedEngine(InRows, Engine):
         if self._unfold:
             unfold_convolutions(self._template)
 
-    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        self._train(inputs, targets, streams, None)
-
-    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        if isinstance(optimizer, SlotOptimizer):
-            optimizer.advance()
-            self._train(inputs, targets, streams, optimizer)
-        else:
-            super().step(optimizer, inputs, targets, streams)
-
     def _train(self, inputs: Tensor, targets: Tensor, streams: list[Stream], optimizer: SlotOptimizer | None) -> None:
-        """Write the gradients, and apply them by an optimizer that has advanced, if there is one."""
         masks = self._masks(inputs, streams)
         if self._recordings is None:
             self._differentiate(inputs, targets, masks)

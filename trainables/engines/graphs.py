@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -24,7 +25,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trainables.engines.base import State, Stream
+from trainables.engines.base import Engine, State, Stream
 from trainables.engines.modules import Dropouts, DropoutUse, MaskDraws, ModuleEngine, shareable
 from trainables.engines.optimizers import StackedOptimizer
 from trainables.engines.rows import SlotOptimizer
@@ -163,7 +164,26 @@ class Recordings:
         one.taken += 1
 
 
-class GraphEngine(ModuleEngine):
+class WholeSteps(Engine):
+    """An engine that takes a step as one pass, so that it can be recorded whole, with an optimizer that has slots."""
+
+    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        self._train(inputs, targets, streams, None)
+
+    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
+        if isinstance(optimizer, SlotOptimizer):
+            optimizer.advance()
+            self._train(inputs, targets, streams, optimizer)
+        else:
+            super().step(optimizer, inputs, targets, streams)
+
+    @abstractmethod
+    def _train(self, inputs: Tensor, targets: Tensor, streams: list[Stream], optimizer: SlotOptimizer | None) -> None:
+        """Write the gradients, and apply them by an optimizer that has advanced, if there is one."""
+        ...
+
+
+class GraphEngine(WholeSteps, ModuleEngine):
     """Members in the branches of a graph (see `trainables.engines.Engine`).
 
     There are as many slots as members were there first; fewer members leave the last slots empty, which are computed all the same. When
@@ -226,18 +246,7 @@ class GraphEngine(ModuleEngine):
     def optimizer(self, rule: Optimizer) -> StackedOptimizer:
         return SlotOptimizer(rule, self) if self._in_rows else StackedOptimizer(rule)
 
-    def gradient(self, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        self._train(inputs, targets, streams, None)
-
-    def step(self, optimizer: StackedOptimizer, inputs: Tensor, targets: Tensor, streams: list[Stream]) -> None:
-        if isinstance(optimizer, SlotOptimizer):
-            optimizer.advance()
-            self._train(inputs, targets, streams, optimizer)
-        else:
-            super().step(optimizer, inputs, targets, streams)
-
     def _train(self, inputs: Tensor, targets: Tensor, streams: list[Stream], optimizer: SlotOptimizer | None) -> None:
-        """Write the gradients, and apply them by an optimizer that has advanced, if there is one."""
         one = self._pass_of(inputs, targets, self._draws.any, optimizer)
         one.take(inputs, targets)
         if one.masks:
