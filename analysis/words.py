@@ -20,6 +20,8 @@ _WORDS = {
     "corruption.level": "label corruption",
     "corruption.kind": "corruption",
     "model.name": "model",
+    "data.name": "data set",
+    "optimizer.name": "optimizer",
     "wrong_label_rate": "wrong-label rate",
     "fit_epoch": "epochs to fit",
     "clean_train_error": "train error on samples with a true label",

@@ -79,9 +79,12 @@ def ranking_page(storage: str) -> str:
     page += "## Each hyperparameter by itself\n\nPsi; its mean over them is the psi above.\n\n"
     parts = [by_axis.filter(pc.equal(by_axis["hyperparameter"], axis)) for axis in axes]
     page += table(["measure", *axes], _beside(parts, ranked, "psi")) + "\n"
+    pairs = ", ".join(f"{part['setting_pairs'][0].as_py()} of `{axis}`" for axis, part in zip(axes, parts, strict=True))
+    page += f"It rests on so many pairs of settings that differ in that hyperparameter alone: {pairs}.\n\n"
     counts = ", ".join(f"{part['environments'][0].as_py()} of `{axis}`" for axis, part in zip(axes, parts, strict=True))
     page += f"Sign errors, mean over the environments that count ({counts}); 0.5 is chance.\n\n"
-    page += table(["measure", *axes], _beside(parts, ranked, "sign_error_mean")) + "\n"
+    resolved = {axis: part for axis, part in zip(axes, parts, strict=True) if part["environments"][0].as_py()}
+    page += table(["measure", *resolved], _beside(list(resolved.values()), ranked, "sign_error_mean")) + "\n"
     return page + figure_file(analysis.measures_vs_gap(records), "measures-vs-gap", "Complexity measures against the gap")
 
 

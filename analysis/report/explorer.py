@@ -6,9 +6,7 @@ where it has few values, and all arrays together are deflated once.
 
 from __future__ import annotations
 
-import base64
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +23,7 @@ from ruamel.yaml.error import YAMLError
 from analysis.errors import AnalysisError
 from analysis.figures.drawing.style import OKABE_ITO, colours
 from analysis.records.schema import MEASURE, OUTCOMES, RECORDS
+from analysis.report.embedded import embedded
 from analysis.statistics.aggregate import ERRORS
 from analysis.statistics.selection import SEEDS, completed, lines_over, varying_fields
 from analysis.statistics.tasks import OF_REGRESSION, named
@@ -40,6 +39,9 @@ CURVES_READ = (*CURVE_VALUES, *named(CURVE_VALUES, regression=True))
 """Columns of the curves: a point has the errors of its own task alone."""
 _MOST_CODES = 255
 """A number column with more values than this is an array of its numbers."""
+MOST_EXACT = 20_000
+"""In a page of more points, numbers that came out keep 16 significant bits (an error of 0.0016 % at most, where four digits are shown):
+with 27 measures of each of 100,000 points it would be 4 MB larger."""
 _WIDE = 50.0
 """An axis over positive values whose ends differ by this factor is logarithmic at first."""
 _NEVER_LOG = (*ERRORS, "validation_error")
@@ -57,7 +59,8 @@ class Explorer:
     Attributes:
         description: says what stands where in the bytes, for JSON: ``count`` points; their ``columns``; ``lines``, which columns tell lines
             over an axis apart; ``point``, what a spec of one point holds beside its own values; where ``keys`` and ``curves`` lie.
-        payload: the arrays, little-endian, each from a multiple of 8 bytes on; deflated with zlib's header, in base64.
+        payload: the arrays, little-endian, each from a multiple of 8 bytes on, `embedded`. Their types are NumPy's, and ``f3``: the three
+            upper bytes of numbers of 32 bits, all the highest first.
     """
 
     description: dict[str, Any]
@@ -91,7 +94,7 @@ class _Bytes:
         return start
 
     def text(self) -> str:
-        return base64.b64encode(zlib.compress(b"".join(self.parts), 6)).decode()
+        return embedded(b"".join(self.parts))
 
 
 def explorer(table: pa.Table, curves: Callable[[pa.Table], pa.Table], *, spec: dict[str, Any] | None) -> Explorer:
@@ -148,8 +151,11 @@ def _column(column: pa.ChunkedArray, name: str, role: str, packed: _Bytes) -> di
             values = [int(value) for value in known] if pa.types.is_integer(kind) else known.tolist()
             return about | {"values": values, "type": "u1", "offset": packed.add(codes)}
         exact = role == "setting" or (pa.types.is_integer(kind) and known[-1] >= 2**24)
-        array = numbers if exact else numbers.astype(np.float32)
-        return about | {"type": "f8" if exact else "f4", "offset": packed.add(array)}
+        if exact:
+            return about | {"type": "f8", "offset": packed.add(numbers)}
+        if len(numbers) > MOST_EXACT:
+            return about | {"type": "f3", "offset": packed.add(_shortened(numbers))}
+        return about | {"type": "f4", "offset": packed.add(numbers.astype(np.float32))}
     texts = column if pa.types.is_boolean(kind) else column.cast(pa.string())
     coded = texts.combine_chunks().dictionary_encode()
     order = pc.sort_indices(coded.dictionary.cast(pa.string())).to_numpy()
@@ -159,6 +165,14 @@ def _column(column: pa.ChunkedArray, name: str, role: str, packed: _Bytes) -> di
     size = "u1" if len(order) <= _MOST_CODES else "u4"
     values = [coded.dictionary[int(index)].as_py() for index in order]
     return about | {"kind": "name", "values": values, "type": size, "offset": packed.add(codes.astype(size))}
+
+
+def _shortened(numbers: NDArray[np.float64]) -> bytes:
+    """Numbers rounded to 16 significant bits, in 24: the planes of the three upper bytes of float32, which deflate better apart."""
+    bits = numbers.astype("<f4").view("<u4").astype(np.uint64)
+    rounded = ((bits + 0x7F + ((bits >> 8) & 1)) >> 8 << 8).astype("<u4")
+    kept = np.where(np.isfinite(numbers), rounded, bits & 0xFFFFFF00).astype("<u4")
+    return kept.view(np.uint8).reshape(-1, 4)[:, :0:-1].T.tobytes()
 
 
 def _is_wide(known: NDArray[np.float64]) -> bool:

@@ -19,6 +19,7 @@ from analysis.records.parquet.samples import load_samples
 from analysis.records.reader import Mapped, load, load_curves
 from analysis.records.store import open_store
 from analysis.report import tables
+from analysis.report.embedded import embedded
 from analysis.report.explorer import CURVES_READ, Explorer, explorer, stated_beside
 from analysis.report.figures import interactive_figures
 from analysis.report.findings import as_facts
@@ -29,7 +30,7 @@ from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 from trainables.redaction import redacted
 
 SCRIPTS = ("figures", "columns", "scatter", "parallel", "explorer", "page")
-"""The page's own code, in the order in which it runs."""
+"""The page's own code, in the order in which it runs once opening.js has unpacked what it needs."""
 
 
 def write_report(
@@ -113,6 +114,7 @@ def _render(table: pa.Table, drawn: Sequence[InteractiveFigure | str], points: E
 
     loader = jinja2.PackageLoader("analysis.report", "assets")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["embedded"] = embedded
     shown = [one for one in drawn if isinstance(one, InteractiveFigure)]
     parts = (
         page["ablation"],
@@ -139,6 +141,7 @@ def _render(table: pa.Table, drawn: Sequence[InteractiveFigure | str], points: E
         most_data=tables.MOST_DATA,
         plotly=get_plotlyjs(),
         style=_asset("report.css"),
+        opening=_asset("opening.js"),
         script="\n".join(['"use strict";', *(_asset(f"{name}.js") for name in SCRIPTS)]),
     )
 

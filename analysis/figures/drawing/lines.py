@@ -19,6 +19,9 @@ FEW_LINES = 6
 MOST_LINES = 12
 """More lines than this cannot be distinguished: a figure shows so many, spread evenly over all, and says so."""
 
+FEW_FIELDS = 3
+"""In the name of a line that more fields than these tell apart, numbers stand with their field, and regularizers where they are used."""
+
 _LEVEL_TITLES = {
     "redraw": "labels redrawn with probability",
     "random_labels": "labels redrawn with probability",
@@ -107,11 +110,15 @@ def label_of(by: Sequence[str], values: Sequence[Any]) -> str:
 
     >>> label_of(["corruption.kind", "corruption.level"], ["redraw", 0.5])
     'redraw 0.5'
+    >>> label_of(["data.name", "model.depth", "regularizers.dropout", "regularizers.weight_decay"], ["mnist", 2, 0.0, 0.01])
+    'mnist, depth 2, weight decay 0.01'
     """
-    if list(by) == ["corruption.kind", "corruption.level"] and not values[1]:
-        return "none (true data)"
-    separator = " " if by[0] == "corruption.kind" else ", "
-    return separator.join(_text(name, value) for name, value in zip(by, values, strict=True))
+    parts = [_text(name, value) for name, value in zip(by, values, strict=True)]
+    if len(by) > FEW_FIELDS:
+        parts = [_named(name, value) for name, value in zip(by, values, strict=True)]
+    if list(by[:2]) == ["corruption.kind", "corruption.level"]:
+        parts[:2] = [f"{values[0]} {_text(by[1], values[1])}" if values[1] else "none (true data)"]
+    return ", ".join(part for part in parts if part) or "none"
 
 
 def title_of(by: Sequence[str], table: pa.Table) -> str:
@@ -121,6 +128,14 @@ def title_of(by: Sequence[str], table: pa.Table) -> str:
         if len({_LEVEL_TITLES.get(kind) for kind in kinds}) == 1:
             return _LEVEL_TITLES.get(kinds[0], words("corruption.level"))
     return ", ".join(dict.fromkeys(words("corruption.kind" if name == "corruption.level" and len(by) > 1 else name) for name in by))
+
+
+def _named(name: str, value: Any) -> str:
+    """A value with its field where it does not speak for itself; empty where nothing is there."""
+    if value is None or (name.startswith("regularizers.") and not value):
+        return ""
+    plain = isinstance(value, str) or (name == "corruption.level" and not value)
+    return _text(name, value) if plain else f"{words(name).replace('$', '')} {_text(name, value)}"
 
 
 def _text(name: str, value: Any) -> str:

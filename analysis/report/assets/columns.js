@@ -1,15 +1,12 @@
 // The columns of the points: typed arrays out of the bytes that the page holds deflated, and what is read off them.
 
 const ARRAYS = { u1: Uint8Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array };
+const DIGITS = { f3: 6, f4: 8 }; // significant ones that such a number holds, and one more
 const FEW = 12; // a setting of no more values is filtered value by value, and coloured value by value
 const GREY = 255; // the index of a point without a colour
 
-async function unpacked(description, text) {
-  const raw = atob(text);
-  const packed = new Uint8Array(raw.length);
-  for (let index = 0; index < raw.length; index += 1) packed[index] = raw.charCodeAt(index);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const buffer = await new Response(stream).arrayBuffer();
+async function unpacked(description) {
+  const buffer = await (await embedded("explorer-bytes")).arrayBuffer();
   const columns = new Map(description.columns.map((one) => [one.name, new Column(one, buffer, description.count)]));
   return { count: description.count, columns, keyOf: keysOf(description.keys, buffer), curveOf: curvesOf(description.curves, buffer) };
 }
@@ -21,7 +18,8 @@ class Column {
     this.default = about.default;
     this.always = about.always; // left to a probe where a spec does not state it
     this.values = about.values;
-    const stored = new ARRAYS[about.type](buffer, about.offset, count);
+    const stored = about.type === "f3" ? shortened(buffer, about.offset, count) : new ARRAYS[about.type](buffer, about.offset, count);
+    this.digits = DIGITS[about.type];
     this.codes = about.values ? stored : null;
     // Where each point lies along an axis of this column: its number, or the place of its name; NaN where it has none.
     this.places = this.kind === "number" && !this.codes ? stored : Float64Array.from(stored, this.kind === "number"
@@ -47,7 +45,9 @@ class Column {
 
   exact(point) {
     if (this.codes) return this.codes[point] < this.values.length ? this.values[this.codes[point]] : null;
-    return Number.isNaN(this.places[point]) ? null : this.places[point];
+    const place = this.places[point];
+    if (Number.isNaN(place)) return null;
+    return this.digits ? Number(place.toPrecision(this.digits)) : place;
   }
 
   text(point) {
@@ -75,6 +75,14 @@ class Column {
     }
     return { index, palette: ramp };
   }
+}
+
+// Numbers of 24 bits: the three upper bytes of a number of 32, the highest bytes of all first, then the middle ones, then the low ones.
+function shortened(buffer, offset, count) {
+  const [high, middle, low] = [0, 1, 2].map((plane) => new Uint8Array(buffer, offset + plane * count, count));
+  const bits = new Uint32Array(count);
+  for (let point = 0; point < count; point += 1) bits[point] = (high[point] << 24) | (middle[point] << 16) | (low[point] << 8);
+  return new Float32Array(bits.buffer);
 }
 
 function keysOf(about, buffer) {

@@ -501,7 +501,7 @@ let explorer = null;
 
 async function openExplorer() {
   const description = JSON.parse(document.getElementById("explorer-description").textContent);
-  const data = await unpacked(description, document.getElementById("explorer-bytes").textContent);
+  const data = await unpacked(description);
   document.getElementById("explorer-body").hidden = false;
   explorer = new Explorer(description, data);
   document.getElementById("explorer-opening").remove();

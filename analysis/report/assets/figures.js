@@ -1,6 +1,6 @@
 // The figures of the report: plotly.js draws them, in colours of the theme; their panels and their legend are linked.
 
-const figures = JSON.parse(document.getElementById("figures").textContent);
+const figures = JSON.parse(texts.figures);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const plotsOf = (figure) => figure.plots.map((_, index) => document.getElementById(`plot-${figure.name}-${index}`));

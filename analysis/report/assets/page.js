@@ -43,7 +43,7 @@ dark.addEventListener("change", repaint);
 addEventListener("beforeprint", () => { printing = true; repaint(); });
 addEventListener("afterprint", () => { printing = false; repaint(); });
 const download = document.getElementById("download");
-if (download) download.addEventListener("click", () => saveAs("records.csv", JSON.parse(document.getElementById("data").textContent)));
+if (download) download.addEventListener("click", async () => saveAs("records.csv", await textOf("data")));
 
 // A page that is served asks its server for news, and is loaded anew with what its reader chose; a selection is left to its reader.
 if (served !== undefined) {

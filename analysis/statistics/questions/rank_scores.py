@@ -89,23 +89,26 @@ def scores(name: str, value: Floats, runs: RankedRuns) -> dict[str, str | float 
 
 
 def axis_scores(name: str, value: Floats, runs: RankedRuns) -> list[dict[str, str | float | int]]:
-    """What `scores` averages, each hyperparameter by itself: psi with its interval, and the sign errors of its environments."""
+    """What `scores` averages, each hyperparameter by itself: psi, and the sign errors of its environments, with their intervals."""
     pairs = runs.pairs.within(np.isfinite(value))
     psi = np.array([_psi_by_axis(pairs, value, runs, weights) for weights in _weightings(runs)])
-    errors, sizes = environment_errors(pairs, value, runs, np.ones(len(runs.gap)))
-    axis_of = np.full(len(errors), -1, dtype=np.int64)
+    _, sizes = environment_errors(pairs, value, runs, np.ones(len(runs.gap)))
+    errors = np.array([environment_errors(pairs, value, runs, weights)[0] for weights in _weightings(runs)])
+    axis_of = np.full(len(sizes), -1, dtype=np.int64)
     axis_of[pairs.environment] = pairs.axis
     rows: list[dict[str, str | float | int]] = []
     for axis, hyperparameter in enumerate(runs.axes):
-        found = errors[(axis_of == axis) & (sizes >= runs.minimum_effective_size)]
+        counted = (axis_of == axis) & (sizes >= runs.minimum_effective_size)
+        found = [each[np.isfinite(each)] for each in errors[:, counted]]
         rows.append(
             {
                 "measure": name,
                 "hyperparameter": hyperparameter,
                 **_interval("psi", psi[:, axis].tolist(), -1.0),
-                "sign_error_mean": _mean(found),
-                "sign_error_max": float(found.max()) if len(found) else float("nan"),
-                "environments": len(found),
+                "setting_pairs": int(np.count_nonzero(axis_of == axis)),
+                **_interval("sign_error_mean", [_mean(each) for each in found], 0.0),
+                **_interval("sign_error_max", [each.max() if len(each) else np.nan for each in found], 0.0),
+                "environments": int(counted.sum()),
             }
         )
     return rows

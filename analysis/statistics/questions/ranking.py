@@ -119,8 +119,9 @@ def rank_by_hyperparameter(table: pa.Table, **how: Unpack[Ranking]) -> pa.Table:
     the gap most; to leave that out, rank the records of one level at a time.
 
     Returns:
-        ``measure``, ``hyperparameter``; ``psi`` with ``.low`` and ``.high``; ``sign_error_mean`` and ``sign_error_max`` over its
-        ``environments`` that count. NaN where nothing can be compared. Arguments and errors as in `rank_measures`.
+        ``measure``, ``hyperparameter``; ``psi``, over ``setting_pairs`` pairs of settings that differ in it alone; ``sign_error_mean`` and
+        ``sign_error_max`` over its ``environments``, those of them that count; each score with ``.low`` and ``.high``. NaN where nothing
+        can be compared. Arguments and errors as in `rank_measures`.
     """
     runs, values = _runs(table, **how)
     rows = [row for name in values for row in axis_scores(name, values[name], runs)]

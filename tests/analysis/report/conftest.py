@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,13 @@ def wait(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end, "the page did not come to it"
         time.sleep(0.05)
+
+
+def held(html: str, name: str) -> str:
+    """A text that a page holds deflated."""
+    found = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return zlib.decompress(base64.b64decode(found[1])).decode()
 
 
 @pytest.fixture(scope="session")

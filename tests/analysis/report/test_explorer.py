@@ -67,6 +67,33 @@ def test_every_column_comes_back_as_it_was_recorded(rows):
     assert [key.ljust(16, b"\0").hex() for key in keys.tolist()] == table["key"].to_pylist()
 
 
+def test_of_very_many_points_what_came_out_keeps_sixteen_bits(rows, tmp_path, monkeypatch, open_page):
+    monkeypatch.setattr("analysis.report.explorer.MOST_EXACT", 100)
+    rng = np.random.default_rng(0)
+    table = records(rows * 8)
+    table = table.set_column(0, "key", pa.array([f"{index:032x}" for index in range(table.num_rows)]))
+    values = np.ldexp(rng.uniform(-1, 1, table.num_rows), rng.integers(-120, 120, table.num_rows))
+    values[:4] = [np.inf, -np.inf, 0.0, 1.0]
+    table = table.append_column("measure.norm", pa.array([*values[:-1], None]))
+    (tmp_path / "records").mkdir()
+    pq.write_table(table, tmp_path / "records" / "all.parquet")
+    (tmp_path / "curves").mkdir()
+    curves = {name.name: table["key"] if name.name == "key" else pa.nulls(table.num_rows, name.type) for name in CURVES}
+    pq.write_table(pa.table(curves | {"epoch": table["epochs"]}, CURVES), tmp_path / "curves" / "all.parquet")
+    opened = open_page(analysis.write_report(str(tmp_path), tmp_path / "report.html"))
+    read = "const column = explorer.data.columns.get(arguments[0]); return column.codes ? null : Array.from(column.places, String)"
+    np.testing.assert_allclose([float(one) for one in opened.execute_script(read, "measure.norm")][:-1], values[:-1], rtol=2**-16)
+    assert opened.execute_script(read, "measure.norm")[-1] == "NaN"
+    shown = "const column = explorer.data.columns.get('measure.norm'); return [0, 1, 2, 3, 4].map((point) => String(column.exact(point)))"
+    exact = opened.execute_script(shown)
+    assert exact[:4] == ["Infinity", "-Infinity", "0", "1"]
+    assert float(exact[4]) == pytest.approx(values[4], rel=2**-16 + 5e-6)
+    script = (
+        "const rates = explorer.data.columns.get('optimizer.learning_rate'); return Array.from(rates.codes, (one) => rates.values[one])"
+    )
+    assert opened.execute_script(script) == table["optimizer.learning_rate"].to_pylist()
+
+
 def test_a_long_curve_is_thinned_to_its_shape(rows):
     table = records(rows[:2])
     long = [point | {"epoch": epoch} for epoch in range(1, 501) for point in curve(rows[0])[:1]]

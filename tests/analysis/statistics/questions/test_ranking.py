@@ -90,18 +90,25 @@ def test_each_hyperparameter_by_itself_is_what_psi_averages() -> None:
     """Widths: +1 at depth 1, -1 at depth 2, so 0 and one environment of two wrong; depths: +1 twice."""
     found = rank_by_hyperparameter(by_hand(), test_size=10**6, minimum_effective_size=1).to_pylist()
     mine = {row["hyperparameter"]: row for row in found if row["measure"] == "mine"}
-    assert {name: (row["psi"], row["sign_error_mean"], row["sign_error_max"], row["environments"]) for name, row in mine.items()} == {
-        "model.width": (0.0, 0.5, 1.0, 2),
-        "model.depth": (1.0, 0.0, 0.0, 2),
+    columns = ("psi", "sign_error_mean", "sign_error_max", "environments", "setting_pairs")
+    assert {name: tuple(row[column] for column in columns) for name, row in mine.items()} == {
+        "model.width": (0.0, 0.5, 1.0, 2, 2),
+        "model.depth": (1.0, 0.0, 0.0, 2, 2),
     }
-    table = grid(3, 0.02, measures=2)
-    whole = {row["measure"]: row for row in rank_measures(table, test_size=10**4).to_pylist()}
-    parts = rank_by_hyperparameter(table, test_size=10**4).to_pylist()
+    table, how = grid(3, 0.02, measures=2), {"test_size": 10**4, "minimum_effective_size": 1}
+    whole = {row["measure"]: row for row in rank_measures(table, **how).to_pylist()}
+    parts = rank_by_hyperparameter(table, **how).to_pylist()
     for name, row in whole.items():
         own = [part for part in parts if part["measure"] == name]
         assert np.mean([part["psi"] for part in own]) == pytest.approx(row["psi"])
         assert sum(part["environments"] for part in own) == row["environments"]
-        assert all(part["psi.low"] <= part["psi"] <= part["psi.high"] for part in own)
+        for column in ("psi", "sign_error_mean", "sign_error_max"):
+            assert all(part[f"{column}.low"] <= part[column] <= part[f"{column}.high"] for part in own)
+    alone = table.filter(pa.compute.and_(pa.compute.equal(table["model.depth"], 1), pa.compute.equal(table["optimizer.batch_size"], 32)))
+    whole = {row["measure"]: row for row in rank_measures(alone, **how).to_pylist()}
+    for part in rank_by_hyperparameter(alone, **how).to_pylist():  # the one hyperparameter that is left
+        for column in (f"{name}{end}" for name in ("psi", "sign_error_mean", "sign_error_max") for end in ("", ".low", ".high")):
+            assert part[column] == pytest.approx(whole[part["measure"]][column], nan_ok=True), (part["measure"], column)
 
 
 def test_a_measure_that_only_sees_the_corruption_is_nothing_at_one_level() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from analysis.figures.measures import counted_runs
 from analysis.figures.theories import most_memorised
 from analysis.records.schema import CURVES, SAMPLES
 from tests.analysis.made_up_study import record, records
+from tests.analysis.report.conftest import held
 
 TRAIN, TEST = 12, 5
 
@@ -209,9 +209,7 @@ def test_each_measure_has_a_panel_with_its_tau() -> None:
 
 def figures(source: str, folder: Path) -> dict[str, Any]:
     page = analysis.write_report(source, folder / "report.html").read_text()
-    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return json.loads(found.group(1))
+    return json.loads(held(page, "figures"))
 
 
 def test_report_shows_theories_and_memorised_images(tmp_path: Path) -> None:
