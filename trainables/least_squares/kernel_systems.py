@@ -33,7 +33,7 @@ Factor = Literal["float64", "float32", "low_rank"]
 _ROWS = 1024
 """Rows of K computed at a time."""
 _SHARE = 0.75
-"""Share of a machine's memory that a factor may take where single precision cannot replace it."""
+"""Share of a machine's memory that a factor may take."""
 
 
 class Kernel(Protocol):
@@ -116,7 +116,7 @@ def solve(
         points: x, (n, d), float32 or float64; everything is computed on their device.
         targets: y, (n, outputs).
         ridge: at least 0.
-        memory: largest factor that may be held, in bytes. It decides `factor` where that is left open: float64 if it fits (up to 44,000
+        memory: largest factor that may be held, in bytes, and never more than three quarters of the machine's. It decides `factor` where that is left open: float64 if it fits (up to 44,000
             points by default), else float32 (up to 62,000; float64 after all where that fails and fits the machine), else low_rank.
         rank: number of columns of the `low_rank` preconditioner.
         tolerance: largest residual, as in `SystemSolution`.
@@ -129,7 +129,7 @@ def solve(
     _check(points, targets, ridge)
     system = _System(kernel, points, ridge)
     targets = targets.to(points.device, torch.float64)
-    chosen = factor or _factor_that_fits(len(points), memory)
+    chosen = factor or _factor_that_fits(len(points), min(memory, _SHARE * _memory_of(points.device)))
     if chosen == "low_rank":
         low_rank = _LowRank(system, min(rank, len(points)), seed)
         solved = _refined(system, targets, chosen, low_rank.solve, tolerance, max_iterations)

@@ -94,6 +94,17 @@ def test_memory_decides_the_factor() -> None:
     assert chosen == ["float64", "float32", "low_rank"]
 
 
+def test_a_factor_leaves_a_quarter_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default 8 GB are allowed, of which a small machine has not as many: such a run was ended by the kernel."""
+    points, targets = sample()
+    numbers = 300 * (300 + 48) / 2
+    chosen = []
+    for machine in (8 * numbers / 0.75, 8 * numbers / 0.75 - 2, 4 * numbers / 0.75 - 2):
+        monkeypatch.setattr("trainables.least_squares.kernel_systems.machine_bytes", lambda machine=machine: machine)
+        chosen.append(solve(GaussianKernel(0.4), points, targets).factor)
+    assert chosen == ["float64", "float32", "low_rank"]
+
+
 def test_zero_targets_and_zero_columns() -> None:
     points, targets = sample()
     targets[:, 1] = 0
