@@ -16,7 +16,7 @@ from analysis.figures.runs import evenly
 from analysis.figures.theories import MOST_IMAGES, RADEMACHER_NOTE, STABILITY_NOTE, Group, caption, memorisation_note, most_memorised
 from analysis.records.schema import MEASURE
 from analysis.report.traces import InteractiveFigure, plot
-from analysis.statistics.questions.ranking import GAP, rank_measures
+from analysis.statistics.questions.ranking import GAP, TooManyRuns, rank_measures
 from analysis.statistics.questions.theories import SIGNS, rademacher_table, stability_table
 from analysis.words import words
 
@@ -48,11 +48,17 @@ def measure_figures(table: pa.Table, samples: Callable[[], pa.Table]) -> Iterato
 
 
 def ranked_rows(table: pa.Table) -> list[list[Any]]:
-    """Rows of measure, runs, tau, psi and mean sign-error, each score with both ends of its interval; no rows where little was measured."""
+    """Rows of measure, runs, tau, psi and mean sign-error, each score with both ends of its interval; no rows where little was measured.
+
+    Raises:
+        TooManyRuns: of more runs than are compared pair by pair.
+    """
     if sum(name.startswith(MEASURE) for name in table.column_names) < FEW:
         return []
     try:
         ranked = rank_measures(table).to_pylist()
+    except TooManyRuns:
+        raise
     except NothingToShow:
         return []
     rows = []

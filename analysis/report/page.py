@@ -27,6 +27,7 @@ from analysis.report.measures import measure_figures
 from analysis.report.search import searched_cells
 from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
+from analysis.statistics.questions.ranking import TooManyRuns
 from trainables.redaction import redacted
 
 SCRIPTS = ("figures", "columns", "scatter", "parallel", "explorer", "page")
@@ -99,16 +100,21 @@ def report_html(
         table = at_moment(table, curves_of(table, needed_of_curves(table, at)), at)
     drawn = [*interactive_figures(table, curves_of), *measure_figures(table, lambda: load_samples(source, keys=table["key"]))]
     drawn += [f"{others}: they are not shown"] if others else []
+    ranked = None
+    try:
+        ranked = tables.ranked_part(table)
+    except TooManyRuns as error:
+        drawn.append(f"how well measures predict the gap, as {error}")
     spec = _spec(source)
     points = explorer(
         table, lambda records: curves_of(records, ["key", "epoch", *CURVES_READ]), spec=None if mapping else stated_beside(spec)
     )
-    page = {"source": redacted(source), "spec": spec, "searched": searched_cells(source, spec), "ablation": tables.ablation_part(source)}
-    return _render(table, drawn, points, page | {"version": version})
+    page = {"source": redacted(source), "spec": spec, "searched": searched_cells(source, spec), "version": version}
+    return _render(table, drawn, points, page | {"ablation": tables.ablation_part(source), "ranked": ranked})
 
 
 def _render(table: pa.Table, drawn: Sequence[InteractiveFigure | str], points: Explorer, page: dict[str, Any]) -> str:
-    """The template, filled in; ``page`` holds what is not of the records: source, spec, searched cells, ablation, version."""
+    """The template, filled in; ``page`` holds source, spec, version, searched cells, and the tables ablation and ranked."""
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -121,7 +127,7 @@ def _render(table: pa.Table, drawn: Sequence[InteractiveFigure | str], points: E
         tables.gap_part(table),
         tables.threshold_part(table),
         tables.scaling_part(table),
-        tables.ranked_part(table),
+        page["ranked"],
     )
     return environment.get_template("report.html.j2").render(
         title=table["study"][0].as_py() or page["source"],

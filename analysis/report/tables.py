@@ -114,7 +114,11 @@ def scaling_part(table: pa.Table) -> dict[str, Any] | None:
 
 
 def ranked_part(table: pa.Table) -> dict[str, Any] | None:
-    """The measures by how well they predict the gap, or None where few were computed."""
+    """The measures by how well they predict the gap, or None where few were computed.
+
+    Raises:
+        TooManyRuns: of more runs than are compared pair by pair.
+    """
     caption = (
         "By granulated psi over the runs that reached their train target; the oracle is the gap itself, random is noise. Sign-error: mean "
         "over environments whose gaps differ by more than the test set's sampling error. Ends of 95 % bootstrap intervals."

@@ -116,8 +116,9 @@ def solve(
         points: x, (n, d), float32 or float64; everything is computed on their device.
         targets: y, (n, outputs).
         ridge: at least 0.
-        memory: largest factor that may be held, in bytes, and never more than three quarters of the machine's. It decides `factor` where that is left open: float64 if it fits (up to 44,000
-            points by default), else float32 (up to 62,000; float64 after all where that fails and fits the machine), else low_rank.
+        memory: largest factor that may be held, in bytes, and never more than three quarters of the machine's. It decides `factor` where
+            that is left open: float64 if it fits (up to 44,000 points by default), else float32 (up to 62,000; float64 after all where
+            that fails and fits the machine), else low_rank.
         rank: number of columns of the `low_rank` preconditioner.
         tolerance: largest residual, as in `SystemSolution`.
         max_iterations: most steps; a warning says so when they do not reach the tolerance.

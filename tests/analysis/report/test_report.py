@@ -120,6 +120,23 @@ def test_a_page_is_small(html):
     assert len(html) < 3e6  # plotly.js alone is 4.8 MB
 
 
+def test_measures_are_ranked_or_the_page_says_why_not(tmp_path, monkeypatch):
+    for kind in ("records", "curves"):
+        (tmp_path / kind).mkdir()
+    rows = gap_study(capacities=(10, 100), levels=(0.0, 1.0), seeds=3)
+    rows = [row | {f"measure.m{index}": row["generalization_gap"] ** index for index in range(5)} for row in rows]
+    rows = [row | {"interpolated": True, "data.name": "digits"} for row in rows]
+    pq.write_table(records(rows), tmp_path / "records" / "all.parquet")
+    curves = [{"key": row["key"], "epoch": row["epochs"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(curves, CURVES), tmp_path / "curves" / "all.parquet")
+    page = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Which measure predicts the gap?" in page
+    monkeypatch.setattr("analysis.statistics.questions.ranking.MOST_RUNS", 11)
+    page = analysis.write_report(str(tmp_path), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Which measure predicts the gap?" not in page
+    assert "how well measures predict the gap, as 12 runs fit, and at most 11 are compared pair by pair" in page
+
+
 def test_a_study_of_failures_only_is_reported(tmp_path):
     (tmp_path / "records").mkdir()
     pq.write_table(records([record(status="failed", reason="no memory")]), tmp_path / "records" / "all.parquet")
