@@ -72,6 +72,8 @@ class Edition:
 def write_edition(records: pa.Table, spec_text: str, folder: Path) -> Edition:
     """Write an atlas anew: what stood in the folder of an earlier edition is replaced, other files of the user's stay.
 
+    The card is the first to go and the last to come: without it a folder is an edition that was interrupted, and is not read.
+
     Args:
         records: of the study, with measures.
         spec_text: the YAML that declares it.
@@ -86,6 +88,8 @@ def write_edition(records: pa.Table, spec_text: str, folder: Path) -> Edition:
     unended = records.filter(pc.not_equal(records["status"], "completed"))
     folder.mkdir(parents=True, exist_ok=True)
     kept = networks.drop_columns([name for name in _LEFT_OUT if name in networks.column_names]).sort_by("key")
+    _check_foreign(folder)
+    (folder / CARD).unlink(missing_ok=True)
     _write_networks(kept, folder)
     _write(sample(kept, SHARE), folder / SAMPLE)
     (folder / SPEC).write_text(spec_text, encoding="utf-8")
@@ -117,6 +121,7 @@ def read_tables(folder: Path) -> dict[str, pa.Table]:
         found = {name: pq.read_table(folder / f"{name}.parquet") for name in TABLES if (folder / f"{name}.parquet").is_file()}
     if not found or any("data_set" not in table.column_names for table in found.values()):
         raise _foreign(folder)
+    _check_whole(folder)
     return found
 
 
@@ -135,6 +140,7 @@ def read_networks(folder: Path) -> pa.Table:
             raise _foreign(folder)
     if "key" not in found.column_names:
         raise _foreign(folder)
+    _check_whole(folder)
     return found
 
 
@@ -144,6 +150,11 @@ def _damage_told(folder: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise AnalysisError(f"the files of {folder} are damaged ({str(error).splitlines()[0]}): build or copy it anew") from None
+
+
+def _check_whole(folder: Path) -> None:
+    if not (folder / CARD).is_file():
+        raise AnalysisError(f"{folder} has no {CARD}, which is written last: build it anew (gaplab atlas build), or copy all of it")
 
 
 def _foreign(folder: Path) -> AnalysisError:
@@ -168,12 +179,16 @@ def sample(networks: pa.Table, share: float, seed: int = 0) -> pa.Table:
     return networks.take(pa.array(sorted(chosen), pa.int64()))
 
 
-def _write_networks(networks: pa.Table, folder: Path) -> None:
-    """Beside what is there, which is then exchanged: a reader never sees half. What gaplab did not write is not removed."""
-    new = folder / f"{NETWORKS}.new"
-    for place in (folder / NETWORKS, new):
+def _check_foreign(folder: Path) -> None:
+    """What gaplab did not write is not removed."""
+    for place in (folder / NETWORKS, folder / f"{NETWORKS}.new"):
         if foreign := sorted(path for path in place.rglob("*") if path.is_file() and not _OWN.fullmatch(path.name)):
             raise AnalysisError(f"{foreign[0]} is no file of an atlas, and {place} is written anew: move it away first")
+
+
+def _write_networks(networks: pa.Table, folder: Path) -> None:
+    """Beside what is there, which is then exchanged."""
+    new = folder / f"{NETWORKS}.new"
     shutil.rmtree(new, ignore_errors=True)
     schema = pa.schema([networks.schema.field(name) for name in _PARTITIONS])
     ds.write_dataset(

@@ -230,6 +230,25 @@ def test_a_file_among_the_networks_that_is_not_gaplabs_stays(tmp_path: Path) -> 
     assert own.read_text() == "mine"
 
 
+def test_an_edition_that_was_interrupted_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its networks may be new and its tables old: each would be read as the other's."""
+    made = records(networks())
+    write_edition(made, "study: mine\n", tmp_path)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("analysis.atlas.edition._tables", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_edition(made, "study: mine\n", tmp_path)
+    for read in (read_networks, read_tables):
+        with pytest.raises(AnalysisError, match=r"has no README\.md, which is written last: build it anew"):
+            read(tmp_path)
+    write_edition(made, "study: mine\n", tmp_path)
+    assert read_networks(tmp_path).num_rows == made.num_rows
+
+
 def test_a_sample_is_the_same_of_the_same_networks_and_grows(table: pa.Table) -> None:
     few, more, other = (set(sample(table, share, seed)["key"].to_pylist()) for share, seed in ((0.1, 0), (0.3, 0), (0.1, 1)))
     assert len(few) == 14

@@ -13,7 +13,7 @@ import pytest
 
 import analysis
 import study
-from analysis.atlas.edition import NETWORKS, SAMPLE, read_networks, write_edition
+from analysis.atlas.edition import CARD, NETWORKS, SAMPLE, read_networks, write_edition
 from study.atlas.verification import STUDY, Verified, _compared, verify_atlas
 from tests.study.conftest import Answer
 from tests.study.in_this_process import InThisProcess
@@ -67,9 +67,15 @@ def changed(atlas: Path, folder: Path, column: str, value: object) -> str:
     """A copy of an atlas' sample with all networks, one of them changed; returns its key."""
     rows = read_networks(atlas).to_pylist()
     rows[3][column] = value
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows, read_networks(atlas).schema), folder / SAMPLE)
+    hand_on(pa.Table.from_pylist(rows, read_networks(atlas).schema), folder)
     return str(rows[3]["key"])
+
+
+def hand_on(networks: pa.Table, folder: Path) -> None:
+    """A folder as one hands it on, with these networks as its sample."""
+    folder.mkdir()
+    pq.write_table(networks, folder / SAMPLE)
+    (folder / CARD).write_text("a card")
 
 
 def test_networks_come_again_to_the_bit(atlas: Path, tmp_path: Path) -> None:
@@ -91,10 +97,9 @@ def test_a_changed_number_is_found(column: str, value: object, atlas: Path, tmp_
 
 def test_another_processor_is_compared_by_means(atlas: Path, tmp_path: Path) -> None:
     """The difference of one network in two is half of it in the mean."""
-    (tmp_path / "copy").mkdir()
     rows = [row | {"bits": "AUTO,STRICT on another"} for row in read_networks(atlas).to_pylist()[:2]]
     rows[0]["test_error"] -= 0.002
-    pq.write_table(pa.Table.from_pylist(rows, read_networks(atlas).schema), tmp_path / "copy" / SAMPLE)
+    hand_on(pa.Table.from_pylist(rows, read_networks(atlas).schema), tmp_path / "copy")
     found = verified(tmp_path / "copy", tmp_path, share=1.0)
     assert found.differences is not None
     assert found.differences["test_error"].value == pytest.approx(0.001)
@@ -131,8 +136,7 @@ def test_build_shows_its_answers_and_a_second_run_trains_nothing(
 
 
 def test_columns_of_another_version_and_networks_that_now_diverge_are_told(atlas: Path, tmp_path: Path) -> None:
-    (tmp_path / "copy").mkdir()
-    pq.write_table(read_networks(atlas).drop_columns(["data.label"]), tmp_path / "copy" / SAMPLE)
+    hand_on(read_networks(atlas).drop_columns(["data.label"]), tmp_path / "copy")
     with pytest.raises(ConfigError, match=r"no column data\.label: the atlas is of another version"):
         verified(tmp_path / "copy", tmp_path, share=1.0)
     network = read_networks(atlas).slice(0, 1)
