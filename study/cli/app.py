@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from study.cli import analysis, atlas, cluster, data, designs, files, reproduction, scaling, simulate, studies
 from study.cli.terminal import interrupts
@@ -15,7 +16,22 @@ from study.cli.terminal.streams import redacting
 from study.guest import hooks_kept
 from trainables.reproducibility import keep_bits
 
+INTERRUPTED = "\nInterrupted: what is recorded stays, and the same command goes on from there."
+
+
+class _Commands(TyperGroup):
+    """Ctrl-C that no command has answered is told of: Typer ends without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(INTERRUPTED, file=sys.stderr)
+            raise typer.Exit(interrupts.CODE) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Why do networks that can memorise random labels generalize? Declare a study, run it once, chart the gap.",
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +71,7 @@ def _main() -> None:
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             app()
     except KeyboardInterrupt:
-        print("\nInterrupted: what is recorded stays, and the same command goes on from there.", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(interrupts.CODE)
     except ValueError as error:
         if not _is_the_users(error):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from study.cli.terminal import interrupts
+from tests.study.conftest import Answer
 
 HEAD = """
 import atexit, os, signal, sys, threading, time
@@ -79,6 +81,19 @@ def test_it_ends_the_command_at_once_without_a_traceback(program: str) -> None:
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert done.stdout == ("done\n" if program == AT_THE_END else "")
+
+
+@pytest.mark.parametrize("command", [("check", "theorem1"), ("atlas", "build")])
+def test_it_is_told_of_wherever_it_comes(command: tuple[str, ...], gaplab: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer, by itself, ends with the right code and without a word."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.spec.reading.read_spec", interrupted)
+    answer = gaplab(*command)
+    assert (answer.code, answer.out) == (interrupts.CODE, "")
+    assert answer.err.strip() == "Interrupted: what is recorded stays, and the same command goes on from there."
 
 
 def test_other_errors_in_destructors_are_told_as_ever() -> None:
