@@ -12,8 +12,12 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -77,6 +81,26 @@ def hooks_kept() -> Iterator[None]:
         yield
     finally:
         sys.excepthook, sys.unraisablehook = before
+
+
+def unbroken(call: Callable[[], _T]) -> _T:
+    """Call what Ctrl-C must not break off: one that comes meanwhile is raised once the call has ended."""
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except Exception as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        thread.start()
+        return done.result()
+    except KeyboardInterrupt:
+        if thread.ident is not None:  # it runs
+            wait([done])
+        raise
 
 
 def stop_on_sigterm() -> None:

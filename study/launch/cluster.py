@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import compat
-from study.guest import environment, levels, signals_kept, stop_on_sigterm
+from study.guest import environment, levels, signals_kept, stop_on_sigterm, unbroken
 from study.packages import hidden_from_workers
 from study.spec.labels import carries
 from trainables.engines.speed import Speed, measure
@@ -140,55 +140,56 @@ def busy() -> str | None:
 
 
 class EarlyStart:
-    """Ray starting in the background, while a long plan is made: `begin` it, and give it to `connected`.
+    """Ray starting beside the main thread, while a long plan is made or `connected` waits: Ctrl-C in the midst of it would be a crash.
 
-    As a context it ends the Ray that nobody connected to.
+    As a context it ends the Ray that nobody connected to, once it has started.
     """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._started: Future[None] | None = None
+        self._started: Future[None] = Future()
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._kept = ExitStack()
+
+    @property
+    def begun(self) -> bool:
+        return self._thread is not None
 
     def begin(self) -> None:
         """Start, unless that was done, or this process has a Ray already."""
         import ray
 
-        if self._started is None and not ray.is_initialized():
+        if self._thread is None and not ray.is_initialized():
             self._kept.enter_context(environment(_environment()))
             self._kept.enter_context(levels({"ray": logging.ERROR}))
-            self._started = Future()
-            self._thread = threading.Thread(target=self._start, args=(self._started,), name="early start of Ray", daemon=True)
+            self._thread = threading.Thread(target=self._start, name="start of Ray", daemon=True)
             self._thread.start()
 
-    def _start(self, started: Future[None]) -> None:
+    def _start(self) -> None:
         try:
             start(self._resources)
         except Exception as error:
-            started.set_exception(error)
+            self._started.set_exception(error)
         else:
-            started.set_result(None)
+            self._started.set_result(None)
         self._over.wait()  # Ray's processes end with the thread that has started them
 
-    def joined(self) -> bool:
-        """Wait for it; whether Ray was started here."""
-        if self._started is None:
-            return False
-        self._started.result()
-        return True
+    def join(self) -> None:
+        """Wait until Ray is there, if it was begun; StartError if it could not be started."""
+        if self.begun:
+            self._started.result()
 
     def __enter__(self) -> EarlyStart:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._started is not None and self._started.exception() is None:
-            import ray  # not before: Ctrl-C may have broken off the import in `begin`
+        if self._thread is not None and self._thread.ident is not None:  # Ctrl-C may have come before it ran
+            if self._started.exception() is None:
+                import ray  # not before: Ctrl-C may have broken off the import in `begin`
 
-            ray.shutdown()  # does nothing if `connected` has done it
-        self._over.set()
-        if self._thread is not None:
+                ray.shutdown()  # does nothing if `connected` has done it
+            self._over.set()
             self._thread.join()
         self._kept.close()
 
@@ -205,29 +206,32 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
     """
     import ray
 
-    ours = (early is not None and early.joined()) or not ray.is_initialized()
+    early = early or EarlyStart(resources)
+    ours = early.begun or not ray.is_initialized()
     quiet = {"ray.tune": logging.CRITICAL, "ray.air": logging.CRITICAL, **({"ray": logging.ERROR} if ours else {})}
     said = compat.without_rays_messages() if ours else nullcontext()
-    with environment(_environment()), levels(quiet), said, signals_kept():
-        if address is not None:
-            _join(address)
-        elif not ours or not compat.preloads_modules():
-            _check_packages()
-        if address is None and not ray.is_initialized():
-            start(resources)
-        here = compat.tune_takes_ready_processes() if ours and address is None else nullcontext()
-        stop_on_sigterm()  # Ray has set its own handler
-        try:
+    if address is None and (not ours or not compat.preloads_modules()):
+        _check_packages()
+    with said, early:
+        if address is None:
+            early.begin()
+        with environment(_environment()), levels(quiet), signals_kept():
             if address is not None:
-                _grow(resources)
-            fits = _fitting(resources, _offered(resources))
-            with here:
-                yield (resources.workers or fits) if address else fits  # what does not fit yet may come
-            if ours:  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
-                gc.collect()
-        finally:
-            if ours:
-                ray.shutdown()
+                _join(address)
+            early.join()
+            here = compat.tune_takes_ready_processes() if ours and address is None else nullcontext()
+            stop_on_sigterm()  # Ray has set its own handler
+            try:
+                if address is not None:
+                    _grow(resources)
+                fits = _fitting(resources, _offered(resources))
+                with here:
+                    yield (resources.workers or fits) if address else fits  # what does not fit yet may come
+                if ours:  # Tune's cycles hold actors: let go by Ray's own collecting thread beside the shutdown, they may end the process
+                    gc.collect()
+            finally:
+                if ours:
+                    ray.shutdown()
 
 
 def worker_speed(resources: Resources) -> Speed:
@@ -295,7 +299,7 @@ def _join(address: str) -> None:
     address = (_of_this_job() or address) if address == "auto" else address
     try:
         _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        unbroken(lambda: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR))
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"--address: no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
 

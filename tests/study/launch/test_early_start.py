@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,12 @@ import pytest
 import ray
 
 import study
+from study.cli.terminal.interrupts import CODE
 from study.launch import run as launch
+from study.launch import training
 from study.launch.cluster import EarlyStart
 from study.plan import plan
+from study.spec.sections import Resources
 from trainables.point.errors import ConfigError
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -27,15 +34,15 @@ WRITTEN: dict[str, Any] = {
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether Ray was started early, each time that it could have been; any plan is long."""
+    """Whether Ray was started early, each time that a study connects; any plan is long."""
     found = []
 
-    def joined(self: EarlyStart) -> bool:
-        found.append(original(self))
-        return found[-1]
+    def connected(resources: Resources, address: str | None, early: EarlyStart) -> AbstractContextManager[int]:
+        found.append(early.begun)
+        return original(resources, address, early)
 
-    original = EarlyStart.joined
-    monkeypatch.setattr(EarlyStart, "joined", joined)
+    original = training.connected
+    monkeypatch.setattr(training, "connected", connected)
     monkeypatch.setattr(launch, "LONG_PLAN", 1)
     return found
 
@@ -68,3 +75,27 @@ def test_a_storage_that_cannot_be_read_is_no_mistake_of_a_point(begun: list[bool
     with pytest.raises(ConfigError, match=r"^--storage: it cannot be read$"):
         study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
     assert begun == []
+
+
+INTERRUPTED_START = """
+import os, signal, sys, time
+import ray._raylet
+made = ray._raylet.CoreWorker
+def interrupted(*arguments, **named):
+    worker = made(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)  # where the interrupt would be raised in this thread
+    return worker
+ray._raylet.CoreWorker = interrupted
+from study.cli.app import main
+sys.argv = ["gaplab", "run", "spec.yaml"]
+main()
+"""
+
+
+def test_ctrl_c_in_the_middle_of_rays_start_is_no_crash(tmp_path: Path) -> None:
+    """A core worker that was made and belongs to nobody ends the process by a segmentation fault, after the last word."""
+    (tmp_path / "spec.yaml").write_text(json.dumps(WRITTEN))
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_START], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == CODE, done.stderr
+    assert done.stderr.strip() == "Interrupted: what is recorded stays, and the same command goes on from there."

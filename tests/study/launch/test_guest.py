@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from study.guest import as_found, environment, levels
+from study.guest import as_found, environment, levels, unbroken
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -144,6 +147,27 @@ def test_what_is_set_for_a_while_is_put_back_also_after_an_exception(monkeypatch
     assert signal.getsignal(signal.SIGTERM) is handler
     assert (os.environ["GAPLAB_TEST_SET"], logger.level) == ("before", logging.NOTSET)
     assert "GAPLAB_TEST_UNSET" not in os.environ
+
+
+def test_ctrl_c_waits_for_what_must_not_be_broken_off() -> None:
+    ended = threading.Event()
+
+    def call() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)  # while the interrupt is raised in the main thread
+        ended.set()
+        return "done"
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            unbroken(call)
+        assert ended.is_set()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert unbroken(lambda: 7) == 7
+    with pytest.raises(OSError, match="told"):
+        unbroken(lambda: (_ for _ in ()).throw(OSError("told")))
 
 
 def test_flush_to_zero_is_put_back() -> None:
