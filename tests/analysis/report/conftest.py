@@ -30,6 +30,11 @@ def held(html: str, name: str) -> str:
     return zlib.decompress(base64.b64decode(found[1])).decode()
 
 
+def whole(html: str) -> str:
+    """A page with the texts that it holds deflated."""
+    return html + "".join(held(html, name) for name in ("figures", "data"))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium without a window and without WebGL."""
