@@ -41,7 +41,7 @@ _MOST_CODES = 255
 """A number column with more values than this is an array of its numbers."""
 MOST_EXACT = 20_000
 """In a page of more points, numbers that came out keep 16 significant bits (an error of 0.0016 % at most, where four digits are shown):
-with 27 measures of each of 100,000 points it would be 4 MB larger."""
+they are most of a page of many points with many measures."""
 _WIDE = 50.0
 """An axis over positive values whose ends differ by this factor is logarithmic at first."""
 _NEVER_LOG = (*ERRORS, "validation_error")

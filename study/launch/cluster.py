@@ -139,10 +139,10 @@ def busy() -> str | None:
     return f"this machine is busy ({load:.0f} processes want its {cores} cores)" if load > 1.5 * cores else None
 
 
-class EarlyStart:
-    """Ray starting beside the main thread, while a long plan is made or `connected` waits: Ctrl-C in the midst of it would be a crash.
+class LocalRay:
+    """Ray on this machine, started beside the main thread: Ctrl-C in the midst of its start would be a crash.
 
-    As a context it ends the Ray that nobody connected to, once it has started.
+    It may `begin` before `connected` waits for it, while a long plan is made. As a context it ends what it has started.
     """
 
     def __init__(self, resources: Resources) -> None:
@@ -180,7 +180,7 @@ class EarlyStart:
         if self.begun:
             self._started.result()
 
-    def __enter__(self) -> EarlyStart:
+    def __enter__(self) -> LocalRay:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -195,7 +195,7 @@ class EarlyStart:
 
 
 @contextmanager
-def connected(resources: Resources, address: str | None, early: EarlyStart | None = None) -> Iterator[int]:
+def connected(resources: Resources, address: str | None, local: LocalRay | None = None) -> Iterator[int]:
     """A connection to Ray, quiet; gives the number of workers that fit, or may in time.
 
     Without an address, Ray is started on this machine, unless it was started early, and ends with the connection. A process
@@ -206,19 +206,19 @@ def connected(resources: Resources, address: str | None, early: EarlyStart | Non
     """
     import ray
 
-    early = early or EarlyStart(resources)
-    ours = early.begun or not ray.is_initialized()
+    local = local or LocalRay(resources)
+    ours = local.begun or not ray.is_initialized()
     quiet = {"ray.tune": logging.CRITICAL, "ray.air": logging.CRITICAL, **({"ray": logging.ERROR} if ours else {})}
     said = compat.without_rays_messages() if ours else nullcontext()
     if address is None and (not ours or not compat.preloads_modules()):
         _check_packages()
-    with said, early:
+    with said, local:
         if address is None:
-            early.begin()
+            local.begin()
         with environment(_environment()), levels(quiet), signals_kept():
             if address is not None:
                 _join(address)
-            early.join()
+            local.join()
             here = compat.tune_takes_ready_processes() if ours and address is None else nullcontext()
             stop_on_sigterm()  # Ray has set its own handler
             try:

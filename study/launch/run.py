@@ -13,7 +13,7 @@ from pathlib import Path
 
 from analysis.records.store import study_root
 from study.guest import as_found, stop_on_sigterm
-from study.launch.cluster import EarlyStart
+from study.launch.cluster import LocalRay
 from study.launch.mirroring import copied_to_the_end, mirror_of
 from study.launch.progress import Progress, in_notebook, notebook_progress
 from study.launch.summary import Summary
@@ -61,10 +61,10 @@ def run(
         ConfigError: the study cannot run, or not go on; what is recorded stays, and of one that never started nothing is left behind.
     """
     progress = progress or (notebook_progress() if in_notebook() else Progress())
-    with as_found(), EarlyStart(spec.resources) as early:
+    with as_found(), LocalRay(spec.resources) as local:
         stop_on_sigterm()
         plan = plan_study(
-            spec, storage, _planned(storage, spec.study, address, early, progress), lambda: early.begin() if address is None else None
+            spec, storage, _planned(storage, spec.study, address, local, progress), lambda: local.begin() if address is None else None
         )
         tried = tried_before_training(plan)
         with claimed(plan.root):
@@ -72,7 +72,7 @@ def run(
             plan = _with_sound_records(plan)
             for line in (*(plan.told if plan.missing or plan.search else ()), *_doubts(plan.missing), *tried):
                 progress.noted(line)
-            trained = train(plan, address, early, progress, mirror, allow_mixed)
+            trained = train(plan, address, local, progress, mirror, allow_mixed)
             summary = _summary(plan, trained, mirror)
             progress.trained()
             charts = concluded(summary)
@@ -82,7 +82,7 @@ def run(
         return summary
 
 
-def _planned(storage: str, study: str, address: str | None, early: EarlyStart, progress: Progress) -> Callable[[int], None]:
+def _planned(storage: str, study: str, address: str | None, local: LocalRay, progress: Progress) -> Callable[[int], None]:
     """Called with every point that is planned: starts Ray beside a long plan of a new study, if it is to run here."""
 
     def planned(done: int) -> None:
@@ -90,7 +90,7 @@ def _planned(storage: str, study: str, address: str | None, early: EarlyStart, p
         if done == LONG_PLAN and address is None:
             with suppress(ConfigError):  # a storage that cannot be read is no error of this point: it is said later
                 if not read_statuses(study_root(storage, study)):
-                    early.begin()
+                    local.begin()
 
     return planned
 

@@ -15,7 +15,7 @@ import pyarrow.fs
 
 from analysis.records.schema import FINAL
 from analysis.records.store import open_store
-from study.launch.cluster import EarlyStart, connected, unused_gpus
+from study.launch.cluster import LocalRay, connected, unused_gpus
 from study.launch.context import Run
 from study.launch.node_checks import Check, Needs, admission, check_nodes
 from study.launch.progress import Progress
@@ -59,7 +59,7 @@ class Trained:
 
 
 def train(
-    plan: Plan, address: str | None, early: EarlyStart, progress: Progress, mirror: Mirror | None, allow_mixed: bool = False
+    plan: Plan, address: str | None, local: LocalRay, progress: Progress, mirror: Mirror | None, allow_mixed: bool = False
 ) -> Trained:
     """Run on Ray Tune what the plan lacks; Ray is not needed if that is nothing. The mirror follows meanwhile.
 
@@ -77,7 +77,7 @@ def train(
             check_writable(plan.root)  # said now, and not by workers that have trained
             from study.launch.breaker import Breaker  # brings Ray Tune, which is not needed otherwise
 
-            with connected(plan.resources, address, early) as workers:
+            with connected(plan.resources, address, local) as workers:
                 if address is not None:
                     progress.checked([*check_nodes(_needs(plan), allow_mixed), *_tracked(mirror)])
                 if said := unused_gpus(plan.resources) or (None if address else shared_gpus(plan.resources)):  # nodes speak for themselves

@@ -1,5 +1,5 @@
 "use strict";
-// The first code that runs: plotly.js, the figures and the records lie deflated in the page, as that makes it a third as large.
+// The first code that runs: plotly.js, the figures and the records lie deflated in the page, of which they are most.
 
 const texts = {}; // by the element that held it, text that the page's code reads
 

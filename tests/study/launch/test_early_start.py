@@ -17,7 +17,7 @@ import study
 from study.cli.terminal.interrupts import CODE
 from study.launch import run as launch
 from study.launch import training
-from study.launch.cluster import EarlyStart
+from study.launch.cluster import LocalRay
 from study.plan import plan
 from study.spec.sections import Resources
 from trainables.point.errors import ConfigError
@@ -37,9 +37,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether Ray was started early, each time that a study connects; any plan is long."""
     found = []
 
-    def connected(resources: Resources, address: str | None, early: EarlyStart) -> AbstractContextManager[int]:
-        found.append(early.begun)
-        return original(resources, address, early)
+    def connected(resources: Resources, address: str | None, local: LocalRay) -> AbstractContextManager[int]:
+        found.append(local.begun)
+        return original(resources, address, local)
 
     original = training.connected
     monkeypatch.setattr(training, "connected", connected)

@@ -13,7 +13,7 @@ import pytest
 import study
 from study.launch import searcher, training
 from study.launch.breaker import Breaker
-from study.launch.cluster import EarlyStart
+from study.launch.cluster import LocalRay
 from study.launch.context import Run
 from study.launch.progress import Progress
 from study.plan.plan import plan_study
@@ -114,7 +114,7 @@ def test_a_comparison_that_is_trained_again_for_a_measure_says_so(trained: Train
     plan = plan_study(replace(spec, measures=("l2_norm",)), str(trained.root.parent))
     plan = replace(plan, root=str(trained.root)).with_records()
     with pytest.raises(KeyboardInterrupt):
-        training.train(plan, None, EarlyStart(plan.resources), Progress(noted=said.append), None)
+        training.train(plan, None, LocalRay(plan.resources), Progress(noted=said.append), None)
     assert said == [f"{len(points)} points are trained again for l2_norm"]
 
 
