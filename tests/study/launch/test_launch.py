@@ -305,6 +305,7 @@ def test_a_tracking_server_that_dies_costs_no_record_and_sync_catches_up(tmp_pat
     one = spec(space={"seed": {"range": 2}})
     summary = study.run(one, storage=str(tmp_path), tracking_uri=f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
+    server.server_close()
     assert summary.counts == {"completed": 2}
     assert summary.mirror is not None
     assert summary.mirror.error

@@ -82,6 +82,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("server", [Failing, Crawling], indirect=True)

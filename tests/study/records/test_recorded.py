@@ -120,7 +120,7 @@ def test_every_reader_counts_the_same_points(writer, damage, sealed):
         put_damaged_aside(writer.root)
     assert {file: Path(writer.root, "quarantine", file).read_bytes() for file in before} == before, "kept, never deleted"
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert everybody(writer.root) == [left] * 4
         assert set(analysis.load_curves(writer.root)["key"].to_pylist()) == left
         assert put_damaged_aside(writer.root) == []

@@ -90,7 +90,7 @@ def test_the_mean_over_seeds_and_points_that_ran_twice_are_backed(trained: Train
         outcome = {name: row[name] for name in ("validation_error", "train_error", "parameters", "parameters_per_sample", "epochs")}
         writer([Result(point, key, "completed", "again", outcome | {"seconds": seconds}, search.outcomes.curve(key).values())], "cpu")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert Search(plan_search(spec), str(trained.root)).finished
 
 
@@ -144,7 +144,7 @@ def test_a_trial_whose_records_are_gone_is_trained_again_under_its_number(replic
     assert trials_of(trained.root) == before
     assert sorted(trained.times.values()) == [1] * (6 * replicates - gone) + [2] * gone
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         assert Search(plan_search(spec), str(trained.root)).finished
 
 

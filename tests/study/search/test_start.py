@@ -38,7 +38,8 @@ def begun(root: Path, **changes: Any) -> Search:
 @pytest.fixture(autouse=True)
 def no_warnings() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("default", pytest.PytestUnraisableExceptionWarning)  # garbage of other tests, collected meanwhile
         yield
 
 

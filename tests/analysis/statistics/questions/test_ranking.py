@@ -17,7 +17,8 @@ from analysis.statistics.questions.rank_scores import drawn_taus, hoeffding_weig
 from analysis.statistics.questions.ranking import rank_by_hyperparameter, rank_many, rank_measures, sign_errors, varied
 from tests.analysis.made_up_study import record, records
 
-pytestmark = pytest.mark.filterwarnings("error")
+# Garbage of other tests, collected meanwhile, is none of these.
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
 
 BY_HAND = [  # width, depth, gap, measure
     (1, 1, 0.10, 1.0),
