@@ -99,14 +99,14 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     return Findings(found, left_open)
 
 
-def as_facts(table: pa.Table) -> list[tuple[str, str]]:
-    """The findings as facts of the report, (name, text); none without a completed record."""
+def as_facts(table: pa.Table) -> list[tuple[str, list[str]]]:
+    """The findings as facts of the report, (name, sentences); none without a completed record."""
     try:
         findings_of = findings(table)
     except NothingToShow:
         return []
-    facts = [("Found", " ".join(findings_of.found)), ("Left open", " ".join(findings_of.left_open))]
-    return [(name, text) for name, text in facts if text]
+    facts = [("Found", findings_of.found), ("Left open", findings_of.left_open)]
+    return [(name, sentences) for name, sentences in facts if sentences]
 
 
 def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity: str, value: str) -> _Line | None:

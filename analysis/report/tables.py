@@ -30,22 +30,22 @@ _ENDS = ("95 % from", "to")
 _ORIGIN = ("gaplab_version", "git_commit", "torch_version", "python_version", "device", "engine", "host", "bits", "key_version")
 
 
-def facts(table: pa.Table) -> list[tuple[str, str]]:
-    """The study in a few facts, (name, value): what ran, what varied, how long it took."""
-    facts = [("Points", f"{table.num_rows:,} ({outcomes(table)})")]
+def facts(table: pa.Table) -> list[tuple[str, list[str]]]:
+    """The study in a few facts, (name, what there is to say of it): what ran, what varied, how long it took."""
+    facts = [("Points", [f"{table.num_rows:,} ({outcomes(table)})"])]
     varied = [f"{words(name).replace('$', '')}: {_values(table[name])}" for name in varying_fields(table)]
     if varied:
-        facts.append(("What varied", "; ".join(varied)))
+        facts.append(("What varied", varied))
     if moment_of(table):
-        facts.append(("Errors", f"taken {moment_of(table)}"))
-    facts.append(("Seeds", f"{pc.count_distinct(table['seed']).as_py():,}"))
+        facts.append(("Errors", [f"taken {moment_of(table)}"]))
+    facts.append(("Seeds", [f"{pc.count_distinct(table['seed']).as_py():,}"]))
     seconds = pc.sum(table["seconds"]).as_py()
     if seconds:
-        facts.append(("Training time", f"{seconds / 3600:,.1f} hours" if seconds >= 7200 else f"{seconds / 60:,.1f} minutes"))
+        facts.append(("Training time", [f"{seconds / 3600:,.1f} hours" if seconds >= 7200 else f"{seconds / 60:,.1f} minutes"]))
     ends = pc.min_max(table["finished"]).as_py()
     if ends["max"]:
         first, last = (f"{ends[end]:%Y-%m-%d %H:%M}" for end in ("min", "max"))
-        facts.append(("Finished", f"{first} UTC" if first == last else f"{first} to {last} UTC"))
+        facts.append(("Finished", [f"{first} UTC" if first == last else f"{first} to {last} UTC"]))
     return facts
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from html import unescape
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -100,6 +101,13 @@ def test_what_failed_and_why_and_what_was_asked(html):
     assert "gaplab run spec.yaml" in html
     assert "space:\n  seed: {range: 3}" in html
     assert "abc123" in html
+
+
+def test_what_was_found_is_a_list_of_all_findings(html, study):
+    findings = analysis.findings(analysis.load(str(study)))
+    shown = [unescape(one) for one in re.findall("<li>(.*?)</li>", html)]
+    assert len(findings.found) > 2
+    assert {*findings.found, *findings.left_open} <= {*shown, *map(unescape, re.findall("<dd>(.*?)</dd>", html))}
 
 
 def test_nothing_from_a_record_or_a_spec_is_markup(html):
