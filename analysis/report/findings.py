@@ -21,6 +21,7 @@ from analysis.statistics.verdict import order_verdict
 from analysis.words import words
 
 Floats = NDArray[np.float64]
+_SEED = "number of the seed"
 _SHORT = {"parameters_per_sample": "p/n", "parameters": "p"}
 ENOUGH = 10.0
 """With so many parameters a sample a network that does not fit lacks training."""
@@ -39,7 +40,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line: its value and whether it fit, shape (seeds, sizes), NaN where nothing was run; its name in a list and in a sentence."""
+    """One line: its value and whether it fit, shape (seeds, sizes), NaN where nothing was run; its name in a list and in a sentence.
+
+    `seeds` are numbers that name the same seed in all lines of a study.
+    """
 
     label: str
     name: str
@@ -47,16 +51,22 @@ class _Line:
     sizes: Floats
     values: Floats
     fit: NDArray[np.bool_]
+    seeds: NDArray[np.int64]
+
+    def at_the_largest(self) -> dict[int, float]:
+        """The value at the largest size by seed, of seeds that fit there."""
+        ends = zip(self.seeds.tolist(), self.values[:, -1].tolist(), self.fit[:, -1].tolist(), strict=True)
+        return {seed: value for seed, value, fit in ends if fit and np.isfinite(value)}
 
     def pairs(self) -> tuple[float, float, Floats] | None:
-        """The smallest size at which the most seeds fit, the largest one, and the paired differences of seeds that fit at both."""
+        """The smallest size at which the most seeds fit, the largest one, and the values of seeds that fit at both, shape (2, seeds)."""
         both = self.fit[:, -1:] & self.fit & np.isfinite(self.values) & np.isfinite(self.values[:, -1:])
         counts = both.sum(axis=0)[:-1]
         if not len(counts) or counts.max() < 2:
             return None
         first = int(counts.argmax())
         chosen = both[:, first]
-        return self.sizes[first], self.sizes[-1], (self.values[:, -1] - self.values[:, first])[chosen]
+        return self.sizes[first], self.sizes[-1], self.values[chosen][:, [first, -1]].T
 
 
 def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value: str = "generalization_gap") -> Findings:
@@ -78,6 +88,7 @@ def findings(table: pa.Table, *, capacity: str = "parameters_per_sample", value:
     runs, by = lines_over(table, capacity)
     value = own(runs, value)
     shown, of = only_shown(checked(runs, [value]), by)
+    shown = shown.append_column(_SEED, pa.array(seed_codes(shown)))  # one number a seed, whatever line it is in
     combinations = shown_combinations(shown, by, _MOST_LINES)[0] if by else [()]
     lines = [line for one in combinations if (line := _line(shown, by, one, capacity, value))]
     found, left_open = _thresholds(shown, by, capacity, lines)
@@ -112,7 +123,7 @@ def as_facts(table: pa.Table) -> list[tuple[str, list[str]]]:
 def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity: str, value: str) -> _Line | None:
     some = runs.filter(agreeing(by, values)) if by else runs
     sizes, index = np.unique(some[capacity].cast(pa.float64()).to_numpy(), return_inverse=True)
-    seeds, seed = np.unique(seed_codes(some), return_inverse=True)
+    seeds, seed = np.unique(some[_SEED].to_numpy(), return_inverse=True)
     if not np.isfinite(sizes).all() or not len(sizes):
         return None
     numbers, fit = np.full((len(seeds), len(sizes)), np.nan), np.zeros((len(seeds), len(sizes)), bool)
@@ -121,7 +132,7 @@ def _line(runs: pa.Table, by: Sequence[str], values: Sequence[object], capacity:
     level = values[list(by).index("corruption.level")] if list(by) == ["corruption.level"] else None
     label = label_of(by, values)
     name = label if level is None else f"{_title(by, runs)} {level:.3g}" if level else "true labels"
-    return _Line(label, name, float(level) if isinstance(level, int | float) else None, sizes, numbers, fit)
+    return _Line(label, name, float(level) if isinstance(level, int | float) else None, sizes, numbers, fit, seeds)
 
 
 def _thresholds(runs: pa.Table, by: Sequence[str], capacity: str, lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
@@ -202,8 +213,7 @@ def _at_the_largest(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, c
     """The value of each line at its largest size, among seeds that fit."""
     said, left_open, seeds = [], [], set()
     for line in lines:
-        values = line.values[:, -1][line.fit[:, -1]]
-        values = values[np.isfinite(values)]
+        values = np.array(list(line.at_the_largest().values()))
         if len(values) > 1:
             said.append(f"{_at(line.label)}{mean_estimate(values, within=range_of(value, values))}")
             seeds.add(len(values))
@@ -220,12 +230,12 @@ def _at_the_largest(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, c
 
 
 def _order(lines: Sequence[_Line], by: Sequence[str], runs: pa.Table, capacity: str, value: str) -> tuple[list[str], list[str]]:
-    """Whether the value at the largest size is in the order of the levels of corruption."""
-    same_seeds = len({len(line.values) for line in lines}) == 1
-    if len(lines) < 2 or not same_seeds or any(line.level is None or not line.fit[:, -1].any() for line in lines):
+    """Whether the value at the largest size is in the order of the levels of corruption, where that is one size."""
+    ends = [line.at_the_largest() for line in lines]
+    if len(lines) < 2 or len({line.sizes[-1] for line in lines}) > 1 or any(line.level is None for line in lines) or not all(ends):
         return [], []
-    values = {line.label: np.where(line.fit[:, -1], line.values[:, -1], np.nan) for line in lines}
-    verdict = order_verdict(values)
+    seeds = sorted(set().union(*ends))
+    verdict = order_verdict({line.label: [end.get(seed, np.nan) for seed in seeds] for line, end in zip(lines, ends, strict=True)})
     rises = f"the {_plain(value)} at {_largest(lines, capacity)} rises from each level to the next ({_title(by, runs)}), paired by seed"
     if verdict.outcome == "undecided":
         return [], [f"Whether {rises}, is {verdict.sentence}."]
@@ -242,16 +252,16 @@ def _change(lines: Sequence[_Line], capacity: str, value: str) -> tuple[list[str
     compared = [(line, pair) for line in lines if (pair := line.pairs())]
     level = 1 - (1 - LEVEL) / max(len(compared), 1)
     found, left_open = [], []
-    for line, (small, large, differences) in compared:
-        change = mean_estimate(differences, level=level, within=(-np.inf, np.inf), method="student")
+    for line, (small, large, values) in compared:
+        verdict = order_verdict(dict(zip(("small", "large"), values, strict=True)), level=level)
+        (step,) = verdict.steps
         where = f"{_at(line.name)}from {_size(capacity, small)} to {large:.3g} the {_plain(value)}"
-        over = f"over {len(differences)} seeds that fit at both"
-        if 0 in change:
-            left_open.append(f"{where} changes by {_signed(change)} {over}: neither a rise nor a fall is shown.")
+        over = f"over {step.seeds} seeds that fit at both"
+        if verdict.outcome == "undecided":
+            left_open.append(f"{where} changes by {_signed(step.difference)} {over}: neither a rise nor a fall is shown.")
         else:
-            found.append(
-                f"{where} {'rises' if change.value > 0 else 'falls'} by {_signed(change, abs(change.value) / change.value)} {over}."
-            )
+            rises = verdict.outcome == "holds"
+            found.append(f"{where} {'rises' if rises else 'falls'} by {_signed(step.difference, 1 if rises else -1)} {over}.")
     return found, left_open
 
 
@@ -273,6 +283,8 @@ def _by(by: Sequence[str], runs: pa.Table) -> str:
 
 
 def _signed(change: Estimate, sign: float = 1.0) -> str:
+    if np.isnan(change.low):
+        return f"{sign * change.value:.2g} (all differences are equal)"
     low, high = sorted((sign * change.low, sign * change.high))
     return f"{sign * change.value:.2g} ({low:.2g} to {high:.2g})"
 

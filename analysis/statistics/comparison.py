@@ -16,9 +16,13 @@ from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.intervals import LEVEL, range_of
 from analysis.statistics.selection import SEEDS, checked, completed, varying_fields
 from analysis.statistics.tasks import own
+from analysis.statistics.verdict import ROUNDING, sign_test
 from analysis.words import words
 
 _TESTED = ("difference.low", "difference.high", "effect", "p", "p.holm")
+_ALONG = "changed along"
+_MOST_ALONG = 3
+"""The most fields that a sentence names as changed along with the setting."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def compare(
     the setting. Each comparison is a paired Student t test of a mean difference of 0 within such a cell (a sign test where all
     differences are equal, which leaves the t test nothing to go by); all p-values of the table are corrected together (Holm 1979). Pairs
     that both reached their train target and pairs that both did not are compared apart; pairs of which one did are counted, not compared.
-    To compare two studies, put their tables together and compare ``study``.
+    To compare two studies, put their tables together and compare ``study``. A field that has one value with one setting and another with
+    the other may be what makes the difference: the sentence names it.
 
     Args:
         table: records; only completed ones count.
@@ -111,6 +116,7 @@ def _compared(runs: pa.Table, question: _Question, a: Any, b: Any) -> Iterator[d
     setting, fields = question.setting, question.cell_fields
     seeds = [name for name in SEEDS if name in runs.column_names and name != setting]
     sides = [_by_pairing(runs.filter(_is(setting, one)), [*fields, *seeds], question.value, f"{setting} {_text(one)}") for one in (a, b)]
+    along = _changed_along(runs, question, a, b)
     cells: dict[tuple[Any, ...], list[tuple[float, float, bool, bool]]] = {}
     for pairing, (number, fit) in sides[0].items():
         if pairing in sides[1]:
@@ -120,6 +126,7 @@ def _compared(runs: pa.Table, question: _Question, a: Any, b: Any) -> Iterator[d
         first, second = np.array([pair[:2] for pair in pairs], np.float64).T
         reached, other_reached = np.array([pair[2:] for pair in pairs], bool).T
         row = dict(zip(fields, cell, strict=True)) | {"a": _text(a), "b": _text(b), "unequal": int((reached != other_reached).sum())}
+        row[_ALONG] = along
         apart = [reached & other_reached, ~reached & ~other_reached] if question.equal_fit else [np.ones(len(pairs), bool)]
         apart = [some for some in apart if some.any()]
         if not apart:
@@ -128,6 +135,19 @@ def _compared(runs: pa.Table, question: _Question, a: Any, b: Any) -> Iterator[d
             row |= {"pairs": int(some.sum()), "fit": int((reached & other_reached)[some].sum())}
             means = {"mean.a": float(first[some].mean()), "mean.b": float(second[some].mean())}
             yield row | means | _tested((second - first)[some], range_of(question.value), question.level)
+
+
+def _changed_along(runs: pa.Table, question: _Question, a: Any, b: Any) -> str:
+    """The fields that change whenever the setting does, in words; empty for none. Width is what a change of capacity is."""
+    sides = [runs.filter(_is(question.setting, one)) for one in (a, b)]
+    group = "corruption." if question.setting.startswith("corruption.") else "model.width" if "parameters" in question.setting else " "
+    changed = []
+    for name in varying_fields(pa.concat_tables(sides)):
+        if name not in (question.setting, *question.cell_fields) and not name.startswith(group):
+            first, second = (_text(side[name][0].as_py()) for side in sides)
+            changed.append(f"{words(name).replace('$', '')} ({second} against {first})")
+    more = f" and {len(changed) - _MOST_ALONG} more fields" if len(changed) > _MOST_ALONG else ""
+    return ", ".join(changed[:_MOST_ALONG]) + more
 
 
 def _by_pairing(runs: pa.Table, pairing: Sequence[str], value: str, which: str) -> dict[tuple[Any, ...], tuple[float, bool]]:
@@ -150,8 +170,8 @@ def _tested(differences: NDArray[np.float64], within: tuple[float, float], level
     if count < 2:
         return {"difference": mean} | dict.fromkeys(_TESTED)
     deviation, freedom = float(differences.std(ddof=1)), count - 1
-    if deviation <= 1e-12 * abs(mean):
-        return {"difference": mean} | dict.fromkeys(_TESTED) | {"p": 0.5 ** (count - 1) if mean else 1.0, "effect": None if mean else 0.0}
+    if deviation <= ROUNDING * abs(mean):
+        return {"difference": mean} | dict.fromkeys(_TESTED) | {"p": sign_test(mean, count), "effect": None if mean else 0.0}
     half = float(stdtrit(freedom, (1 + level) / 2)) * deviation / count**0.5
     most = within[1] - within[0]
     effect = mean / deviation
@@ -174,6 +194,7 @@ def _sentence(row: dict[str, Any], question: _Question, tests: int) -> str:
         return f"{head}: nothing was compared, for there are only {apart}."
     left_out = row["unequal"] and question.equal_fit
     also = f"; {apart} {'is' if row['unequal'] == 1 else 'are'} not compared" if left_out else ""
+    also += f"; what changes along with it: {row[_ALONG]}" if row[_ALONG] else ""
     change = f"{words(value)} {row['mean.b']:.4g} against {row['mean.a']:.4g}, difference {row['difference']:+.4g}"
     if row["p"] is None:
         return f"{head}: {change}; one pair only, nothing was tested{also}."

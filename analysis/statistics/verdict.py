@@ -18,6 +18,8 @@ from analysis.statistics.intervals import DEFAULT, ERRORS, LEVEL, Estimate, Meth
 
 Floats = NDArray[np.float64]
 Outcome = Literal["holds", "does not hold", "undecided"]
+ROUNDING = 1e-12
+"""Differences that deviate by less than this share of their mean are equal."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,10 @@ class Step:
     Attributes:
         first: the setting that is claimed to be smaller.
         second: the one that is claimed to be larger.
-        difference: mean of second - first, with its interval; it has the level that Holm's correction gave this step.
-        p: of a paired t test that the difference is the margin, two-sided; NaN for fewer than two seeds.
+        difference: mean of second - first, with its interval; it has the level that Holm's correction gave this step. NaN ends where
+            all differences are equal and no resolution is given.
+        p: of a paired t test that the difference is the margin, two-sided, or of a sign test where all differences are equal, which
+            leaves the t test nothing to go by; NaN for fewer than two seeds.
         p_holm: corrected for the steps of the order.
         seeds: pairs that fit on both sides.
     """
@@ -175,11 +179,18 @@ def _t_test(differences: Floats, resolution: float) -> float:
     if count < 2:
         return float("nan")
     error, mean = _error(differences, resolution), abs(float(differences.mean()))
-    return float(2 * stdtr(count - 1, -mean / error)) if error else float(mean == 0)
+    return float(2 * stdtr(count - 1, -mean / error)) if error else sign_test(mean, count)
+
+
+def sign_test(mean: float, count: int) -> float:
+    """The two-sided p-value of ``count`` differences that all are ``mean``: that of as many coins that all fall on one side."""
+    return float(0.5 ** (count - 1)) if mean else 1.0
 
 
 def _error(differences: Floats, resolution: float) -> float:
-    return float(max(float(differences.std(ddof=1)), resolution / 2) / len(differences) ** 0.5)
+    """The standard error of the mean; 0 where all differences agree but for rounding, and nothing is said of how fine they are."""
+    deviation = max(float(differences.std(ddof=1)), resolution / 2)
+    return float(deviation / len(differences) ** 0.5) if deviation > ROUNDING * abs(float(differences.mean())) else 0.0
 
 
 def _difference(differences: Floats, level: float, resolution: float) -> Estimate:
@@ -188,8 +199,9 @@ def _difference(differences: Floats, level: float, resolution: float) -> Estimat
     count = len(differences)
     if count < 2:
         return Estimate(float(differences.mean()) if count else float("nan"), float("nan"), float("nan"))
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * _error(differences, resolution)
-    return Estimate(float(differences.mean()), float(differences.mean()) - half, float(differences.mean()) + half)
+    mean, error = float(differences.mean()), _error(differences, resolution)
+    half = float(stdtrit(count - 1, (1 + level) / 2)) * error if error else float("nan")
+    return Estimate(mean, mean - half, mean + half)
 
 
 def _holm(p: Floats) -> tuple[Floats, Floats]:
@@ -216,5 +228,7 @@ def _order_sentence(
             )
             continue
         says = "is shown" if sure and good else "is contradicted" if sure else "is open"
-        parts.append(f"{step.first} < {step.second}{by} {says}: difference {step.difference} over {step.seeds} seeds{among}")
+        equal = np.isnan(step.difference.low)
+        difference = f"all differences are equal, {step.difference.value:.3g}," if equal else f"difference {step.difference}"
+        parts.append(f"{step.first} < {step.second}{by} {says}: {difference} over {step.seeds} seeds{among}")
     return f"{outcome}: " + "; ".join(parts)

@@ -158,3 +158,51 @@ def test_sentences_have_no_tex():
     sentences = [*found.found, *found.left_open]
     assert any("training samples n" in sentence for sentence in sentences)
     assert not [sentence for sentence in sentences if "$" in sentence]
+
+
+def paired(levels: dict[float, range], luck: np.ndarray, shuffled: int = 0) -> list[dict[str, Any]]:
+    """Gaps that rise by 0.02 from level to level, beside each seed's luck; at each level its seeds, the rows in no order."""
+    noise = np.random.default_rng(shuffled)
+    rows = [
+        record(**{"corruption.level": level}, seed=seed, test_error=0.3 + 0.02 * place + luck[seed] + noise.normal(0, 0.002))
+        for place, (level, seeds) in enumerate(levels.items())
+        for seed in seeds
+    ]
+    return [rows[place] for place in noise.permutation(len(rows))]
+
+
+def test_an_order_is_of_pairs_of_one_seed_whatever_order_the_rows_have() -> None:
+    luck = np.random.default_rng(5).normal(0, 0.1, 20)
+    for shuffled in range(3):
+        told = analysis.findings(records(paired(dict.fromkeys((0.0, 0.5, 1.0), range(6)), luck, shuffled)))
+        assert [one for one in told.found if one.endswith("paired by seed, holds.")], told
+
+
+def test_an_order_rests_on_the_seeds_that_both_levels_have() -> None:
+    luck = np.random.default_rng(6).normal(0, 0.1, 20)
+    told = analysis.findings(records(paired({0.0: range(6), 1.0: range(6, 12)}, luck)))
+    assert any("rests on 0 seeds, which decides nothing" in one for one in told.left_open), "no seed is at both levels"
+    told = analysis.findings(records(paired({0.0: range(9), 1.0: range(4, 16)}, luck)))
+    assert any(one.endswith("paired by seed, holds.") for one in told.found), "five seeds are at both, unequal numbers at each"
+
+
+def test_an_order_at_different_sizes_is_not_claimed() -> None:
+    rows = [
+        record(**{"corruption.level": level, "model.width": width}, parameters=100 * width, seed=seed, test_error=0.1 + level + seed / 100)
+        for level, widths in ((0.0, (10, 20)), (0.5, (10, 80)))
+        for width in widths
+        for seed in range(4)
+    ]
+    told = analysis.findings(records(rows))
+    assert not any("rises from each level" in one for one in (*told.found, *told.left_open))
+
+
+def test_differences_that_all_agree_are_no_certainty() -> None:
+    """Errors are counts over a test set: three seeds that moved by one and the same step may have by chance."""
+    rows = [
+        record(**{"model.width": width}, parameters=100 * width, seed=seed, test_error=0.5 + seed / 20 - 0.05 * (width == 80))
+        for width in (10, 80)
+        for seed in range(3)
+    ]
+    (sentence,) = [one for one in analysis.findings(records(rows)).left_open if "changes by" in one]
+    assert "changes by -0.05 (all differences are equal) over 3 seeds that fit at both: neither" in sentence

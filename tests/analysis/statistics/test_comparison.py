@@ -159,3 +159,18 @@ def test_nothing_to_compare_is_a_sentence():
         analysis.compare(records(study()), "regularizers.dropout")
     with pytest.raises(analysis.AnalysisError, match=r"did you mean 'regularizers\.dropout'"):
         analysis.compare(records(study()), "regularizers.drop_out")
+
+
+def test_what_changes_along_with_the_setting_is_named():
+    rows = [
+        record(
+            **{"regularizers.dropout": dropout, "optimizer.learning_rate": rate, "model.width": width}, seed=seed, test_error=0.3 + dropout
+        )
+        for dropout, rate in ((0.0, 0.1), (0.5, 0.01))
+        for width in (8, 16)
+        for seed in range(3)
+    ]
+    for sentence in analysis.compare(records(rows), "regularizers.dropout")["sentence"].to_pylist():
+        assert sentence.endswith("; what changes along with it: learning rate (0.01 against 0.1).")
+    capacities = [record(**{"model.width": width}, parameters=100 * width, seed=seed) for width in (8, 16) for seed in range(3)]
+    assert "along" not in analysis.compare(records(capacities), "parameters")["sentence"][0].as_py()

@@ -107,3 +107,22 @@ def test_claims_are_checked():
         order_verdict({"a": [0.1, 0.2]})
     with pytest.raises(ValueError, match="positive tolerance"):
         number_verdict([0.1, 0.2], 0.1, tolerance=0)
+
+
+def test_differences_that_all_agree_are_counted_as_coins():
+    """Two or three seeds whose coarse errors moved by the same step may have by chance; ten that all did did not."""
+    for seeds, expected in ((2, "undecided"), (3, "undecided"), (10, "holds")):
+        luck = np.arange(seeds) / 4
+        found = order_verdict({"a": luck, "b": luck + 0.25})
+        assert (found.outcome, found.steps[0].p) == (expected, 0.5 ** (seeds - 1))
+        assert "all differences are equal, 0.25, over" in found.sentence
+    assert order_verdict({"a": [0.1, 0.2], "b": [0.1, 0.2]}).steps[0].p == 1
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_tie_of_coarse_errors_of_unknown_resolution_is_seldom_decided(seeds):
+    rng, decided = np.random.default_rng(8), 0
+    for _ in range(REPEATS):
+        coarse = {name: np.round(one, 2) for name, one in drawn(rng, (0.1, 0.1), seeds, noise=0.008, shared=0.0).items()}
+        decided += order_verdict(coarse).outcome != "undecided"
+    assert decided / REPEATS < 0.05 + 4 * math.sqrt(0.05 * 0.95 / REPEATS)
