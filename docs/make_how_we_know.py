@@ -23,7 +23,12 @@ Seeds, and nothing else. Lines of tables and charts are told apart by every fiel
 swept along with it (width with parameters per sample). Asked for less (`--by`), gaplab names what else varies and refuses; `--where`
 keeps one value of it. `seeds` counts the different seeds that have a value in that very column. Runs that reached their train target
 and runs that did not are in no mean together, in no map either: where only some did, the mean over those that did is of a selection,
-and a run says so at its end. `tests/analysis/statistics/test_never_pooled.py` has a test for each of these.
+and a run says so at its end. `tests/analysis/statistics/test_never_pooled.py` has a test for each of these. Three tables ask of networks as
+they come out of training, fit or not: a search's ablation and `gaplab capacity`, which count how many fit beside each mean, and the gap on
+true classes beside Rademacher's bound, which holds for both. A point that two studies share, their tables put together, is one run.
+
+Seeds are taken for independent. Where `data.seed` or `corruption.seed` is crossed with `seed`, as 3 subsets by 3 initializations, the nine runs
+are counted as nine, though those on one subset share its luck: let the three follow `seed`, as they do by default, or keep one fixed.
 
 ## Means over seeds
 
@@ -57,25 +62,30 @@ Where all seeds fall between the same two capacities the interval is that step o
 
 A run that did not fit in its epochs was watched in vain: leaving it out, or putting in its last epoch, is biased. Kaplan and Meier's curve
 uses it as it is; figures show the mean of min(time, horizon), the area under the curve, with one horizon for all, above the share that fit
-(Clopper and Pearson 1934). Coverage for exponential times of which one budget censors 22 %, and for budgets that differ:
+(Clopper and Pearson 1934). Runs that diverged count as never fitting. A time is known to one evaluation, and no interval is narrower than
+that leaves open. In units of the mean on true labels the interval has the error of both (Zou and Donner 2008). Coverage for exponential times of which one budget censors 22 %, and for budgets that differ:
 
 """
 TIMES = """
 ## Which knob explains the gap
 
 `gaplab explain STUDY` (`analysis.decomposition_table`): shares of the variance of the gap over runs that fit, by field and by pair of
-fields, each corrected for what noise alone would explain; p by F tests, corrected by Holm. Coverage of the shares of a factorial of
+fields, each corrected for what noise alone would explain; p by F tests, corrected by Holm. Without a second seed of most settings, what is
+left over is said to be of seeds and of higher interactions, for nobody can tell them apart. Coverage of the shares of a factorial of
 24 settings (3 by 2 by 4) with one interaction, the mean over all terms and in brackets the worst term, by the noise's deviation:
 
 """
 COMPONENTS = """
 ## Comparisons and verdicts
 
-`gaplab compare` pairs runs by seed within each setting of all else; runs of which only one fit are counted, not compared. Holm's
+`gaplab compare` pairs runs by seed within each setting of all else; runs of which only one fit are counted, not compared.
+Where all differences of a comparison are equal, a t test has nothing to go by, and a sign test stands in: errors are counts over a test
+set, and two or three seeds may well move by the same step. What changes along with a setting is named. Holm's
 correction holds for all tests of a table together: in 60 simulated studies of eight true null hypotheses each the family-wise error stays
 within its level (`tests/analysis/statistics/test_comparison.py`). Verdicts (*holds, does not hold, undecided*) rest on the same tests;
-`tests/analysis/statistics/test_verdict.py` simulates how often they are wrong. At the end of a run, `found` names what is shown at 95 %
-for all lines together and `open` what is not (`tests/analysis/report/test_findings.py`).
+`tests/analysis/statistics/test_verdict.py` simulates how often they are wrong. At the end of a run, `found` has thresholds and means, with
+an interval of 95 % each, and what is shown of orders and changes, at 95 % for all lines together; `open` has what is not shown
+(`tests/analysis/report/test_findings.py`).
 """
 FORECASTS = """
 ## Forecasts

@@ -17,6 +17,7 @@ from analysis.scaling.forecasts import flops_per_product
 from analysis.scaling.isoflop import IsoFlop, isoflop
 from analysis.scaling.laws import compute_optimal, optimal_exponent
 from analysis.scaling.studies import StudyLaw
+from analysis.statistics.selection import seed_codes
 from analysis.words import words
 
 if TYPE_CHECKING:
@@ -59,11 +60,10 @@ def scaling_chart(laws: Sequence[StudyLaw], *, title: str | None = None) -> Figu
         figure = Figure(figsize=(7.6, 4.8), layout="constrained")
         panel = figure.subplots()
         extents = [_draw_law(panel, law, looks[tuple(law.line.values())]) for law in shown]
-        sizes = np.concatenate([extent for extent in extents if len(extent)])
-        log_axis(panel, sizes)
+        log_axis(panel, np.concatenate([sizes for sizes, _ in extents]))
         found = [law.scaling.law.cells.means for law in shown if law.scaling.law is not None]
         if found:
-            _error_scale(panel, np.concatenate(found))
+            _error_scale(panel, np.concatenate(found), np.concatenate([forecasts for _, forecasts in extents]))
         panel.set_xlabel(words(size))
         panel.set_ylabel(words(shown[0].value))
         explain(figure, lines, title_of(by, shown[0].runs) if by else "", title, _note(shown, len(laws)))
@@ -127,26 +127,30 @@ def _draw_plane(panel: Axes, law: StudyLaw) -> None:
     some = sorted({0, len(seconds) // 2, len(seconds) - 1})
     panel.legend([ends[one] for one in some], [f"{seconds[one]:,.0f}" for one in some], title=words(law.sizes[1]), fontsize=8)
     log_axis(panel, cells.sizes[0])
-    _error_scale(panel, cells.means, below=1.3)
+    _error_scale(panel, cells.means, np.array([]), below=1.3)
     panel.set_xlabel(words(law.sizes[0]))
     panel.set_ylabel(words(law.value))
     panel.set_title(law.label + ("" if fitted is not None else ": no law"))
 
 
-def _draw_law(panel: Axes, law: StudyLaw, colour: Any) -> NDArray[np.float64]:
-    """Means with standard errors, the law and its forecast; the sizes that it covers."""
+def _draw_law(panel: Axes, law: StudyLaw, colour: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw means with standard errors, the law and its forecast.
+
+    Returns:
+        The sizes that it covers, and the values of the forecast.
+    """
     hollow = law.side == "unfit"
     size = law.sizes[0]
     try:
         cells = _cells(law)
     except AnalysisError:
-        return np.array([])
+        return np.array([]), np.array([])
     x = cells.sizes[0]
     style: dict[str, Any] = {"color": colour, "linestyle": "", "capsize": 0, "elinewidth": 1.0}
     errors = np.nan_to_num(cells.errors)
     panel.errorbar(x, cells.means, errors, marker=MARKERS[0], markerfacecolor="white" if hollow else colour, gid="means", **style)
     if law.scaling.law is None:
-        return np.asarray(x)
+        return np.asarray(x), np.array([])
     panel.axvspan(x.max() / 10, x.max(), color="#000000", alpha=0.025, linewidth=0, zorder=0)
     within, beyond = np.geomspace(x.min(), x.max(), _STEPS), np.geomspace(x.max(), _BEYOND * law.largest(size), _STEPS // 3)
     panel.plot(within, law.scaling.law.predict(within), color=colour, linewidth=1.5)
@@ -161,17 +165,17 @@ def _draw_law(panel: Axes, law: StudyLaw, colour: Any) -> NDArray[np.float64]:
         at, value, low, high = np.array(drawn).T
         panel.plot(at, value, color=colour, linestyle=DASHES, linewidth=1.5, gid="forecast")
         panel.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
-        return np.asarray([*x, at[-1]])
-    return np.asarray(x)
+        return np.asarray([*x, at[-1]]), value
+    return np.asarray(x), np.array([])
 
 
 def _cells(law: StudyLaw) -> Cells:
     sizes = np.stack([law.runs[size].to_numpy().astype(float) for size in law.sizes])
-    return cells_of(sizes, law.runs[law.value].to_numpy(zero_copy_only=False).astype(float))
+    return cells_of(sizes, law.runs[law.value].to_numpy(zero_copy_only=False).astype(float), seed_codes(law.runs))
 
 
-def _error_scale(panel: Axes, means: NDArray[np.float64], below: float = 2.5) -> None:
-    """A logarithmic axis where values span more than a factor of three and stand clear of 0; else a linear one."""
+def _error_scale(panel: Axes, means: NDArray[np.float64], forecasts: NDArray[np.float64], below: float = 2.5) -> None:
+    """A logarithmic axis where means span more than a factor of three and stand clear of 0; else a linear one. Forecasts lie on it."""
     if means.min() <= 0 or means.max() < 3 * means.min():
         low, high = panel.get_ylim()
         panel.set_ylim(min(low, 0.0) if means.min() >= 0 else low, high)
@@ -179,7 +183,8 @@ def _error_scale(panel: Axes, means: NDArray[np.float64], below: float = 2.5) ->
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_yscale("log")
-    panel.set_ylim(means.min() / below, means.max() * 1.4)
+    all_of = np.concatenate([means, forecasts[forecasts > 0]])
+    panel.set_ylim(all_of.min() / below, all_of.max() * 1.4)
     panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
-from analysis.figures.corruption import TIME, times_note, times_of, wrong_label_rates
+from analysis.figures.corruption import TIME, of_labels, times_note, times_of, wrong_label_rates
 from analysis.figures.drawing.canvas import FIT_NOTE, THRESHOLD_NOTE, note, single_runs_note
 from analysis.figures.drawing.lines import only_shown, split, title_of
 from analysis.figures.maps import MOST_NUMBERS, colour_ends, maps_of, threshold_line
@@ -128,7 +128,8 @@ def _error_vs_corruption(table: pa.Table) -> InteractiveFigure:
     cells = _several(cells, "test error against corruption needs at least two levels")
     lines = split(cells, by)[0]
     traces = [trace for line in lines for trace in mean_traces(line, "corruption.level", error)]
-    for where, rates in groups(wrong_label_rates(shown, by), [name for name in by if name == "corruption.kind"]):
+    told = of_labels(by)
+    for where, rates in groups(wrong_label_rates(shown, told), told):
         name = " ".join(["wrong-label rate", *map(str, where.values())])
         traces.append(reference(rates["corruption.level"].to_pylist(), rates["wrong_label_rate"].to_pylist(), name))
     panel = error_plot(traces, title_of(["corruption.level"], runs), words(error))
@@ -138,7 +139,7 @@ def _error_vs_corruption(table: pa.Table) -> InteractiveFigure:
 
 
 def _time_to_fit(table: pa.Table) -> InteractiveFigure:
-    runs, by = lines_over(table, "corruption.level")
+    runs, by = lines_over(table, "corruption.level", diverged=True)
     if (of := int(codes(runs, by).max(initial=0)) + 1) > MOST_TIMED:
         raise NothingToShow(f"the time to fit against corruption has {of:,} lines, of which {MOST_TIMED:,} are the most that are averaged")
     cells, left_out = times_of(runs, by, relative=True)

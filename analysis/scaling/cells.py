@@ -58,7 +58,8 @@ def cells_of(sizes: ArrayLike, values: ArrayLike, seeds: ArrayLike | None = None
     Args:
         sizes: positive, shape (runs,) or (sizes, runs).
         values: finite, zeros and negative ones included, shape (runs,).
-        seeds: of each run, shape (runs,); None for seeds of which no two are the same.
+        seeds: of each run, shape (runs,); None for seeds of which no two are the same. Runs of one seed and one size, such as a point
+            that was recorded again, count once, with their mean.
 
     Raises:
         AnalysisError: a size is not positive, or a value not finite: nothing is dropped.
@@ -70,17 +71,20 @@ def cells_of(sizes: ArrayLike, values: ArrayLike, seeds: ArrayLike | None = None
         )
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise AnalysisError("sizes of a scaling law are positive numbers")
-    places, cell, counts = np.unique(sizes, axis=1, return_inverse=True, return_counts=True)
+    names, seed = np.unique(np.arange(len(values)) if seeds is None else np.asarray(seeds), return_inverse=True)
+    seed = seed.ravel()
+    points, first, again = np.unique(np.vstack([sizes, seed]), axis=1, return_index=True, return_inverse=True)
+    values, seed = np.bincount(again.ravel(), values) / np.bincount(again.ravel()), seed[first]
+    places, cell, counts = np.unique(points[:-1], axis=1, return_inverse=True, return_counts=True)
     cell = cell.ravel()
     means = np.bincount(cell, values) / counts
     squares = np.asarray(np.bincount(cell, (values - means[cell]) ** 2), np.float64)
     deviations, trend = _noise(np.log(places), squares, (counts - 1).astype(np.float64))
     if seeds is None:
         return Cells(places, means, counts, deviations, trend)
-    names, seed = np.unique(np.asarray(seeds), return_inverse=True)
     several = counts[cell] > 1
     away = (values - means[cell])[several] / deviations[cell][several] * np.sqrt(counts / np.maximum(counts - 1, 1))[cell][several]
-    return Cells(places, means, counts, deviations, trend, _shared(away, seed.ravel()[several]), len(names))
+    return Cells(places, means, counts, deviations, trend, _shared(away, seed[several]), len(names))
 
 
 def _noise(logs: Floats, squares: Floats, freedom: Floats) -> tuple[Floats, Floats]:

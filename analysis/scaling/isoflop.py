@@ -18,7 +18,7 @@ from analysis.errors import AnalysisError
 from analysis.scaling.cells import cells_of
 from analysis.scaling.forecasts import COMPUTE
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import completed
+from analysis.statistics.selection import completed, seed_codes
 from analysis.statistics.tasks import own
 
 Floats = NDArray[np.float64]
@@ -71,9 +71,9 @@ def isoflop(runs: pa.Table, *, value: str = "test_loss", level: float = LEVEL, s
     if not (np.isfinite(flops) & (flops > 0)).all():
         raise AnalysisError("a record lacks training_flops: those of older versions have none; run the study anew under another name")
     places = np.stack(columns)
-    cells = cells_of(places, some[value].cast(pa.float64()).to_numpy(zero_copy_only=False))
+    cells = cells_of(places, some[value].cast(pa.float64()).to_numpy(zero_copy_only=False), seed_codes(some))
     _, cell = np.unique(places, axis=1, return_inverse=True)
-    compute = np.exp(np.bincount(cell.ravel(), np.log(flops)) / cells.counts)
+    compute = np.exp(np.bincount(cell.ravel(), np.log(flops)) / np.bincount(cell.ravel()))
     sizes = np.unique(cells.sizes[0])
     budgets = _budgets(cells.sizes[0], compute)
     weights = np.array([[_interpolation(cells.sizes[0] == size, compute, budget) for size in sizes] for budget in budgets])

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import NothingToShow
-from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, share_estimate
-from analysis.statistics.selection import checked, codes, refuse_pooled, sorted_by
+from analysis.statistics.intervals import LEVEL, Estimate, intervals_of, reach_of, share_estimate
+from analysis.statistics.selection import checked, codes, once_each, refuse_pooled, sorted_by
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,9 @@ def median_time(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) ->
     return Estimate(first(curve.not_fit, True), first(curve.low, True), first(curve.high, False))
 
 
-def restricted_mean(times: ArrayLike, fitted: ArrayLike, *, horizon: float | None = None, level: float = LEVEL) -> Estimate:
+def restricted_mean(
+    times: ArrayLike, fitted: ArrayLike, *, horizon: float | None = None, level: float = LEVEL, resolution: float = 0.0
+) -> Estimate:
     """The mean of min(time, horizon): the area under the curve up to the horizon.
 
     The interval is Student's on the logit scale of [0, horizon], with Greenwood's standard error times √(k/(k-1)) and k - 1 degrees
@@ -94,6 +96,8 @@ def restricted_mean(times: ArrayLike, fitted: ArrayLike, *, horizon: float | Non
         fitted: whether the run fit.
         horizon: at most the longest time watched, which is the default.
         level: confidence, in (0, 1).
+        resolution: step between possible times, such as the epochs between two evaluations: how far the interval reaches at least is
+            as for `intervals.mean_intervals`, so that times which all agree are not taken for a certainty.
 
     Raises:
         ValueError: the horizon lies beyond the longest time watched of a run that did not fit.
@@ -110,7 +114,8 @@ def restricted_mean(times: ArrayLike, fitted: ArrayLike, *, horizon: float | Non
         return Estimate(mean, horizon * (1 - share_estimate(0, runs, level=level).high), horizon)
     error = np.sqrt(variance * runs / (runs - 1))
     low, high = intervals_of(mean, error, runs - 1, level=level, within=(0.0, horizon))
-    return Estimate(mean, float(low), float(high))
+    reach = reach_of(resolution, runs, level)
+    return Estimate(mean, max(min(float(low), mean - reach), 0.0), min(max(float(high), mean + reach), horizon))
 
 
 def fit_share(times: ArrayLike, fitted: ArrayLike, *, level: float = LEVEL) -> Estimate:
@@ -126,7 +131,7 @@ def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa
 
     Args:
         table: records. A completed run without ``fit_epoch`` was watched for its ``epochs``; one that diverged never fits and counts up
-            to the longest budget of the table. Others are left out.
+            to the longest budget of the table. Others are left out. A point that was recorded again counts once, and fit if it always did.
         by: columns that tell apart everything that varies but seeds.
         level: confidence, in (0, 1).
 
@@ -138,21 +143,26 @@ def fit_times(table: pa.Table, by: Sequence[str], *, level: float = LEVEL) -> pa
         NothingToShow: no run has epochs.
         AnalysisError: a column does not exist, or runs that agree in ``by`` differ in a config field that is no seed.
     """
-    watched = checked(table, by).filter(pc.field("status").isin(["completed", "diverged"]) & (pc.field("epochs") > 0))
-    if not watched.num_rows:
+    trained = (pc.field("status") == "completed") & (pc.field("epochs") > 0)
+    watched = checked(table, by).filter(trained | (pc.field("status") == "diverged"))
+    budget = float(pc.max(watched["epochs"]).as_py() or 0)
+    if not budget:
         raise NothingToShow("no completed run was trained in epochs: there is no time to fit")
     refuse_pooled(watched, by)
-    budget = float(pc.max(watched["epochs"]).as_py())
+    watched = watched.take(pc.sort_indices(watched["fit_epoch"].is_valid().cast(pa.int8())))  # that did not fit first
+    watched = watched.take(pa.array(once_each(watched)[0]))
     fitted = watched["fit_epoch"].is_valid().to_numpy()
     ended = pc.if_else(pc.equal(watched["status"], "diverged"), budget, watched["epochs"].cast(pa.float64()))
     times = pc.coalesce(watched["fit_epoch"].cast(pa.float64()), ended).to_numpy()
+    known = "budget.evaluate_every" in watched.column_names
+    step = watched["budget.evaluate_every"].fill_null(1).to_numpy() if known else np.ones(len(times))
     group = codes(watched, by)
     parts = np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1)
     horizon = min(_watched_for(times[one], fitted[one], budget) for one in parts)
     rows = []
     for one in parts:
         row = {name: watched[name][int(one[0])].as_py() for name in by}
-        rows.append(row | _times_row(times[one], fitted[one], horizon, level))
+        rows.append(row | _times_row(times[one], fitted[one], horizon, level, float(step[one].max())))
     names = ("fit_share", "median", "restricted_mean")
     numbers = [pa.field(f"{name}{end}", pa.float64()) for name in names for end in ("", ".low", ".high")]
     counts = [pa.field("runs", pa.int64()), pa.field("fit", pa.int64())]
@@ -165,10 +175,10 @@ def _watched_for(times: Floats, fitted: NDArray[np.bool_], budget: float) -> flo
     return budget if fitted[times == times.max()].all() else float(times.max())
 
 
-def _times_row(times: Floats, fitted: NDArray[np.bool_], horizon: float, level: float) -> dict[str, float | int | None]:
+def _times_row(times: Floats, fitted: NDArray[np.bool_], horizon: float, level: float, step: float) -> dict[str, float | int | None]:
     """The counts and estimates of one group."""
     named = {"fit_share": fit_share(times, fitted, level=level), "median": median_time(times, fitted, level=level)}
-    named["restricted_mean"] = restricted_mean(times, fitted, horizon=horizon, level=level)
+    named["restricted_mean"] = restricted_mean(times, fitted, horizon=horizon, level=level, resolution=step)
     row: dict[str, float | int | None] = {"runs": len(times), "fit": int(fitted.sum()), "horizon": horizon}
     for name, one in named.items():
         ends = {name: one.value, f"{name}.low": one.low, f"{name}.high": one.high}

@@ -20,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.comparison import holm
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import checked, completed, varying_fields
+from analysis.statistics.selection import averaged_over, checked, completed, once_each, varying_fields
 from analysis.statistics.tasks import own
 
 Floats = NDArray[np.float64]
 
 RESIDUAL = "seeds"
 UNEXPLAINED = "higher interactions"
+UNTOLD = f"{RESIDUAL} and {UNEXPLAINED}"
+"""The rest of a study without seeds to tell the two apart."""
 _LEVELS = 6
 """Numbers with more different values are expanded into polynomials."""
 _DEGREE = 3
@@ -39,13 +41,13 @@ class Term:
 
     Attributes:
         factors: one for a main effect, two for an interaction, none for the rest.
-        name: their names, or "higher interactions" (settings differ by what pairs do not explain), or "seeds" (runs of one setting).
+        name: their names, or "higher interactions" (settings differ by what pairs do not explain), or "seeds" (runs of one setting differ);
+            "seeds and higher interactions" is the rest where too few settings have a second seed to tell the two apart.
         sum_of_squares: of type II.
         freedom: degrees of freedom.
         share: of the variance of the values, corrected for what noise alone would explain: (SS - freedom · noise) / total SS; with its
-            interval. Of the
-            seeds: the noise's own. Shares of a balanced study add up to 1; unbalanced factors share some variance, which no term then
-                counts.
+            interval. Of the seeds: the noise's own. Shares of a balanced study add up to 1; unbalanced factors share some variance,
+            which no term then counts.
         p: of the F test that it explains nothing; NaN for the rest.
     """
 
@@ -82,7 +84,7 @@ def decompose(
 
     Returns:
         Main effects in the order of ``factors``, pairs, "higher interactions" if settings have seeds to tell them from noise, and
-        "seeds".
+        "seeds"; else "seeds and higher interactions".
 
     Raises:
         AnalysisError: a factor does not vary, two factors say the same, or there are too few runs for so many effects.
@@ -125,7 +127,7 @@ def decompose(
         squares, freedom = left - pure, settings - explained
         p = float(fdtrc(freedom, noise_freedom, max(squares[0], 0) / freedom / max(noise[0], 1e-300)))
         found.append(_term((), UNEXPLAINED, squares, freedom, (squares - freedom * noise) / total, p, level))
-    found.append(_term((), RESIDUAL, pure, noise_freedom, noise * (count - 1) / total, float("nan"), level))
+    found.append(_term((), RESIDUAL if replicated else UNTOLD, pure, noise_freedom, noise * (count - 1) / total, float("nan"), level))
     return found
 
 
@@ -142,9 +144,10 @@ def decomposition_table(
     """`decompose` for records.
 
     Args:
-        table: records; only completed ones count.
+        table: records; only completed ones count, and a point that was recorded again once, with its mean.
         value: a numeric column; of regression the gap stands for its own, `nmse_gap`.
-        factors: columns; by default every config field that varies, seeds apart.
+        factors: columns; by default every config field that varies, seeds apart. The rest is then named for what it holds beside seeds:
+            the fields that vary and were left out.
         equal_fit: count only runs that reached their train target, so that no factor is credited with a gap that it has by fitting less.
         pairs: as for `decompose`; so are ``level`` and ``resamples``.
         level: confidence of intervals.
@@ -168,16 +171,19 @@ def decomposition_table(
     if not kept.any():
         raise NothingToShow("no run reached its train target with a value: at equal fit there is nothing to compare")
     runs, numbers = runs.filter(pa.array(kept)), numbers[kept]
+    first, point = once_each(runs)
+    runs, numbers = runs.take(pa.array(first)), np.bincount(point, numbers) / np.bincount(point)
     names = list(factors) if factors is not None else varying_fields(runs)
     if not names:
         raise AnalysisError("nothing but seeds varies: there is no factor that could explain anything")
+    left_out = averaged_over(runs, names)
     columns = {name: np.array(["none" if one is None else one for one in runs[name].to_pylist()]) for name in names}
     found = sorted(decompose(columns, numbers, pairs=pairs, level=level, resamples=resamples), key=lambda term: -term.share.value)
     tested = np.array([one.p for one in found])
     corrected = np.full(len(found), np.nan)
     corrected[np.isfinite(tested)] = holm(tested[np.isfinite(tested)])
     rows = [
-        {"term": one.name, "share": one.share.value, "share.low": one.share.low, "share.high": one.share.high}
+        {"term": ", ".join([one.name, *left_out]) if np.isnan(one.p) else one.name, "share": one.share.value, "share.low": one.share.low, "share.high": one.share.high}
         | {"sum_of_squares": one.sum_of_squares, "freedom": one.freedom, "p": None if np.isnan(one.p) else one.p, "runs": len(numbers)}
         | {"p.holm": None if np.isnan(p_holm) else float(p_holm)}
         for one, p_holm in zip(found, corrected, strict=True)
@@ -202,7 +208,7 @@ def explained(table: pa.Table, value: str, *, equal_fit: bool = True, level: flo
     untold = [row["term"] for row in rows if row["p.holm"] is not None and row["p.holm"] >= 1 - level]
     of = f"the variance of {value} over {rows[0]['runs']:,} runs" + (" that reached their train target" if equal_fit else "")
     parts = [f"{_term_words(row['term'])} {_percent(row)}" for row in told]
-    rest = [f"{row['term']} {_percent(row)}" for row in rows if row["term"] == RESIDUAL]
+    rest = [f"{row['term']} {_percent(row)}" for row in rows if row["p"] is None]
     said = f"Of {of}, {'; '.join(parts)}" if parts else f"No field is shown to explain any of {of}"
     sentences = [f"{said}; {rest[0]} ({100 * level:.0f} % intervals)."]
     shared = 1 - sum(row["share"] for row in rows)

@@ -122,8 +122,13 @@ def mean_intervals(
     else:
         error = x.std(axis=1, ddof=1) / np.sqrt(count)
         low, high = intervals_of(mean, error, count - 1, level=level, within=within if method == "logit" else None)
-    reach = resolution * (1 - ((1 - level) / 2) ** (1 / count)) if count else 0.0
+    reach = reach_of(resolution, count, level)
     return np.maximum(np.minimum(low, mean - reach), within[0]), np.minimum(np.maximum(high, mean + reach), within[1])
+
+
+def reach_of(resolution: float, count: int, level: float = LEVEL) -> float:
+    """How far from the mean of ``count`` values that are known to steps of ``resolution`` an interval reaches at least."""
+    return resolution * (1 - ((1 - level) / 2) ** (1 / count)) if count else 0.0
 
 
 def grouped_intervals(

@@ -60,8 +60,8 @@ def checked(table: pa.Table, columns: Sequence[str] = ()) -> pa.Table:
     return table
 
 
-def completed(table: pa.Table) -> pa.Table:
-    """The completed records, all of one task.
+def completed(table: pa.Table, *, diverged: bool = False) -> pa.Table:
+    """The completed records, all of one task; with ``diverged`` those that diverged as well, for what counts them as never fitting.
 
     Raises:
         AnalysisError: it is no Arrow table.
@@ -69,8 +69,9 @@ def completed(table: pa.Table) -> pa.Table:
     """
     done = checked(table, ["status"]).filter(pc.equal(table["status"], "completed"))
     if done.num_rows:
-        is_regression(done)  # raises where both tasks would be drawn together
-        return done
+        counted = table.filter(pc.is_in(table["status"], pa.array(["completed", "diverged"]))) if diverged else done
+        is_regression(counted)  # raises where both tasks would be drawn together
+        return counted
     if not table.num_rows:
         raise NothingToShow("there are no records yet: nothing can be shown")
     raise NothingToShow(f"no record is completed ({outcomes(table)}): nothing can be shown")
@@ -95,8 +96,8 @@ def outcomes(table: pa.Table) -> str:
     return ", ".join(f"{one['counts']:,} {one['values']}" for one in sorted(counts, key=lambda one: -one["counts"]))
 
 
-def completed_lines(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table, list[str]]:
-    """The completed records, and the columns that tell single runs apart: ``by``, or else the corruption.
+def completed_lines(table: pa.Table, by: Sequence[str] | None, *, diverged: bool = False) -> tuple[pa.Table, list[str]]:
+    """The records as from `completed`, and the columns that tell single runs apart: ``by``, or else the corruption.
 
     That is ``corruption.level``, preceded by ``corruption.kind`` if corrupted records are of several kinds; then level 0
     is of no kind (null). Where means are taken, `lines_over` says what tells lines apart.
@@ -105,7 +106,7 @@ def completed_lines(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table
         NothingToShow: no completed record.
         AnalysisError: a column does not exist.
     """
-    runs = completed(table)
+    runs = completed(table, diverged=diverged)
     if by is not None:
         return checked(runs, by), list(by)
     named = _without_kind_at_zero(runs)
@@ -114,7 +115,9 @@ def completed_lines(table: pa.Table, by: Sequence[str] | None) -> tuple[pa.Table
     return named, ["corruption.kind", "corruption.level"]
 
 
-def lines_over(table: pa.Table, axis: str, by: Sequence[str] | None = None, apart: Sequence[str] = ()) -> tuple[pa.Table, list[str]]:
+def lines_over(
+    table: pa.Table, axis: str, by: Sequence[str] | None = None, apart: Sequence[str] = (), *, diverged: bool = False
+) -> tuple[pa.Table, list[str]]:
     """The completed records, and the columns that tell their lines over an axis apart: within a line, only seeds are averaged.
 
     By default these are the corruption and every config field that varies, but for the seeds, the axis, the ratio aimed at, and numbers
@@ -127,6 +130,7 @@ def lines_over(table: pa.Table, axis: str, by: Sequence[str] | None = None, apar
         axis: the column of the horizontal axis, or ``epoch``, which is of curves.
         by: the columns, if they are asked for.
         apart: further columns that tell cells apart, such as those of panels.
+        diverged: count those that diverged too.
 
     Returns:
         The records, with no kind of corruption (null) at level 0 where kinds differ; the columns, corruption first. Where the level is the
@@ -136,7 +140,7 @@ def lines_over(table: pa.Table, axis: str, by: Sequence[str] | None = None, apar
         NothingToShow: no completed record.
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, corruption = completed_lines(table, None)
+    runs, corruption = completed_lines(table, None, diverged=diverged)
     checked(runs, [*(by or ()), *apart, *([] if axis == "epoch" else [axis])])
     several = len(corruption) > 1
     if several and axis == "corruption.level":
@@ -255,6 +259,19 @@ def seed_codes(table: pa.Table) -> NDArray[np.int64]:
     code = codes(table, [name for name in SEEDS if name in table.column_names])
     unknown = pc.is_null(table["seed"]).to_numpy() if "seed" in table.column_names else np.ones(table.num_rows, bool)
     return np.where(unknown, code.max(initial=0) + 1 + np.arange(table.num_rows), code)
+
+
+def once_each(runs: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows are one point that was recorded again, as of two studies whose tables were put together.
+
+    Returns:
+        The first row of each point, shape (points,), and which point each row is of, shape (rows,). A point agrees in all that varies,
+        seeds included.
+    """
+    seed = seed_codes(runs)
+    code = codes(runs, varying_fields(runs)) * (seed.max(initial=0) + 1) + seed
+    _, first, point = np.unique(code, return_index=True, return_inverse=True)
+    return first, point
 
 
 def groups(table: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pa.Table]]:

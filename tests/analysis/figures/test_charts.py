@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 import analysis
+from analysis.figures.corruption import times_of
 from analysis.records.schema import CURVES
 from tests.analysis.made_up_study import curve, gap_study, record, records
 
@@ -320,3 +321,60 @@ def test_panels_and_single_runs():
 def test_filters_keep_what_a_figure_needs(study):
     table = records(study).filter(pc.field("corruption.level") == 0.5)
     analysis.gap_vs_capacity(table, by=[]).draw_without_rendering()
+
+
+def test_runs_that_diverged_count_as_never_fitting():
+    """Of four runs at level 1 two diverged: half of them fit, not all that are left."""
+    rows = [*timed(0.0, (10, 12, 11, 10), 100), *timed(1.0, (55, 60), 100)]
+    rows += [record(**{"corruption.level": 1.0}, seed=seed, epochs=3, fit_epoch=None, status="diverged") for seed in (2, 3)]
+    figure = analysis.time_to_fit(records(rows))
+    assert lines_of(figure.axes[1])[0].get_xydata().tolist() == [[0, 1], [1, 0.5]]
+    assert "diverged" not in figure.get_supxlabel()
+
+
+def test_relative_times_have_the_error_of_what_they_are_relative_to():
+    """Coverage of intervals of a ratio of two means, each of five times: dividing as if the other were exact does not hold 95 %."""
+    rng, lines, seeds, truth = np.random.default_rng(13), 500, 5, 3.0
+    times = rng.lognormal(0, 0.2, (2, lines, seeds)) * np.array([20.0, 20.0 * truth])[:, None, None]
+    level, line, seed = (one.ravel() for one in np.indices(times.shape))
+    columns = {"corruption.level": level.astype(float), "model.width": line, "seed": seed, "status": ["completed"] * times.size}
+    table = pa.table(columns | {"fit_epoch": times.ravel(), "epochs": times.ravel()})
+    cells = times_of(table, ["model.width"], relative=True)[0].filter(pc.field("corruption.level") == 1)
+    held = [row["restricted_mean.low"] <= truth <= row["restricted_mean.high"] for row in cells.to_pylist()]
+    assert 0.92 < np.mean(held) < 0.99
+
+
+def test_wrong_labels_of_two_data_sets_are_two_rates():
+    """Ten classes and two: at level 1 nine tenths of the labels are wrong, and a half; no data set has 0.7."""
+    rows = [
+        record(**{"data.name": name, "corruption.level": level}, seed=seed, wrong_label_rate=rate * level)
+        for name, rate in (("digits", 0.9), ("moons", 0.5))
+        for level in (0.0, 1.0)
+        for seed in range(2)
+    ]
+    (panel,) = analysis.error_vs_corruption(records(rows)).axes
+    assert [line.get_ydata().tolist() for line in lines_of(panel, "rate")] == [[0.0, 0.9], [0.0, 0.5]]
+
+
+def test_what_is_not_drawn_is_not_explained():
+    every_seed_fits = analysis.gap_vs_capacity(records(gap_study(capacities=(10, 20), levels=(0.0,)))).get_supxlabel()
+    assert "Triangles" not in every_seed_fits
+    assert "Triangles" in analysis.gap_vs_capacity(records(gap_study())).get_supxlabel()
+
+
+def test_intervals_are_said_to_be_what_they_are(one_cell):
+    """A loss has no upper end, so that its interval is Student's own."""
+    said = {
+        value: " ".join(analysis.learning_curves(records(one_cell), curves_of(one_cell), value=value).get_supxlabel().split())
+        for value in ("train_loss", "train_error")
+    }
+    assert "bands: 95 % intervals over seeds (Student t)." in said["train_loss"]
+    assert "over seeds (Student t on the logit scale of the quantity's bounds)." in said["train_error"]
+
+
+def test_the_diagonal_is_named_where_no_runs_are():
+    rows = [record(seed=seed, train_error=0.9, test_error=0.9, interpolated=False) for seed in range(5)]
+    rows.append(record(**{"corruption.level": 0.5}, seed=9, train_error=0.0, test_error=0.3))
+    (panel,) = analysis.train_vs_test(records(rows)).axes
+    (named,) = panel.texts
+    assert named.xy[0] < 0.8

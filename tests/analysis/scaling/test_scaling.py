@@ -200,3 +200,12 @@ def test_what_runs_of_one_seed_share_widens_the_interval(shared):
         found.append(cells.shared * (cells.deviations**2).mean() / 0.02**2)
     assert np.mean(found) == pytest.approx(shared, abs=4 * shared * math.sqrt(2 / (seeds - 1) / repeats) + 0.02)
     assert covered / repeats > 0.95 - 0.025 - four_errors(0.95, repeats)
+
+
+def test_a_point_that_stands_twice_is_no_second_seed() -> None:
+    sizes, seeds = np.tile([10.0, 100.0, 1000.0], 3), np.repeat([4, 5, 6], 3)
+    values = np.random.default_rng(12).uniform(0.1, 0.9, 9)
+    once, twice = cells_of(sizes, values, seeds), cells_of(np.tile(sizes, 2), np.tile(values, 2), np.tile(seeds, 2))
+    assert twice.counts.tolist() == once.counts.tolist() == [3, 3, 3]
+    np.testing.assert_allclose(twice.errors, once.errors)
+    assert twice.shared == pytest.approx(once.shared)

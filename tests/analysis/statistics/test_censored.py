@@ -120,3 +120,30 @@ def test_the_table_counts_who_did_not_fit_and_who_diverged():
     assert narrow["restricted_mean"] == pytest.approx((5 + 9 + 20) / 3)
     assert (wide["runs"], wide["fit"], wide["horizon"]) == (3, 2, 20)
     assert wide["restricted_mean"] == pytest.approx((3 + 4 + 20) / 3), "a run that diverged never fits"
+
+
+def test_a_point_that_stands_twice_is_one_run():
+    rows = [record(seed=seed, epochs=20, fit_epoch=epoch) for seed, epoch in enumerate([5, 9, None])]
+    once, twice = (fit_times(records(some), ["model.width"]).to_pylist() for some in (rows, rows + [row | {"study": "b"} for row in rows]))
+    assert once == twice
+
+
+def test_a_run_that_diverged_in_its_first_epoch_never_fits():
+    rows = [record(seed=0, epochs=20, fit_epoch=8), record(seed=1, epochs=20, fit_epoch=None)]
+    rows.append(record(seed=2, epochs=0, fit_epoch=None, status="diverged"))
+    (found,) = fit_times(records(rows), ["model.width"]).to_pylist()
+    assert (found["runs"], found["fit"], found["restricted_mean"]) == (3, 1, pytest.approx((8 + 20 + 20) / 3))
+
+
+@pytest.mark.parametrize("later", [0.1, 0.2])
+def test_times_that_all_agree_are_no_certainty(later):
+    """Most runs fit at the fourth evaluation, some at the fifth: three that agree saw one of the two."""
+    rng = np.random.default_rng(11)
+    covered = 0
+    for _ in range(REPEATS // 4):
+        times = 4.0 + (rng.random(3) < later)
+        covered += 4 + later in restricted_mean(times, np.ones(3, bool), horizon=20, resolution=1.0)
+    assert covered / (REPEATS // 4) > 0.95 - 2 * SAMPLING
+    rows = [record(**{"budget.evaluate_every": 2}, seed=seed, epochs=20, fit_epoch=8) for seed in range(3)]
+    (found,) = fit_times(records(rows), ["model.width"]).to_pylist()
+    assert (found["restricted_mean.low"], found["restricted_mean.high"]) == pytest.approx((8 - 1.4152, 8 + 1.4152), abs=1e-3)

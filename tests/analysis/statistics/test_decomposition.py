@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.statistics.decomposition import RESIDUAL, UNEXPLAINED, decompose, decomposition_table, explained
+from analysis.statistics.decomposition import RESIDUAL, UNEXPLAINED, UNTOLD, decompose, decomposition_table, explained
 from tests.analysis.made_up_study import record, records
 
 A, B, C = np.array([0.0, 1.0, 3.0]), np.array([-1.0, 1.0]), np.array([0.0, 0.5, 0.2, 0.9])
@@ -96,7 +96,7 @@ def test_a_random_study_with_one_run_a_point():
     total = y.var()
     assert found["rate"].share.value == pytest.approx((2.75 * place).var() / total, abs=0.08)
     assert found["decay"].share.value == pytest.approx((0.5 * decay).var() / total, abs=0.04)
-    assert found[RESIDUAL].share.value == pytest.approx(0.09 / total, abs=0.02)
+    assert found[UNTOLD].share.value == pytest.approx(0.09 / total, abs=0.02)
     assert found["rate:kind"].share.low > 0
     assert found["useless"].share.high < 0.02
     assert found["useless"].p > 0.01
@@ -161,3 +161,44 @@ def test_what_fields_share_is_said_to_be_shared():
     shared = 1 - sum(found["share"].to_pylist())
     assert shared > 0.3
     assert f"The other {100 * shared:.2g} % are shared by fields that vary together" in " ".join(explained(found, "generalization_gap"))
+
+
+def test_one_seed_does_not_say_what_seeds_do():
+    """Settings that were run once differ from the fit by seeds or by higher interactions: nobody can tell."""
+    rng = np.random.default_rng(9)
+    rows = [
+        record(**{"regularizers.weight_decay": decay, "regularizers.dropout": dropout, "model.width": width}, generalization_gap=gap)
+        for (decay, dropout, width), gap in zip(
+            itertools.product((0.0, 0.1, 0.2), (0.0, 0.3, 0.5), (8, 16, 32)), rng.normal(0.2, 0.01, 27), strict=True
+        )
+    ]
+    found = decomposition_table(records(rows), pairs=False, resamples=20)
+    assert UNTOLD in found["term"].to_pylist()
+    assert RESIDUAL not in found["term"].to_pylist()
+    assert f"; {UNTOLD} " in explained(found, "generalization_gap")[0]
+
+
+def test_a_point_that_stands_twice_is_no_second_seed():
+    """Two studies that share their points, put together: noise is what it was, not half of it 0."""
+    rng = np.random.default_rng(10)
+    rows = [
+        record(**{"regularizers.weight_decay": decay}, seed=seed, generalization_gap=rng.normal(0.2, 0.01))
+        for decay in (0.0, 0.1)
+        for seed in range(3)
+    ]
+    once, twice = (
+        decomposition_table(records(some), resamples=20).to_pylist() for some in (rows, rows + [row | {"study": "other"} for row in rows])
+    )
+    assert once == twice
+
+
+def test_fields_that_are_left_out_are_not_called_seeds():
+    rng = np.random.default_rng(11)
+    rows = [
+        record(**{"regularizers.weight_decay": decay, "optimizer.momentum": momentum}, seed=seed, generalization_gap=gap)
+        for decay, momentum, seed in itertools.product((0.0, 0.1), (0.0, 0.9), range(3))
+        for gap in [0.1 + momentum + rng.normal(0, 0.01)]
+    ]
+    found = decomposition_table(records(rows), factors=["regularizers.weight_decay"], resamples=20)
+    assert found["term"].to_pylist()[0] == f"{RESIDUAL}, optimizer.momentum"
+    assert f"; {RESIDUAL}, optimizer.momentum 100 % (" in explained(found, "generalization_gap")[0]
