@@ -66,7 +66,8 @@ def bound_vs_corruption(table: pa.Table, *, by: Sequence[str] | None = None, tit
             for line in lines:
                 draw_line(panel, line, "corruption.level", bound)
                 for rows in (some for some, _ in parts_of(line) if some.num_rows):
-                    panel.plot(line.numbers("corruption.level", rows), line.numbers(ERROR, rows), ":", color=line.colour, gid="errors")
+                    look = {"color": line.colour, "linestyle": ":", "marker": ".", "markersize": 4}  # a single mean has no line
+                    panel.plot(line.numbers("corruption.level", rows), line.numbers(ERROR, rows), gid="errors", **look)
             error_axis(panel, np.append(np.concatenate([line.numbers(bound, cells) for line in lines]), [0.0, 1.0]))
             panel.set_title(f"{BOUNDS[bound]}, and the error that it bounds")
         panels[-1].set_xlabel(title_of(["corruption.level"], runs))

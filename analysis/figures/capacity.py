@@ -13,6 +13,7 @@ from analysis.errors import NothingToShow
 from analysis.figures.drawing.canvas import (
     FIT_NOTE,
     THRESHOLD_NOTE,
+    any_located,
     draw_line,
     error_axis,
     explain,
@@ -99,7 +100,7 @@ def gap_vs_capacity(
                 panel.set_title(above + words(value) + formula)
             three[-1].set_xlabel(words(capacity))
             three[0].set_xlabel(words(capacity) if column is None else "")
-        also = [FIT_NOTE, *([THRESHOLD_NOTE] if marks else [])]
+        also = [FIT_NOTE, *([THRESHOLD_NOTE] if any_located(marks.values()) else [])]
         text = note(table, cells, errors, interval=interval, lines=(len(lines), of), also=also)
         explain(figure, lines, title_of(lines_by, runs), title, text)
     return figure

@@ -186,7 +186,7 @@ def _write_numbers(panel: Axes, one: Map, grid: Floats, mesh: Any) -> None:
     for (row, column), number in np.ndenumerate(grid):
         if not np.isfinite(number):
             continue
-        text = f"{number:.2f}\nn {seeds[row, column]:.0f}"
+        text = f"{number:.2f}".replace("-0.00", "0.00") + f"\nn {seeds[row, column]:.0f}"
         colour = mesh.cmap(mesh.norm(number))
         look: dict[str, Any] = {
             "color": "white" if np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5 else "black",

@@ -30,7 +30,8 @@ RISK, FORMULA = "measure.excess_risk", "measure.asymptotic_risk"
 MOST_IMAGES = 24
 RADEMACHER_NOTE = (
     "Left: mean correlation 1 - 2 x train error reached on labels drawn by fair coins, and the gap on the two true classes; bands: 95 % "
-    "intervals over draws. Right: bounds of that gap at confidence 95 %; above 1 they say nothing."
+    "intervals over draws. Right: bounds of that gap at confidence 95 %; above 1 they say nothing. A gap of 0 or less is not drawn "
+    "there."
 )
 STABILITY_NOTE = (
     "The change of 1 - (probability of the label) when one training sample is replaced: the largest at any place, its mean at the samples "
@@ -205,7 +206,7 @@ def ridgeless_risk(table: pa.Table, *, title: str | None = None) -> Figure:
         panel.set_xlabel("d / n")
         panel.set_title("excess risk of minimum-norm least squares")
         panel.legend()
-        explain(figure, [], "", title, note(table, cells, [RISK], interval=DEFAULT))
+        explain(figure, [], "", title, note(table, cells, [RISK], interval=DEFAULT, drawn="bars"))
     return figure
 
 
@@ -242,7 +243,7 @@ def theory_lines(
             _theory_axes(panel, found, value)
         panels[-1].set_xlabel(title_of([found.over], table))
         also = [f"Marks: measured; lines: {found.theory.title}, computed from the data. {FIT_NOTE}", agreement(found)]
-        text = note(table, found.cells, found.values, interval=DEFAULT, lines=(len(lines), of), also=also)
+        text = note(table, found.cells, found.values, interval=DEFAULT, lines=(len(lines), of), also=also, drawn="bars")
         explain(figure, lines, title_of(found.by, table), title, text)
     return figure
 

@@ -104,7 +104,8 @@ def check_number(records: pa.Table, claim: NumberClaim) -> CheckedClaim:
         measured += f" ({_decimals(interval.low)} to {_decimals(interval.high)})"
     verdict, why = _number_verdict(values, fit, claim, within)
     difference = "" if claim.protocol == "stand-in" else _decimals(mean - claim.value, "+")
-    trained = _decimals(float(_numbers(chosen, "train_error")[counts].mean()))
+    train_error = float(_numbers(chosen, "train_error")[counts].mean())
+    trained = "" if np.isnan(train_error) else _decimals(train_error)  # least squares of Gaussian points has none
     per_sample = ", ".join(sorted({f"{ratio:.3g}" for ratio in _numbers(chosen, "parameters_per_sample")[counts]}))
     return CheckedClaim(
         claim.name, published, measured, difference, tolerance, len(kept), claim.protocol, verdict, why, trained, per_sample

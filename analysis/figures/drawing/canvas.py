@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from analysis.figures.drawing.lines import FEW_LINES, Line
-from analysis.statistics.intervals import LEVEL, Method
+from analysis.statistics.intervals import LEVEL, Method, range_of
 from analysis.statistics.moments import moment_of
 from analysis.statistics.selection import outcomes
 from analysis.statistics.tasks import OF_REGRESSION
@@ -39,6 +39,7 @@ _INTERVALS: dict[Method, str] = {
     "student": "over seeds (Student t)",
     "betting": "over seeds, for any distribution (betting)",
 }
+_SOME_BOUNDED = "over seeds (Student t, on the logit scale of quantities with two bounds)"
 
 
 def draw_line(panel: Axes, line: Line, x: str, y: str, *, fit: bool = True, **look: Any) -> None:
@@ -166,6 +167,11 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
         panel.plot(row["threshold"], 1, "v", transform=top, color=line.colour, markersize=5, clip_on=False, zorder=4, gid="threshold")
 
 
+def any_located(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether some row of `analysis.threshold_table` has a threshold that a triangle can mark."""
+    return any(row["threshold"] is not None for row in rows)
+
+
 def ends_of(row: Mapping[str, Any]) -> list[float]:
     """Both ends of a threshold's interval; far outside the figure where the grid leaves it open."""
     return [edge if row[end] is None else row[end] for end, edge in zip(("threshold.low", "threshold.high"), _FAR, strict=True)]
@@ -225,6 +231,7 @@ def note(
     interval: Method | None,
     lines: tuple[int, int] = (1, 1),
     also: Iterable[str] = (),
+    drawn: str = "bands",
 ) -> str:
     """The sentences on how to read a figure of means: over how many seeds, which intervals, what is not shown.
 
@@ -233,6 +240,7 @@ def note(
         cells: what is drawn, as from `analysis.over_seeds`.
         values: the columns that are drawn; where their seeds differ, each has its own number.
         interval: what the bands are; None for none.
+        drawn: what shows the intervals, a plural.
         lines: how many are shown, and of how many.
         also: sentences of the figure's own.
     """
@@ -240,9 +248,16 @@ def note(
     seeds = next(iter(counts.values())) if len(set(counts.values())) == 1 else None
     said = seeds or "; ".join(f"{words(name)} {count}" for name, count in counts.items())
     many = max(pc.max(cells[f"{name}.seeds"]).as_py() or 0 for name in values) > 1
-    shown: Method | None = "student" if interval == "logit" and set(values) & {*OF_REGRESSION} else interval  # which have no two bounds
-    bands = f"; bands: {100 * LEVEL:.0f} % intervals {_INTERVALS[shown]}" if many and shown else ", without an interval"
+    bands = f"; {drawn}: {100 * LEVEL:.0f} % intervals {_in_words(interval, values)}" if many and interval else ", without an interval"
     return " ".join([f"Means over {said} a point{bands}.", *also, *left_out_of(table, lines)])
+
+
+def _in_words(interval: Method, values: Sequence[str]) -> str:
+    """How the intervals of these columns are made; those without two bounds have Student's for the logit scale."""
+    bounded = [bool(np.isfinite(range_of(name)).all()) for name in values]
+    if interval != "logit" or all(bounded):
+        return _INTERVALS[interval]
+    return _SOME_BOUNDED if any(bounded) else _INTERVALS["student"]
 
 
 def _seeds_of(cells: pa.Table, value: str) -> str:

@@ -153,7 +153,7 @@ def influential_images(
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9.6, 0.9 + 1.25 * len(tests)), layout="constrained")
+        figure = Figure(figsize=(9.6, 0.9 + 1.4 * len(tests)), layout="constrained")
         panels = figure.subplots(len(tests), 1 + 2 * _SHOWN, squeeze=False)
         for panel in panels.flat:
             panel.set_axis_off()
@@ -176,4 +176,4 @@ def influential_images(
 def _caption(row: dict[str, Any], labels: NDArray[np.int64]) -> str:
     true = int(labels[row["index"]])
     label = f"{row['label']}" + (f" (is {true})" if row["label"] != true else "")
-    return f"{label}: {row['influence']:+.2f}±{row['standard_error']:.2f}"
+    return f"{label}\n{row['influence']:+.2f} ± {row['standard_error']:.2f}"

@@ -23,7 +23,7 @@ _NOTE = (
     "Left: training samples memorised (train error 0 within the budget), geometric mean over seeds with its 95 % interval. Filled: random "
     "labels. Hollow: true labels. Arrows: all seeds fit every n tried. Right: means on true labels at the largest n tried, with 95 % "
     "intervals over seeds; arrows: true labels of every n tried fit, so that the ratio is at least that. Theorem 1: n = (p - d)/2, for "
-    "which Zhang et al. 2017 construct a network of p parameters."
+    "which Zhang et al. 2017 construct a network of p parameters. Bars may go on beyond a panel."
 )
 
 

@@ -37,3 +37,14 @@ def test_each_bound_has_its_panel() -> None:
     rows = [record(**{"corruption.level": level} | both, wrong_label_rate=0.5 * level) for level in (0.0, 1.0)]
     titles = [panel.get_title(loc="left") for panel in analysis.bound_vs_corruption(records(rows)).axes]
     assert titles == ["compression bound, and the error that it bounds", "PAC-Bayes certificate, and the error that it bounds"]
+
+
+def test_an_error_of_a_single_level_is_seen() -> None:
+    """At level 0 alone runs fit: one mean makes no line."""
+    rows = [
+        record(**{"corruption.level": level, "measure.compression_bound": 0.9, "seed": seed}, test_error=0.1, interpolated=not level)
+        for level in (0.0, 0.5, 1.0)
+        for seed in range(3)
+    ]
+    (panel,) = analysis.bound_vs_corruption(records(rows)).axes
+    assert all(line.get_marker() == "." for line in panel.lines if line.get_gid() == "errors")
