@@ -27,8 +27,8 @@ and a run says so at its end. `tests/analysis/statistics/test_never_pooled.py` h
 they come out of training, fit or not: a search's ablation and `gaplab capacity`, which count how many fit beside each mean, and the gap on
 true classes beside Rademacher's bound, which holds for both. A point that two studies share, their tables put together, is one run.
 
-Seeds are taken for independent. Where `data.seed` or `corruption.seed` is crossed with `seed`, as 3 subsets by 3 initializations, the nine runs
-are counted as nine, though those on one subset share its luck: let the three follow `seed`, as they do by default, or keep one fixed.
+Seeds are taken for independent. Where `data.seed` or `corruption.seed` is crossed with `seed`, as 3 subsets by 3 initializations, the nine
+runs are counted as nine, though those on one subset share its luck: let the three follow `seed`, as they do by default, or keep one fixed.
 
 ## Means over seeds
 
@@ -63,7 +63,8 @@ Where all seeds fall between the same two capacities the interval is that step o
 A run that did not fit in its epochs was watched in vain: leaving it out, or putting in its last epoch, is biased. Kaplan and Meier's curve
 uses it as it is; figures show the mean of min(time, horizon), the area under the curve, with one horizon for all, above the share that fit
 (Clopper and Pearson 1934). Runs that diverged count as never fitting. A time is known to one evaluation, and no interval is narrower than
-that leaves open. In units of the mean on true labels the interval has the error of both (Zou and Donner 2008). Coverage for exponential times of which one budget censors 22 %, and for budgets that differ:
+that leaves open. In units of the mean on true labels the interval has the error of both (Zou and Donner 2008). Coverage for exponential
+times of which one budget censors 22 %, and for budgets that differ:
 
 """
 TIMES = """

@@ -183,7 +183,8 @@ def decomposition_table(
     corrected = np.full(len(found), np.nan)
     corrected[np.isfinite(tested)] = holm(tested[np.isfinite(tested)])
     rows = [
-        {"term": ", ".join([one.name, *left_out]) if np.isnan(one.p) else one.name, "share": one.share.value, "share.low": one.share.low, "share.high": one.share.high}
+        {"term": ", ".join([one.name, *left_out]) if np.isnan(one.p) else one.name}
+        | {"share": one.share.value, "share.low": one.share.low, "share.high": one.share.high}
         | {"sum_of_squares": one.sum_of_squares, "freedom": one.freedom, "p": None if np.isnan(one.p) else one.p, "runs": len(numbers)}
         | {"p.holm": None if np.isnan(p_holm) else float(p_holm)}
         for one, p_holm in zip(found, corrected, strict=True)
