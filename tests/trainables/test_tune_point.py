@@ -94,12 +94,14 @@ def test_what_a_population_may_not_vary(changed: dict[str, Any], sentence: str, 
 
 @pytest.fixture(scope="module")
 def plain_ray() -> Iterator[None]:
-    """Ray as its users start it."""
+    """Ray as its users start it, but for the priority of its workers: 15 less is next to nothing on a busy machine."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_worker_niceness", "0")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 @pytest.mark.usefixtures("plain_ray")

@@ -19,7 +19,7 @@ import requests
 from ray.cluster_utils import Cluster
 
 from tests.benchmarks.soak.proxy import Proxy
-from tests.mlflow_servers import free_port
+from tests.ports import free_port
 
 RUN = "import sys; from study.cli.app import main; sys.argv[0] = 'gaplab'; main()"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_EC2_METADATA_DISABLED": "true"}

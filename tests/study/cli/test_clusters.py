@@ -100,7 +100,8 @@ STUBS = {
     "hostname": "echo 10.0.0.1 10.0.0.2",
     "srun": 'echo "srun $*" >> $CALLS; while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "ray": 'echo "ray $*" >> $CALLS; [[ $1 == start ]] && exec sleep 60; exit 0',
-    "gaplab": "echo \"gaplab $*\" >> $CALLS; trap 'echo interrupted >> $CALLS; exit 130' TERM; "
+    "gaplab": "trap 'echo interrupted >> $CALLS; exit 130' TERM; "  # before it says that it is there, whereupon it is told to end
+    "echo \"gaplab $*\" >> $CALLS; until [[ $(grep -c '^ray start' $CALLS) == 2 ]]; do sleep 0.1; done; "
     "for _ in $(seq ${GAPLAB_TENTHS}); do sleep 0.1; done; exit 7",
 }
 
@@ -126,8 +127,8 @@ def calls(folder: Path, awaited: str) -> list[str]:
 
 
 def test_the_slurm_script_starts_ray_on_every_node_and_hands_on_the_exit_code(tmp_path: Path) -> None:
-    job = slurm_job(tmp_path, 5)
-    assert job.wait(60) == 7
+    job = slurm_job(tmp_path, 0)
+    assert job.wait(300) == 7
     seen = calls(tmp_path, "gaplab")
     assert "ray start --block --num-cpus=16 --head --port=32345 --include-dashboard=false" in seen
     assert "ray start --block --num-cpus=16 --address=10.0.0.1:32345" in seen
@@ -140,7 +141,7 @@ def test_the_slurm_script_lets_gaplab_stop_cleanly_when_time_is_up(tmp_path: Pat
     job = slurm_job(tmp_path, 600)
     calls(tmp_path, "gaplab run")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(60) == 130
+    assert job.wait(300) == 130
     assert calls(tmp_path, "interrupted")[-1] == "interrupted"
 
 

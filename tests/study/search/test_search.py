@@ -362,7 +362,7 @@ def driver(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.xdist_group("ray")
 def test_a_killed_driver_is_followed_by_the_same_search(tmp_path: Path, driver: subprocess.Popen[bytes]) -> None:
     root, records = tmp_path / "real", tmp_path / "real" / "records"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (records.is_dir() and any(records.glob("*.parquet"))):
         assert driver.poll() is None
         assert time.monotonic() < deadline
