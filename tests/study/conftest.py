@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,43 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the ba
 os.environ[MARK] = f"tests of {os.getpid()}"
 
 
+class SharedRay:
+    """Ray with two workers, from one test that asks for it to the next that does not: to start it takes as long as a small study."""
+
+    def __init__(self) -> None:
+        self._started = ExitStack()
+        self._runs = False
+
+    def start(self) -> None:
+        if not self._runs:
+            self._started.enter_context(connected(Resources(workers=2), None))
+            self._runs = True
+
+    def stop(self) -> None:
+        self._runs = False
+        self._started.close()
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[SharedRay]:
+    shared = SharedRay()
+    yield shared
+    shared.stop()
+
+
 @pytest.fixture(scope="module")
-def one_ray() -> Iterator[None]:
-    """Ray with two workers for the tests of a module that ask for it: a study joins a Ray that its process is connected to."""
-    with connected(Resources(workers=2), None):
-        yield
+def one_ray(shared_ray: SharedRay) -> None:
+    """A Ray that runs: a study joins it, because its process is connected to it."""
+    shared_ray.start()
+
+
+@pytest.fixture(autouse=True)
+def ray_where_it_is_asked_for(request: pytest.FixtureRequest, shared_ray: SharedRay) -> None:
+    """A test that does not ask for Ray finds none, whatever ran before it."""
+    if "one_ray" in request.fixturenames:
+        shared_ray.start()
+    else:
+        shared_ray.stop()
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +76,16 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def trained(tmp_path: Path) -> Trained:
     return Trained(tmp_path)
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a study lacks is trained in this process, for tests of everything else that a run does: a worker takes seconds to start."""
+    from tests.study import in_this_process
+
+    monkeypatch.setattr("study.launch.training.connected", lambda *arguments: nullcontext(1))
+    monkeypatch.setattr("study.launch.training.unused_gpus", lambda resources: None)
+    monkeypatch.setattr("study.launch.tuner.fit_packs", in_this_process.fit_packs)
 
 
 @pytest.fixture

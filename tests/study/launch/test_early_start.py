@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-def test_a_new_study_with_a_long_plan_uses_it_and_ends_it(begun: list[bool], tmp_path: Path) -> None:
+def test_a_new_study_with_a_long_plan_uses_it_and_ends_it(
+    begun: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     summary = study.run(study.understand(WRITTEN), storage=str(tmp_path))
     assert (begun, summary.counts) == ([True], {"completed": 3})
     assert not ray.is_initialized()
     more = WRITTEN | {"space": {"model.width": {"values": [2, 3, 4, 5]}}}
+    request.getfixturevalue("without_ray")  # which is not asked for `begun`
+    monkeypatch.setattr(training, "connected", lambda resources, address, local: nullcontext(begun.append(local.begun) or 1))
     summary = study.run(study.understand(more), storage=str(tmp_path))
     assert (begun, summary.ran) == ([True, False], 1), "a study that has records may have nothing left to run"
     assert not ray.is_initialized()

@@ -60,10 +60,11 @@ def faulty(model, dropout, image_shape, classes):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     spec = study.understand(WRITTEN)
     (tmp_path / "spec.yaml").write_text(spec.text)
@@ -86,7 +87,7 @@ def test_a_driver_killed_in_the_middle_loses_nothing(undisturbed: list[dict[str,
     assert rows(root) == undisturbed
 
 
-def test_workers_killed_in_the_middle_lose_nothing(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_workers_killed_in_the_middle_lose_nothing(one_ray: None, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
@@ -135,7 +136,9 @@ def test_a_study_in_which_everything_fails_stops_and_says_why(one_ray: None, tmp
     assert 20 <= summary.counts["failed"] < 600
 
 
-def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(
+    one_ray: None, undisturbed: list[dict[str, Any]], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=777", "none", str(disk)]
@@ -149,6 +152,7 @@ def test_a_full_disk_stops_the_study_which_goes_on_when_there_is_room(undisturbe
         assert 0 < sum(summary.counts.values()) < len(undisturbed)
         filled.unlink()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        request.getfixturevalue("without_ray")
         assert run(study.understand(WRITTEN), storage=str(disk)).halted is None
         assert rows(summary.root) == undisturbed
     finally:

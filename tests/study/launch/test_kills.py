@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ import ray
 
 import study
 from analysis.records.fragments import fragments
-from study.launch.cluster import connected
-from study.spec.sections import Resources
 from tests.study.disturbances import rows
 from tests.study.drivers import started, started_head
 from tests.study.in_this_process import rows_without_ray
@@ -38,15 +36,15 @@ WRITTEN: dict[str, Any] = {
     "resources": {"workers": 1},
     "tracking": {"mlflow": False},
 }
-KILLS = 6
+KILLS = 4
 """The soak of tests/benchmarks has more."""
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+@pytest.fixture
+def address(one_ray: None) -> str:
     """Of a Ray that outlives its drivers."""
-    with connected(Resources(workers=2), None):
-        yield ray.get_runtime_context().gcs_address
+    found: str = ray.get_runtime_context().gcs_address
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
-def until(happened: Callable[[], Any], seconds: float = 120) -> None:
+def until(happened: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
@@ -131,22 +129,22 @@ def test_a_search_killed_while_suggestions_are_frozen_goes_on_with_them(address:
     assert not (root / "unfinished").exists()
 
 
-def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(
-    address: str, undisturbed: list[dict[str, Any]], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("without_ray")
+def test_a_driver_whose_cluster_is_gone_ends_and_the_study_goes_on_elsewhere(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     head, elsewhere = started_head()
     driver = started(WRITTEN, storage=str(tmp_path), address=elsewhere)
     root = str(tmp_path / "killed")
     until(lambda: fragments(root) or driver.exitcode is not None)
     head.kill()
-    driver.join(100)
+    driver.join(300)
     assert driver.exitcode not in (None, 0)
     assert 0 < len(rows(root)) < len(undisturbed)
-    study.run(study.understand(WRITTEN), storage=str(tmp_path), address=address)
+    study.run(study.understand(WRITTEN), storage=str(tmp_path))
     assert rows(root) == undisturbed
 
 
-def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(address: str, undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_ray")
+def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
     path, root = tmp_path / "spec.yaml", str(tmp_path / "results" / "killed")
     path.write_text(json.dumps(WRITTEN))
     command = [sys.executable, "-c", "from study.cli.app import main; main()", "run", str(path), "--storage", str(tmp_path / "results")]
@@ -157,10 +155,10 @@ def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(address: str, undistu
         for _ in range(2):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.3)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    until(lambda: not workers(owner), 30)
+    until(lambda: not workers(owner))
     assert 0 < len(rows(root)) < len(undisturbed)
-    study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"), address=address)
+    study.run(study.understand(WRITTEN), storage=str(tmp_path / "results"))
     assert rows(root) == undisturbed

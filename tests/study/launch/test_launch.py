@@ -149,6 +149,7 @@ def test_a_spec_that_shrank_runs_nothing_and_forgets_nothing(storage):
     assert analysis.load(summary.root).num_rows == 4
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_fragment_cut_short_runs_again_to_the_same_record(storage, finished):
     root = str(storage / "tiny")
     victim = Path(fragments(root)[0])
@@ -162,6 +163,7 @@ def test_a_fragment_cut_short_runs_again_to_the_same_record(storage, finished):
     assert mirrored(storage) == dict.fromkeys(keys(spec()), 1)
 
 
+@pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize("kind", ["records", "curves"])
 def test_a_flipped_bit_costs_its_points_a_training_and_nothing_else(storage, finished, kind):
     root = str(storage / "tiny")
@@ -179,6 +181,7 @@ def test_a_flipped_bit_costs_its_points_a_training_and_nothing_else(storage, fin
     assert study.run(spec(), storage=str(storage)).ran == 0
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_further_measures_are_computed_alone_and_hide_none(storage):
     said: list[str] = []
     root = str(storage / "tiny")
@@ -195,6 +198,7 @@ def test_further_measures_are_computed_alone_and_hide_none(storage):
     assert table["measure.l2_norm"].null_count == table["measure.path_norm"].null_count == 0
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_what_the_spec_no_longer_declares_is_counted_and_not_shown(storage, gaplab, tmp_path, monkeypatch):
     changed = spec(trial=WRITTEN["trial"] | {"budget": {"epochs": 3}})
     (tmp_path / "changed.yaml").write_text(changed.text)
@@ -264,7 +268,7 @@ def flagged(model, dropout, image_shape, classes):
 
 
 @pytest.mark.usefixtures("untried")
-def test_an_own_model_that_raises_is_a_failed_record_and_runs_again(tmp_path):
+def test_an_own_model_that_raises_is_a_failed_record_and_runs_again(tmp_path, request):
     flag = tmp_path / "flag"
     flag.touch()
     (tmp_path / "mine.py").write_text(OWN_MODEL.format(flag=flag))
@@ -274,6 +278,7 @@ def test_an_own_model_that_raises_is_a_failed_record_and_runs_again(tmp_path):
     assert (summary.counts, summary.missing) == ({"failed": 2}, 2)
     assert set(analysis.load(summary.root)["reason"].to_pylist()) == {"RuntimeError: the flag is up"}
     flag.unlink()
+    request.getfixturevalue("without_ray")
     summary = study.run(own, storage=str(tmp_path))
     assert (summary.ran, summary.counts) == (2, {"completed": 2})
     table = analysis.load(summary.root)
@@ -297,6 +302,7 @@ class Dying(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_a_tracking_server_that_dies_costs_no_record_and_sync_catches_up(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     server = HTTPServer(("127.0.0.1", 0), Dying)
@@ -316,19 +322,17 @@ def test_a_tracking_server_that_dies_costs_no_record_and_sync_catches_up(tmp_pat
     assert in_order(analysis.load("mlflow:tiny", tracking_uri=uri)).equals(in_order(analysis.load(summary.root)))
 
 
-def test_a_study_can_do_without_mlflow(tmp_path):
-    summary = study.run(spec(space={}, tracking={"mlflow": False}), storage=str(tmp_path))
-    assert (summary.counts, summary.mirror) == ({"completed": 1}, None)
-    assert not (tmp_path / "mlflow.db").exists()
-    assert study.sync(spec(space={}, tracking={"mlflow": False}), storage=str(tmp_path)) is None
-
-
-def test_relative_storage_is_where_the_study_was_started(tmp_path, monkeypatch):
-    """Tune would send its workers to folders of its own."""
+def test_relative_storage_is_where_the_study_was_started_also_without_mlflow(tmp_path, monkeypatch):
+    """Tune would send its workers to folders of its own. They compute the measures that are asked for."""
     monkeypatch.chdir(tmp_path)
-    summary = study.run(spec(space={}, tracking={"mlflow": False}), storage="results")
-    assert analysis.load("results/tiny").num_rows == 1
+    alone = spec(space={}, tracking={"mlflow": False}, measures=["l2_norm"])
+    summary = study.run(alone, storage="results")
+    (row,) = analysis.load("results/tiny").to_pylist()
+    assert row["measure.l2_norm"] > 0
     assert summary.root == str(tmp_path / "results" / "tiny")
+    assert (summary.counts, summary.mirror) == ({"completed": 1}, None)
+    assert study.sync(alone, storage="results") is None
+    assert not list(tmp_path.rglob("mlflow.db"))
 
 
 # nothing started, nothing left behind
@@ -404,7 +408,7 @@ LONGER: Mapping[str, Any] = WRITTEN | {
 """Twelve points of one shape, in six packs for one worker."""
 
 
-def until(happened: Callable[[], bool], seconds: float = 120) -> bool:
+def until(happened: Callable[[], bool], seconds: float = 300) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if happened():
@@ -424,7 +428,7 @@ def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_pat
         root = str(tmp_path / "interrupted" / "tiny")
         assert until(lambda: bool(fragments(root)) or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     recorded = analysis.load(root).num_rows
     assert 0 < recorded < 12
@@ -439,13 +443,14 @@ def test_an_interrupted_study_goes_on_to_the_table_of_an_undisturbed_one(tmp_pat
     assert mirrored(tmp_path / "interrupted") == dict.fromkeys(keys(study.understand(LONGER)), 1)
 
 
-def test_a_study_whose_hours_are_up_goes_on_from_there(tmp_path):
+def test_a_study_whose_hours_are_up_goes_on_from_there(tmp_path, request):
     """A budget of two seconds, of which the first worker's start alone takes one or more."""
     brief = study.understand({**LONGER, "resources": {"workers": 1, "hours": 2 / 3600}, "tracking": {"mlflow": False}})
     summary = study.run(brief, storage=str(tmp_path))
     assert (summary.halted, summary.interrupted) == ("its 0.000555556 hours are up", False)
     assert summary.counts["completed"] < 12
     unhurried = study.understand({**LONGER, "tracking": {"mlflow": False}})
+    request.getfixturevalue("without_ray")
     assert study.run(unhurried, storage=str(tmp_path)).counts == {"completed": 12}
 
 
@@ -463,6 +468,7 @@ def test_a_search_whose_function_fails_only_in_the_ablation_loses_nothing(tmp_pa
         assert not (tmp_path / "results" / "tiny" / "tune").exists()
 
 
+@pytest.mark.usefixtures("without_ray")
 def test_what_a_spec_leaves_open_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the real probe, in Python as on the command line: stored before the first record, in the keys, and chosen by no later run."""
     trial = WRITTEN["trial"]

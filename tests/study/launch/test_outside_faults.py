@@ -45,7 +45,7 @@ WRITTEN: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return rows_without_ray(study.understand(WRITTEN), tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -144,7 +144,9 @@ def test_eight_writers_and_a_locked_database_lose_nothing(tmp_path: Path, fresh_
 # storage
 
 
-def test_storage_that_turns_read_only_stops_the_study_which_goes_on_when_it_can(undisturbed: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_storage_that_turns_read_only_stops_the_study_which_goes_on_when_it_can(
+    undisturbed: list[dict[str, Any]], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     folder = tmp_path / "leans"
     folder.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None or mount("--bind", folder, folder):
@@ -163,6 +165,7 @@ def test_storage_that_turns_read_only_stops_the_study_which_goes_on_when_it_can(
         assert 0 < sum(summary.counts.values()) < len(undisturbed)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
+    request.getfixturevalue("without_ray")
     assert study.run(study.understand(WRITTEN), storage=str(tmp_path)).halted is None
     assert rows(summary.root) == undisturbed
 
