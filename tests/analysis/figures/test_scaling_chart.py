@@ -50,3 +50,11 @@ def test_points_that_are_solved_have_no_compute_to_split() -> None:
     notes = [row["note"] for row in analysis.forecast_table(laws).to_pylist()]
     assert notes[:2] == [None, None]
     assert "no multiple of parameters times samples" in notes[2]
+
+
+def test_a_forecast_stays_on_the_panel() -> None:
+    rows = runs(lambda size: 3 / size**0.6, noise=0.0002)
+    (panel,) = analysis.scaling_chart(analysis.scaling_laws(records(rows), resamples=50)).axes
+    (forecast,) = (line for line in panel.lines if line.get_gid() == "forecast")
+    low, high = panel.get_ylim()
+    assert low < forecast.get_ydata().min() < forecast.get_ydata().max() < high
