@@ -30,7 +30,7 @@ from analysis.records.schema import MEASURE
 from analysis.statistics.aggregate import ERRORS, seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT, Method
-from analysis.statistics.selection import SEEDS, SETTINGS, lines_over, varying_fields
+from analysis.statistics.selection import SEEDS, SETTINGS, lines_over, numeric, varying_fields
 from analysis.statistics.tasks import TASK, all_own, named
 from analysis.words import words
 
@@ -71,7 +71,7 @@ def gap_vs_capacity(
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
     beside = [panels] if panels else []
-    runs, lines_by = lines_over(table, capacity, by, beside)
+    runs, lines_by = lines_over(numeric(table, [capacity]), capacity, by, beside)
     runs, of = only_shown(runs, lines_by)
     errors = all_own(runs, ERRORS)
     apart = [*lines_by, *beside]

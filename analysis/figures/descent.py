@@ -25,7 +25,7 @@ from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.interpolation import line_thresholds
 from analysis.statistics.intervals import DEFAULT, Method
-from analysis.statistics.selection import checked, lines_over
+from analysis.statistics.selection import checked, lines_over, numeric
 from analysis.statistics.tasks import all_own
 from analysis.words import words
 
@@ -59,7 +59,7 @@ def double_descent(
         NothingToShow: no completed record has the first of the values.
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds.
     """
-    runs, by = lines_over(table, over, by)
+    runs, by = lines_over(numeric(table, [over]), over, by)
     values = all_own(runs, values)
     cells = seed_means(checked(runs, values), [*by, over, "interpolated"], values, interval=interval).sort_by(over)
     cells = cells.filter(pc.and_(pc.is_valid(cells[values[0]]), pc.greater(cells[over].cast(pa.float64()), 0)))

@@ -17,7 +17,7 @@ from analysis.figures.drawing.lines import label_of, shown_combinations, title_o
 from analysis.figures.drawing.style import drawing
 from analysis.statistics.aggregate import seed_means
 from analysis.statistics.interpolation import line_thresholds
-from analysis.statistics.selection import agreeing, checked, completed, lines_over
+from analysis.statistics.selection import agreeing, checked, completed, lines_over, numeric
 from analysis.statistics.tasks import own
 from analysis.words import words
 
@@ -66,7 +66,7 @@ def maps_of(table: pa.Table, capacity: str, value: str) -> tuple[list[Map], int]
     Raises:
         NothingToShow: no completed record has the value.
     """
-    runs, lines = lines_over(table, capacity)
+    runs, lines = lines_over(numeric(table, [capacity]), capacity)
     value = own(runs, value)
     runs = checked(runs, [value]).filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     runs = runs.filter(pc.and_(pc.is_valid(runs["corruption.level"]), pc.is_valid(runs[capacity])))

@@ -15,6 +15,7 @@ from analysis.errors import NothingToShow
 from analysis.figures.capacity import gap_vs_capacity
 from analysis.statistics.questions.tuning import BASELINE, TUNED, UNTUNED, importance_table, target_of
 from analysis.statistics.selection import averaged_over, completed_lines
+from analysis.whole_files import whole_file
 
 if TYPE_CHECKING:
     import optuna
@@ -89,9 +90,8 @@ def write_page(figures: Mapping[str, Any], path: str | Path, title: str) -> Path
     parts = [f"<h2>{html.escape(name)}</h2>{figure.to_html(full_html=False, include_plotlyjs=False)}" for name, figure in figures.items()]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>body {{font-family: sans-serif; margin: 2em}}</style>'
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     body = f"<h1>{html.escape(title)}</h1>{''.join(parts)}"
-    target.write_text(
-        f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{body}</body></html>", encoding="utf-8"
-    )
+    page = f"<!doctype html><html><head>{head}<script>{get_plotlyjs()}</script></head><body>{body}</body></html>"
+    with whole_file(target) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
     return target

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from analysis.errors import AnalysisError
+from analysis.whole_files import whole_file
 
 
 def export(table: pa.Table, path: str | Path) -> Path:
@@ -18,9 +19,7 @@ def export(table: pa.Table, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".parquet", ".csv"):
         raise AnalysisError(f"{path.name!r} ends in neither .parquet nor .csv, the formats that can be exported")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
+    with whole_file(path) as unfinished:
         if path.suffix == ".parquet":
             import pyarrow.parquet
 
@@ -29,7 +28,4 @@ def export(table: pa.Table, path: str | Path) -> Path:
             import pyarrow.csv
 
             pyarrow.csv.write_csv(table, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path

@@ -33,4 +33,6 @@ def open_store(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ConfigError(f"{uri} is no storage ({str(error).splitlines()[0]}): give a folder, or a URI such as s3://BUCKET/PATH") from None
+    if not path.strip("/") and scheme != "file":
+        raise ConfigError(f"{uri} names no bucket: give a folder, or a URI such as s3://BUCKET/PATH")
     return filesystem, path.rstrip("/")

@@ -28,6 +28,7 @@ from analysis.report.search import searched_cells
 from analysis.report.traces import InteractiveFigure
 from analysis.statistics.moments import Moment, at_moment, needed_of_curves
 from analysis.statistics.questions.ranking import TooManyRuns
+from analysis.whole_files import whole_file
 from trainables.redaction import redacted
 
 SCRIPTS = ("figures", "columns", "scatter", "parallel", "explorer", "page")
@@ -65,8 +66,8 @@ def write_report(
     """
     path = Path(path)
     html = report_html(source, at=at, tracking_uri=tracking_uri, mapping=mapping, all_recorded=all_recorded)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    with whole_file(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
     return path
 
 

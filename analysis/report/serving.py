@@ -6,6 +6,7 @@ is refused.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,11 @@ class ReportServer(ThreadingHTTPServer):
         self._making = threading.Lock()
         self._due = 0.0
         super().__init__((HOST, port), _ReportHandler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing is said of a browser that is gone before it has the whole page; the next one asks anew."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:

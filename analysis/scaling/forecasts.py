@@ -39,6 +39,7 @@ def forecast_table(laws: Sequence[StudyLaw], at: Sequence[str] = ("10x",)) -> pa
     Raises:
         AnalysisError: a place is none.
     """
+    check_places(at)
     rows = []
     sizes: list[str] = []
     for law in _of_the_largest(laws):
@@ -50,6 +51,21 @@ def forecast_table(laws: Sequence[StudyLaw], at: Sequence[str] = ("10x",)) -> pa
     schema += [pa.field("side", pa.string()), pa.field("at", pa.string()), *(pa.field(size, pa.float64()) for size in sizes)]
     schema += [*(pa.field(f"{value}{end}", pa.float64()) for end in ("", ".low", ".high")), pa.field("note", pa.string())]
     return pa.Table.from_pylist(rows, pa.schema(schema))
+
+
+def check_places(at: Sequence[str]) -> None:
+    """Raise AnalysisError for words that are no place whatever the law, and for a size named twice; `at` as for `forecast_table`."""
+    named: dict[str, str] = {}
+    for text in at:
+        name, equals, number = text.partition("=")
+        if not equals:
+            _factor(text, text)
+            continue
+        _number(number.removesuffix("x"), text)
+        size = _SHORT.get(name, name)
+        if size in named:
+            raise AnalysisError(f"--at {named[size]} and --at {text} name one size, and all that are named make one place: ask one by one")
+        named[size] = text
 
 
 def flops_per_product(law: StudyLaw) -> float:
@@ -104,6 +120,8 @@ def _named_place(law: StudyLaw, named: Sequence[str]) -> tuple[str, Place | Anal
         name, _, number = text.partition("=")
         size = _SHORT.get(name, name)
         if size == COMPUTE and COMPUTE not in law.sizes and len(law.sizes) == 2:
+            if len(named) > 1:
+                raise AnalysisError(f"--at {text}: the law splits compute over its sizes, so that no other is named beside it")
             factor = _factor(number, text) if number.endswith("x") else None
             return f"compute {number}, split best", _optimum(law, factor, None if factor else _number(number, text))
         if size not in law.sizes:

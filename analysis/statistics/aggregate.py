@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.records.schema import MEASURE
 from analysis.statistics.intervals import DEFAULT, LEVEL, Method, grouped_intervals, range_of
-from analysis.statistics.selection import checked, codes, lines_over, refuse_pooled, seed_codes, sorted_by, varying_fields
+from analysis.statistics.selection import checked, codes, lines_over, numeric, refuse_pooled, seed_codes, sorted_by, varying_fields
 from analysis.statistics.tasks import all_own
 
 ERRORS = ("generalization_gap", "train_error", "test_error")
@@ -125,7 +125,7 @@ def gap_table(
     """
     if of is not None:
         table = table.filter(pc.is_in(checked(table, ["key"])["key"], pa.array(sorted(of.keys()), pa.string())))
-    runs, lines = lines_over(table, capacity, by)
+    runs, lines = lines_over(numeric(table, [capacity]), capacity, by)
     settings = varying_fields(runs) if capacity.startswith(MEASURE) else []  # networks of one norm may differ in all else
     cells = list(dict.fromkeys([*lines, *settings, capacity, "interpolated"]))
     values = all_own(runs, values)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.intervals import LEVEL, range_of
-from analysis.statistics.selection import SEEDS, checked, completed, varying_fields
+from analysis.statistics.selection import SEEDS, checked, completed, numeric, varying_fields
 from analysis.statistics.tasks import own
 from analysis.statistics.verdict import ROUNDING, sign_test
 from analysis.words import words
@@ -70,7 +70,7 @@ def compare(
     """
     runs = completed(table)
     value = own(runs, value)
-    checked(runs, [setting, value])
+    numeric(checked(runs, [setting]), [value])
     runs = runs.filter(pc.fill_null(pc.is_finite(runs[value].cast(pa.float64())), False))
     values = sorted(runs[setting].unique().to_pylist(), key=lambda one: (one is None, one))
     cell_fields = _cell_fields(runs, setting, values)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.statistics.comparison import holm
 from analysis.statistics.intervals import LEVEL, Estimate
-from analysis.statistics.selection import averaged_over, checked, completed, once_each, varying_fields
+from analysis.statistics.selection import averaged_over, checked, completed, numeric, once_each, varying_fields
 from analysis.statistics.tasks import own
 
 Floats = NDArray[np.float64]
@@ -163,7 +163,7 @@ def decomposition_table(
     """
     runs = completed(table)
     value = own(runs, value)
-    checked(runs, [value, *(factors or ())])
+    numeric(checked(runs, factors or ()), [value])
     numbers = runs[value].cast(pa.float64()).to_numpy(zero_copy_only=False)
     kept = np.isfinite(numbers)
     if equal_fit:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import AnalysisError
 from analysis.statistics.intervals import LEVEL
-from analysis.statistics.selection import codes, lines_over, seed_codes, sorted_by
+from analysis.statistics.selection import codes, lines_over, numeric, seed_codes, sorted_by
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def threshold_table(
         NothingToShow: no completed record.
         AnalysisError: a column does not exist, or ``by`` leaves something that varies besides seeds and capacity.
     """
-    runs, lines = lines_over(table, capacity, by)
+    runs, lines = lines_over(numeric(table, [capacity]), capacity, by)
     return line_thresholds(runs, lines, capacity, level=level)
 
 

@@ -60,6 +60,23 @@ def checked(table: pa.Table, columns: Sequence[str] = ()) -> pa.Table:
     return table
 
 
+def numeric(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The table, if it has these columns and they hold numbers, or truth values.
+
+    Raises:
+        AnalysisError: as for `checked`, or a column holds texts or moments.
+    """
+    for name in columns:
+        kind = checked(table, [name])[name].type
+        if not (_holds_numbers(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+            raise AnalysisError(f"{name} holds no numbers ({kind}): choose a column that does, such as test_error or parameters")
+    return table
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def completed(table: pa.Table, *, diverged: bool = False) -> pa.Table:
     """The completed records, all of one task; with ``diverged`` those that diverged as well, for what counts them as never fitting.
 
@@ -230,9 +247,8 @@ def _splitting(runs: pa.Table, axis: str, fields: Sequence[str], given: Sequence
 
 
 def _is_swept(runs: pa.Table, by: Sequence[str], axis: str, name: str, fewest: int) -> bool:
-    """Whether a number rises all along the axis in every line, or falls in every one, and has at least so many values."""
-    kind = runs[name].type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)) or pc.count_distinct(runs[name]).as_py() < fewest:
+    """Whether a number rises all along an axis of numbers in every line, or falls in every one, and has at least so many values."""
+    if not all(_holds_numbers(runs[column].type) for column in (axis, name)) or pc.count_distinct(runs[name]).as_py() < fewest:
         return False
     cells = runs.group_by(list(dict.fromkeys([*by, axis, name]))).aggregate([])
     along, numbers = (cells[column].cast(pa.float64()).to_numpy() for column in (axis, name))

@@ -99,7 +99,10 @@ def ladder(fewest: int, most: int, resolution: float) -> tuple[int, ...]:
     (2, 3, 4, 6, 9)
     >>> ladder(7, 7, 0.5)
     (7,)
+    >>> ladder(3, 6, 1e-12)
+    (3, 4, 5, 6)
     """
+    resolution = max(resolution, 0.5 / most)  # steps of less than half a sample find no further sizes, and are made one by one
     steps = ceil(log(most / fewest) / log1p(resolution) - 1e-9)
     return tuple(np.unique(np.rint(np.geomspace(fewest, most, steps + 1)).astype(int)).tolist())
 

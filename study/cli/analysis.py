@@ -110,6 +110,8 @@ def _write(figure: Figure, stem: Path) -> None:
     """Write a figure as PNG and SVG, and say where."""
     import analysis
 
+    if stem.is_dir():
+        raise ConfigError(f"--output: {stem} is a folder: give the path of the chart without its suffix, such as {stem / 'gap'}")
     try:
         charts = analysis.write_chart(figure, stem)
     except OSError as error:

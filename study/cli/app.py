@@ -16,8 +16,6 @@ from study.cli.terminal.streams import redacting
 from study.guest import hooks_kept
 from trainables.reproducibility import keep_bits
 
-INTERRUPTED = "\nInterrupted: what is recorded stays, and the same command goes on from there."
-
 
 class _Commands(TyperGroup):
     """Ctrl-C that no command has answered is told of: Typer ends without a word."""
@@ -26,7 +24,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print(INTERRUPTED, file=sys.stderr)
+            print(interrupts.TOLD, file=sys.stderr)
             raise typer.Exit(interrupts.CODE) from None
 
 
@@ -71,7 +69,7 @@ def _main() -> None:
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             app()
     except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+        print(interrupts.TOLD, file=sys.stderr)
         sys.exit(interrupts.CODE)
     except ValueError as error:
         if not _is_the_users(error):

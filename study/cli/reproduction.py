@@ -38,6 +38,7 @@ def reproduce(
 ) -> None:
     """Run or resume a preset of the paper, then set what was measured beside what was published."""
     from analysis.records.store import study_root
+    from analysis.whole_files import whole_file
     from study.cli.shown.reproduction import compared, report, reproducible
     from study.cli.terminal.progress import run_drawn
     from study.spec.reading import read_spec
@@ -56,8 +57,11 @@ def reproduce(
             say(line)
         comparisons.append(comparison)
         path = output or (Path() if "://" in storage else Path(storage if everything else root)) / "reproduction.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(report(comparisons, scale, Path(storage).name))
+        try:
+            with whole_file(path) as unfinished:
+                unfinished.write_text(report(comparisons, scale, Path(storage).name))
+        except OSError as error:
+            raise ConfigError(f"the report cannot be written to {path} ({error.strerror or error}): --output gives another file") from None
         say(f"wrote {path}")
         return comparison.charts
 

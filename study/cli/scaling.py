@@ -120,7 +120,9 @@ def predict(
 ) -> None:
     """Forecast larger sizes by the scaling laws of a study, with 95 % prediction intervals for one run."""
     import analysis
+    from analysis.scaling.forecasts import check_places
 
+    check_places(at or [])
     table = loaded(source, tracking_uri, mapping, sql, all_recorded=all_recorded)
     laws = analysis.scaling_laws(table, value=value, sizes=sizes, by=by, side=side)
     if not laws:

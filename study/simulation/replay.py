@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from analysis.records.searches.objectives import measured
 from study.plan.packs import packs
 from study.search.outcomes import Outcomes
 from study.search.plan import SearchPlan
@@ -147,6 +148,14 @@ class _Simulation:
         self._came.points += 1
         self._came.exact += exact
         row = self._outcomes[nearest]
+        for objective in self._search.plan.objectives:
+            try:
+                measured(row, objective)
+            except TypeError:
+                raise ConfigError(
+                    f"the recorded point nearest to a suggestion has no {objective}, which the search minimizes: --from takes a study "
+                    "whose points have data.validation_size"
+                ) from None
         return _Member(point.key, row, dict(self._outcomes.curve(nearest)), float(row["seconds"] or 0.0))
 
     def _record(self, ended: Sequence[_Member]) -> None:

@@ -41,6 +41,13 @@ def checked_value(name: str, value: Any, where: str) -> Any:
     return value
 
 
+_SHAPES = {
+    "list_type": "a list, such as [...] or lines that begin with a hyphen",
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping, such as {NAME: VALUE}"),
+}
+"""What YAML calls the things of which pydantic has other names, by its kinds of errors."""
+
+
 def problem_of(found: Mapping[str, Any], name: str) -> str:
     """What pydantic says of a value, with what would be right where that is a matter of quotes.
 
@@ -51,6 +58,8 @@ def problem_of(found: Mapping[str, Any], name: str) -> str:
     value = found["input"]
     if found["type"] == "string_type" and isinstance(value, int | float):
         return f"""it should be text, in quotes: "{value}", or on the command line --set '{name}="{value}"'"""
+    if found["type"] in _SHAPES:
+        return f"it should be {_SHAPES[found['type']]}"
     return str(found["msg"]).removeprefix("Value error, ").replace("Input", "it", 1)
 
 

@@ -33,6 +33,8 @@ def find_spec(source: str | Path) -> Path:
     path = Path(source)
     if is_file(path):
         return path
+    if _is_folder(path):
+        raise ConfigError(f"{path} is a folder: give the YAML file of a spec, or the name of a preset")
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(f"{path}: there is no such spec file")
     return PRESETS / f"{_known(str(source), ' or spec file')}.yaml"
@@ -46,6 +48,13 @@ def _known(name: str, otherwise: str = "") -> str:
     raise ConfigError(
         f"{name}: no such preset{otherwise}" + (f": did you mean {near[0]!r}?" if near else f": presets are {', '.join(names)}")
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and str(path) not in preset_names()
+    except (OSError, ValueError):  # as for `is_file`
+        return False
 
 
 def is_file(path: Path) -> bool:

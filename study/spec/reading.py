@@ -103,7 +103,9 @@ def read_spec(source: str | Path, changes: tuple[str, ...] = (), scale: str | No
     path = find_spec(source)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no text in UTF-8 (byte {error.start:,} is none of it): a spec is a YAML file") from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
         written = parsed(text)
@@ -139,6 +141,8 @@ def understand(written: Mapping[str, Any], text: str = "", source: Path | None =
     named = declared | fixed
     trial = with_fields(TrialConfig(), {name: value for name, value in named.items() if value is not OPEN})
     fixed = {name: flatten(trial)[name] for name in fixed}
+    if parts.replicates is not None and "seed" in declared:
+        raise ConfigError("replicates and trial.seed both set the seed: keep one of them")
     space = _replicated(read_space(parts.space, trial), parts.replicates).fixed(fixed)
     if misplaced := parts.search.misplaced():
         raise ConfigError(f"search.{misplaced[0]} has no meaning for search.kind {parts.search.kind}: leave it out")

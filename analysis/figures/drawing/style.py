@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.whole_files import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -96,10 +98,11 @@ def write_chart(figure: Figure, stem: str | Path) -> list[Path]:
     from matplotlib import rc_context
 
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout stands; it would be made anew for each file
     with rc_context({"svg.hashsalt": "gaplab", "svg.fonttype": "path"}):
-        figure.savefig(paths[0], dpi=200, metadata={"Software": None})
-        figure.savefig(paths[1], metadata={"Date": None, "Creator": None})
+        with whole_file(paths[0]) as unfinished:
+            figure.savefig(unfinished, format="png", dpi=200, metadata={"Software": None})
+        with whole_file(paths[1]) as unfinished:
+            figure.savefig(unfinished, format="svg", metadata={"Date": None, "Creator": None})
     return paths

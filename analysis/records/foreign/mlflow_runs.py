@@ -10,6 +10,7 @@ import numpy as np
 from analysis.errors import AnalysisError, NothingToShow
 from analysis.records.foreign.runs import UNFINISHED, ForeignRuns, History
 from analysis.records.mlflow import sql as mlflow_sql
+from analysis.records.mlflow.client import reading_client
 from analysis.records.mlflow.layout import converted
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _as_logged(values: list[float | None]) -> list[float | None]:
 
 
 def _from_client(runs: ForeignRuns, experiment: str, tracking_uri: str | None) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
+    client = reading_client(tracking_uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise NothingToShow(f"there is no MLflow experiment {experiment!r} at {client.tracking_uri}")

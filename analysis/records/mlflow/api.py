@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
+from analysis.records.mlflow.client import reading_client
 from analysis.records.mlflow.layout import Runs, RunsRead, converted, curve_runs, metric_name, records_of
 from analysis.records.rows import wanted_columns
 from analysis.records.schema import CURVES
@@ -76,9 +77,7 @@ def _curve(client: MlflowClient, identifier: str, key: str, metrics: Mapping[str
 
 def _open(experiment: str, tracking_uri: str | None, progress: RunsRead) -> tuple[MlflowClient, Runs]:
     """A client, and all runs of the experiment."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
+    client = reading_client(tracking_uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         raise NothingToShow(f"there is no MLflow experiment {experiment!r} at {client.tracking_uri}")

@@ -18,6 +18,8 @@ from typing import NoReturn
 
 CODE = 130
 """The exit code of a command that Ctrl-C has ended, as shells have it."""
+TOLD = "\nInterrupted: what is recorded stays, and the same command goes on from there."
+"""What is said of a Ctrl-C that no command has answered."""
 _MOMENT = 0.02
 """Seconds after which a dropped interrupt is raised again: destructors and callbacks are shorter, or it is dropped and raised again."""
 

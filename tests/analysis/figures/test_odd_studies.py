@@ -52,6 +52,21 @@ def gaplab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return run
 
 
+def test_a_column_of_texts_is_no_axis_and_no_value(write_study: Callable[..., Path], gaplab: Any) -> None:
+    rows = gap_study(capacities=(1, 10, 100), levels=(0.0, 1.0), seeds=2)
+    source = str(write_study(rows))
+    for arguments in (
+        ("plot", source, "--capacity", "study"),
+        ("plot", source, "--capacity", "key", "--kind", "double-descent"),
+        ("plot", source, "--capacity", "status", "--kind", "capacity-corruption-map"),
+        ("compare", source, "--setting", "corruption.level", "--value", "study"),
+        ("explain", source, "--value", "reason", "--any-fit"),
+    ):
+        code, sentence = gaplab(*arguments)
+        assert (code, len(sentence.splitlines())) == (2, 1), sentence
+        assert "holds no numbers (string): choose a column that does" in sentence
+
+
 @pytest.mark.filterwarnings("error", "default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
-from analysis.records.foreign import read_mapping
+from analysis.records.foreign import open_foreign, read_mapping
 from analysis.records.parquet import dataset
 from analysis.records.parquet.source import _all_different
 from analysis.records.schema import CURVES, RECORDS
@@ -394,6 +394,20 @@ def test_a_database_of_another_kind_is_a_sentence(tmp_path):
 def test_no_experiment_is_a_sentence(from_mlflow):
     with pytest.raises(analysis.NothingToShow, match="no MLflow experiment 'other'"):
         from_mlflow[0](experiment="other")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_database_that_is_not_there_is_not_made(tmp_path, monkeypatch, named):
+    """Also not the one that MLflow has by default, in the folder of the start."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for read in (analysis.load, analysis.load_curves):
+        with pytest.raises(analysis.NothingToShow, match=r"there is no MLflow database at sqlite:///.*: --tracking-uri says where it is"):
+            read("mlflow:any", tracking_uri=uri if named else None)
+    with pytest.raises(analysis.NothingToShow, match="there is no MLflow database"):
+        open_foreign("mlflow:any", tracking_uri=uri if named else None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_of_an_older_version_and_of_other_types_are_read(write_study):

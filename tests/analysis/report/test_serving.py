@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 import threading
 from contextlib import contextmanager
 
@@ -59,6 +61,25 @@ def test_other_names_and_paths_are_refused():
         assert ask(server, "/", host=f"evil.example:{server.server_port}")[0] == 403
         assert ask(server, "/", host=f"localhost:{server.server_port}") == (200, "page")
         assert ask(server, "/../../etc/passwd")[0] == 404
+
+
+def test_a_browser_that_is_gone_before_it_has_the_page_is_no_error(capfd):
+    """The connection is reset in the midst of a page that is larger than what a system keeps for a reader."""
+    asked = threading.Event()
+
+    def make(version):
+        asked.wait(30)
+        return "page" * 10_000_000
+
+    with served(make, lambda: "one") as server:
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+            wait(lambda: server._making.locked())
+        asked.set()
+        assert ask(server, "/version") == (200, "one")
+        assert ask(server, "/")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_before_the_first_record_it_says_so():

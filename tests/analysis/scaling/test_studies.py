@@ -205,6 +205,12 @@ def test_places_are_named_by_size() -> None:
     for wrong in ("10", "parameters=many", "data=-1", "-2x", "nanx"):
         with pytest.raises(analysis.AnalysisError, match="is no place: say 10x"):
             analysis.forecast_table([law], [wrong])
+    for twice in (["data=10x", "data.train_size=100"], ["parameters=1e5", "parameters=2e5"]):
+        with pytest.raises(analysis.AnalysisError, match=f"--at {twice[0]} and --at {twice[1]} name one size"):
+            analysis.forecast_table([law], twice)
+    for beside in (["compute=10x", "data=1e9"], ["data=1e9", "compute=10x"]):
+        with pytest.raises(analysis.AnalysisError, match="the law splits compute over its sizes"):
+            analysis.forecast_table([law], beside)
     one = law_of(runs(falling), resamples=20)
     with pytest.raises(analysis.AnalysisError, match=r"the law runs over parameters; .* --size training_flops"):
         analysis.forecast_table([one], ["compute=10x"])

@@ -320,6 +320,13 @@ def test_a_wrong_option_is_one_line_and_leaves_nothing(here, gaplab, arguments, 
     assert everything_in(here) == before
 
 
+def test_a_report_of_the_paper_that_cannot_be_written_is_one_line(here, gaplab):
+    for place in ("tiny.yaml/report.md", "."):
+        answer = gaplab("reproduce", "theorem1", "--recorded", "--output", place)
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1), answer.err
+        assert f"the report cannot be written to {place}" in answer.err
+
+
 def test_a_study_at_work_is_one_line(here, gaplab):
     folder = here / "results" / "tiny"
     folder.mkdir(parents=True)

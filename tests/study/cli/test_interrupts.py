@@ -96,6 +96,26 @@ def test_it_is_told_of_wherever_it_comes(command: tuple[str, ...], gaplab: Calla
     assert answer.err.strip() == "Interrupted: what is recorded stays, and the same command goes on from there."
 
 
+@pytest.mark.parametrize("module", ["typer", "study.cli.app", "study.cli.scaling"])
+def test_it_is_told_of_while_the_command_is_loaded(module: str) -> None:
+    program = f"""
+import os, signal, sys
+
+class Early:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Early())
+from study.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == interrupts.CODE, done.stderr
+    assert (done.stdout, done.stderr) == ("", f"{interrupts.TOLD}\n")
+
+
 def test_other_errors_in_destructors_are_told_as_ever() -> None:
     program = "class Broken:\n    def __del__(self): raise OSError('told')\ndef app(): Broken()\n"
     done = subprocess.run([sys.executable, "-c", HEAD + program + TAIL], capture_output=True, text=True, timeout=200, check=False)

@@ -82,6 +82,7 @@ def test_fit_and_predict_say_the_same_of_what_is_recorded(gaplab: Run, recorded:
     [
         (["--at", "ten"], "--at ten is no place: say 10x, SIZE=10x or SIZE=NUMBER, such as parameters=1e6"),
         (["--at", "parameters=10x"], "the law runs over data.train_size"),
+        (["--at", "data=10x", "--at", "data=100x"], "--at data=10x and --at data=100x name one size"),
         (["--size", "parameter"], "did you mean 'parameters'?"),
         (["--side", "unfit"], "no setting has runs on that side alone"),
     ],
@@ -90,6 +91,15 @@ def test_predict_refuses_in_a_sentence(gaplab: Run, recorded: str, arguments: li
     answer = gaplab("predict", recorded, *arguments)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert sentence in answer.err
+
+
+def test_a_place_that_is_none_is_said_where_there_is_no_law_either(gaplab: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "two-sizes"
+    FragmentWriter(str(folder), Provenance("two-sizes", None, "0"))([result(**{"data.train_size": size}) for size in (100, 200)], "cpu")
+    assert gaplab("predict", str(folder)).code == 0
+    answer = gaplab("predict", str(folder), "--at", "ten")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--at ten is no place" in answer.err
 
 
 TUNED = """study: tuned

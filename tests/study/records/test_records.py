@@ -214,6 +214,12 @@ def test_what_is_no_storage_is_a_sentence(uri: str):
         fragments(uri)
 
 
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "gs://"])
+def test_a_storage_without_a_bucket_is_a_sentence(uri: str):
+    with pytest.raises(ConfigError, match=r"names no bucket|is no storage"):
+        fragments(uri)
+
+
 def test_the_writer_travels_to_workers(writer):
     import pickle
 

@@ -232,6 +232,20 @@ def test_the_command_compares_ways_and_says_what_that_is_worth(everything: str, 
         assert (told.code, len(told.err.splitlines())) == (2, 1), told.err
 
 
+def test_records_without_what_a_search_minimizes_are_a_sentence(tmp_path: Path, gaplab: Callable[..., Any]) -> None:
+    """Of a study without a validation split."""
+    unsplit = understand(WRITTEN | {"search": {}, "space": {}, "trial": WRITTEN["trial"] | {"data": {"train_size": 60}}})
+    results = [outcome(point.config, 1.0) for point in declared_points(unsplit)]
+    for one in results:
+        one.outcome["validation_error"] = None
+    FragmentWriter(str(tmp_path / "unsplit"), Provenance("unsplit", None, "0"))(results, "cpu")
+    path = tmp_path / "spec.yaml"
+    path.write_text(understand(WRITTEN).text)
+    told = gaplab("simulate", str(path), "--from", str(tmp_path / "unsplit"))
+    assert (told.code, len(told.err.splitlines())) == (2, 1), told.err
+    assert "has no validation_error, which the search minimizes" in told.err
+
+
 def test_the_command_schedules_a_grid_for_several_clusters(everything: str, tmp_path: Path, gaplab: Callable[..., Any]) -> None:
     grid = {name: {"values": axis["choice"]} for name, axis in WRITTEN["space"].items()}
     path = tmp_path / "spec.yaml"

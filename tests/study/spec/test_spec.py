@@ -162,7 +162,9 @@ def test_the_text_that_is_kept_says_what_was_set(write):
         ("trial: {optimizer: {learning_rate: 0}}", "trial.optimizer.learning_rate is 0.0: it must be greater than 0"),
         ("trial: {seed: 9223372036854775808}", "trial.seed is beyond 9,223,372,036,854,775,807"),
         ("trial: {data: {digest: abc}}", "trial.data.digest is filled in by gaplab: leave it out"),
-        ("trial: []", "trial is []: it should be a valid dictionary"),
+        ("trial: []", "trial is []: it should be a mapping, such as {NAME: VALUE}"),
+        ("search: optuna", "search is 'optuna': it should be a mapping, such as {NAME: VALUE}"),
+        ("tracking: false", "tracking is False: it should be a mapping"),
         ("space: {seed: 3}", "space.seed must be one of values, range"),
         ("space: {seed: {rnge: 3}}", "did you mean 'range'?"),
         ("space: {corruption.level: {values: [0, 1.5]}}", "space.corruption.level is 1.5: it must be at least 0 and at most 1"),
@@ -176,6 +178,7 @@ def test_the_text_that_is_kept_says_what_was_set(write):
         ("space: {exclude: [{seed: 3}]}", "space.exclude names seed, which the space does not vary"),
         ("replicates: 0", "replicates is 0: it should be greater than or equal to 1"),
         ("replicates: 2\nspace: {seed: {range: 2}}", "replicates and space.seed both set the seed: keep one of them"),
+        ("replicates: 2\ntrial: {seed: 5}", "replicates and trial.seed both set the seed: keep one of them"),
         ("search: {kind: gird}", "search.kind is 'gird': it should be 'grid', 'random'"),
         ("search: {smaples: 3}", "search.smaples: no such field: did you mean 'search.samples'?"),
         ("search: {samples: 3}", "search.samples has no meaning for search.kind grid"),
@@ -183,9 +186,9 @@ def test_the_text_that_is_kept_says_what_was_set(write):
         ("resources: {cpus: .inf}", "resources.cpus is inf: it should be a finite number"),
         ("resources: {labels: {card: in()}}", "card: in() is no selector of Ray's: a label's name has VALUE, !VALUE"),
         ("imports: [nothing.py]", "imports: there is no file"),
-        ("imports: nothing.py", "imports is 'nothing.py': it should be a valid list"),
+        ("imports: nothing.py", "imports is 'nothing.py': it should be a list, such as [...]"),
         ("tracking: {mlflow: 1}", "tracking.mlflow is 1: it should be a valid boolean"),
-        ("measures: {l2: 1}", "measures is {'l2': 1}: it should be a valid list"),
+        ("measures: {l2: 1}", "measures is {'l2': 1}: it should be a list"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_file_and_place(write, text, sentence):
@@ -227,8 +230,16 @@ def test_a_file_that_is_no_spec_is_one_sentence(write, text, sentence):
 def test_a_file_that_is_no_text_is_one_sentence(tmp_path):
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"is no text in UTF-8 \(byte 0 is none of it\): a spec is a YAML file"):
         read_spec(path)
+
+
+def test_a_folder_is_told_from_a_file_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gap-vs-capacity").mkdir()
+    assert read_spec("gap-vs-capacity").study == "gap-vs-capacity", "of the results of a preset, which may lie here"
+    with pytest.raises(ConfigError, match="is a folder: give the YAML file of a spec, or the name of a preset"):
+        read_spec(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from trainables.data.sets.dataset import Dataset
+from trainables.data.sets.dataset import Dataset, Target
 from trainables.data.sets.inspection import inspect, resolution
 from trainables.data.sets.sources import load
 from trainables.point.config import Data
@@ -77,3 +77,31 @@ def test_given_labels_are_counted_against_the_true_ones() -> None:
     facts = dict(inspect(replace(sound, given_labels=given)).facts)
     assert facts["wrong labels"].startswith("10.00% of those given")
     assert np.isclose((given != sound.train_labels).double().mean().item(), 0.1)
+
+
+@pytest.mark.parametrize(("samples", "far", "others"), [(320, 7, 1.0), (100, 1, 1.0), (5_000, 3, 0.01)])
+def test_few_targets_that_are_most_of_the_variance_are_said(samples: int, far: int, others: float) -> None:
+    """Among few samples none lies 20 standard deviations from the mean, however far it is from the others."""
+    dice = np.random.default_rng(0)
+    targets = others * dice.normal(size=samples)
+    targets[:far] += 500
+    share = np.sort((targets - targets.mean()) ** 2)[-max(1, round(samples / 50)) :].sum() / (samples * targets.var())
+    (said,) = inspect(numbers(targets)).warnings
+    assert f"{np.abs(targets - targets.mean()).max() / targets.std():.3g} standard deviations from the mean" in said
+    assert f"{share:.0%} of the squared deviations" in said
+
+
+def test_targets_of_ordinary_distributions_are_not_called_far() -> None:
+    dice = np.random.default_rng(1)
+    for samples in (20, 50, 100, 3_000):
+        for targets in (dice.normal(size=samples), dice.exponential(size=samples), dice.random(samples), np.arange(samples) % 7):
+            assert inspect(numbers(targets)).warnings == []
+
+
+def numbers(targets: np.ndarray) -> Dataset:
+    """A set of these training targets, whose test targets are drawn from them."""
+    scaled = torch.from_numpy((targets - targets.mean()) / targets.std()).float()[:, None]
+    set_aside = scaled.flatten()[torch.randperm(len(scaled), generator=torch.Generator().manual_seed(1))].repeat(10)[:400, None]
+    images = torch.rand(len(scaled) + len(set_aside), 3, 1, 1, generator=torch.Generator().manual_seed(2))
+    known = (Target("", float(targets.mean()), float(targets.std())),)
+    return Dataset(images[: len(scaled)], scaled, images[len(scaled) :], set_aside, 1, targets=known)

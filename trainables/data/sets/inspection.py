@@ -18,8 +18,12 @@ UNEVEN = 10.0
 """A largest class this many times the smallest is worth a word."""
 MOST_TARGETS = 8
 """Targets that are told one by one."""
-FAR = 20.0
-"""A training target so many standard deviations from the mean is worth a word."""
+FARTHEST = 0.02
+"""The share of the training samples that should not make up most of the squared deviations from the mean. Of Gaussian targets the
+farthest fiftieth makes up a seventh, of exponential ones a third. How many standard deviations they are away would not do: among n
+samples none is more than √(n - 1) of them from the mean."""
+ENOUGH_TARGETS = 50
+"""Of fewer training samples, chance makes one that is most of the squared deviations."""
 MOST_CHANNELS = 16
 """More channels than this beside a side of few pixels look like axes in another order."""
 
@@ -129,11 +133,28 @@ def _target_warnings(dataset: Dataset) -> list[str]:
     found, tested = [], len(dataset.test_labels)
     if tested < FEW_TESTED:
         found.append(f"{tested:,} test samples are few to measure an error of regression on; take more")
-    if (largest := float(dataset.train_labels.abs().max())) > FAR:
-        found.append(f"a training target lies {largest:.3g} standard deviations from the mean: squared errors are of little else")
+    found += _far_targets(dataset)
     shift = dataset.test_labels.double().mean(0).abs().max().item()
     if tested > 1 and shift > 5 * tested**-0.5:
         found.append(f"the mean of the test targets lies {shift:.2g} standard deviations from that of the training targets")
+    return found
+
+
+def _far_targets(dataset: Dataset) -> list[str]:
+    """A sentence for each target of which few training samples make up most of the squared deviations from the mean."""
+    found = []
+    squares = dataset.train_labels.double().square()
+    few = max(1, round(FARTHEST * len(squares)))
+    for target, square in zip(dataset.targets, squares.T, strict=True):
+        farthest = square.topk(few).values
+        share = float(farthest.sum() / square.sum())
+        if share > 0.5 and len(square) >= ENOUGH_TARGETS:
+            name, far = f" of {target.name}" if target.name else "", float(farthest[0].sqrt())
+            who = "1 of them is" if few == 1 else f"{few:,} of them are"
+            found.append(
+                f"training targets{name} lie up to {far:.3g} standard deviations from the mean, and {who} {share:.0%} of the squared "
+                "deviations: squared errors are of little else; are these right, and would logarithms do better?"
+            )
     return found
 
 
