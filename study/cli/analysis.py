@@ -10,14 +10,13 @@ import typer
 
 from study.cli.options import AllRecorded, Where
 from study.cli.shown.chosen import chosen
-from study.cli.shown.figures import FigureKind, TheoryName, drawn
+from study.cli.shown.figures import FigureKind, TheoryName, drawn, write_figure
 from study.cli.shown.tables import RANKED, show_table
 from study.cli.terminal.printing import say
 from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
     from analysis.records.reader import Mapped
 
@@ -99,25 +98,11 @@ def plot(
 
     table = _taken(table, at, curves)
     if theory is not None:
-        _write(analysis.theory_lines(table, theory.value, over=capacity, by=by), output or Path(f"theory-{theory.value}"))
+        write_figure(analysis.theory_lines(table, theory.value, over=capacity, by=by), output or Path(f"theory-{theory.value}"))
         return
     if mapping and not axis and kind is FigureKind.GAP and table["parameters_per_sample"].null_count == table.num_rows:
         axis = {"capacity": "parameters"}  # nobody has said how many samples there are
-    _write(drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points), output or Path(kind.value))
-
-
-def _write(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG, and say where."""
-    import analysis
-
-    if stem.is_dir():
-        raise ConfigError(f"--output: {stem} is a folder: give the path of the chart without its suffix, such as {stem / 'gap'}")
-    try:
-        charts = analysis.write_chart(figure, stem)
-    except OSError as error:
-        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
-    for path in charts:
-        print(f"wrote {path}")
+    write_figure(drawn(kind, table, curves, lines, axis, source=source, panels=panels, points=points), output or Path(kind.value))
 
 
 def compare(

@@ -10,6 +10,7 @@ import typer
 from study.cli.analysis import By, Mapping, Source, Sql, Tracking, loaded
 from study.cli.options import Address, AllowMixed, AllRecorded, Changes, Scale, SpecName, Storage, TrackingUri
 from study.cli.shown.conclusion import charts_folder, conclude
+from study.cli.shown.figures import write_figure
 from study.cli.shown.laws import check_sizes, concluded, forecasts
 from study.cli.shown.tables import show_table
 from study.cli.terminal.printing import say
@@ -91,12 +92,7 @@ def fit(
         say(law.sentence())
     show_table(analysis.threshold_table(table, by=by), "interpolation threshold, parameters per sample")
     if output:
-        try:
-            charts = analysis.write_chart(analysis.scaling_chart(laws), output)
-        except OSError as error:
-            raise ConfigError(f"--output: {output} cannot be written ({error}): give a path that can") from None
-        for chart in charts:
-            say(f"wrote {chart}")
+        write_figure(analysis.scaling_chart(laws), output)
 
 
 def predict(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from trainables.point.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,3 +93,21 @@ def drawn(
         FigureKind.BOUND: lambda: analysis.bound_vs_corruption(table, **lines),
     }
     return draw[kind]()
+
+
+def write_figure(figure: Figure, stem: Path) -> None:
+    """Write a figure as PNG and SVG where ``--output`` says, and say where.
+
+    Raises:
+        ConfigError: it cannot be written there, or that is a folder, beside which it would lie under the folder's name.
+    """
+    import analysis
+
+    if stem.is_dir():
+        raise ConfigError(f"--output: {stem} is a folder: give the path of the chart without its suffix, such as {stem / 'chart'}")
+    try:
+        charts = analysis.write_chart(figure, stem)
+    except OSError as error:
+        raise ConfigError(f"--output: {stem} cannot be written ({error}): give a path that can") from None
+    for path in charts:
+        print(f"wrote {path}")

@@ -67,6 +67,16 @@ def test_a_column_of_texts_is_no_axis_and_no_value(write_study: Callable[..., Pa
         assert "holds no numbers (string): choose a column that does" in sentence
 
 
+def test_a_chart_is_not_written_beside_a_folder_under_its_name(write_study: Callable[..., Path], gaplab: Any, tmp_path: Path) -> None:
+    source, folder = str(write_study(gap_study())), tmp_path / "charts"
+    folder.mkdir()
+    for command in ("plot", "fit"):
+        code, said = gaplab(command, source, "--output", str(folder))
+        assert code == 2
+        assert f"--output: {folder} is a folder: give the path of the chart" in said.splitlines()[-1]
+    assert not folder.with_suffix(".png").exists()
+
+
 @pytest.mark.filterwarnings("error", "default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_figure_or_one_sentence(study: str, write_study: Callable[..., Path], gaplab: Callable[..., tuple[int, str]]) -> None:
