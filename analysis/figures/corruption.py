@@ -118,7 +118,7 @@ def times_note(table: pa.Table, cells: pa.Table, lines: tuple[int, int], left_ou
     seeds = f"{ends['min']:,}" if ends["min"] == ends["max"] else f"{ends['min']:,} to {ends['max']:,}"
     said = f"Means of min(time to fit, {cells['horizon'][0].as_py():g} epochs) by Kaplan and Meier's curve, over {seeds} runs a point, "
     said += "those that did not fit included (hollow: some did not); bands: 95 % intervals, of shares Clopper and Pearson's."
-    said += " Relative means have the error of both." if relative else ""
+    said += " Intervals of relative means hold the uncertainty of both." if relative else ""
     which = "that did not all fit true labels" if relative else "of which no run fit"
     also = [f"{left_out} line{'s' if left_out > 1 else ''} {which} {'are' if left_out > 1 else 'is'} not shown."]
     return " ".join([said, *(also if left_out else []), *left_out_of(table.filter(pc.not_equal(table["status"], "diverged")), lines)])
