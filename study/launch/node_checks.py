@@ -360,7 +360,8 @@ def check_nodes(needs: Needs, allow_mixed: bool) -> list[Check]:
         sentence = "the cluster's versions are not those of this driver: install the same on all nodes, or say --allow-mixed"
         raise NodesError(sentence, [*mixed, *unable])
     if unable:
-        raise NodesError(f"{len(unable)} of {len(nodes)} nodes of the cluster cannot take part", unable)
+        few = sum(bool(node.unwritable or node.unimportable or node.lacking) for node in nodes)
+        raise NodesError(f"{few} of {len(nodes)} nodes of the cluster cannot take part", unable)
     if mixed:
         warnings.warn(f"versions are mixed, as allowed: {'; '.join(mixed)}", stacklevel=2)
     return [replace(line, good=True) if allow_mixed and line.name == "node versions" else line for line in table(nodes, needs)]
