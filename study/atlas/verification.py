@@ -95,7 +95,7 @@ def verify_atlas(
     place = storage or str(folder / "verification")
     spec = _declared(chosen, measures, folder)
     summary = one_round(spec) if one_round else run(spec, storage=place)
-    if summary.interrupted or summary.halted or summary.missing:
+    if not summary.goes_on:
         return Verified(summary, 0, {}, 0, None)
     return _compared(chosen, summary)
 

@@ -107,7 +107,7 @@ def attribute_study(
             return (one_round or run_here)(of, then)
 
         summary = round_of(first, _nothing if asked.checks else conclusion([]))
-        if not asked.checks or summary.interrupted or summary.halted or summary.missing:
+        if not (asked.checks and summary.goes_on):
             return Attributed(summary, [])
         checks = _checks(summary, asked)
         return Attributed(round_of([*first, *without(spec, checks, asked.seeds)], conclusion(checks)), checks)

@@ -73,7 +73,7 @@ def measure_capacity(
                 connection = connected(spec.resources, address)
                 held.enter_context(connection)
             summary = run_round(declared(spec, wanted.assignments, resolution), _nothing if wanted.missing else concluded)
-            if not wanted.missing or summary.interrupted or summary.halted or summary.missing:
+            if not (wanted.missing and summary.goes_on):
                 return summary
 
 

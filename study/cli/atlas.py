@@ -113,7 +113,7 @@ def verify(
         return run_drawn(spec, lambda summary: (), storage=place, tracking_uri=None, address=address, allow_mixed=False)
 
     found = verify_atlas(folder, share=share, keys=key or (), seed=seed, storage=storage, one_round=one_round)
-    if found.summary.interrupted or found.summary.halted or found.summary.missing:
+    if not found.summary.goes_on:
         conclude(found.summary)
         raise typer.Exit(1)
     _say_verified(found, folder)

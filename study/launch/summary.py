@@ -53,6 +53,11 @@ class Summary:
         """How many declared points have no final record."""
         return self.declared - sum(self.counts[status] for status in FINAL)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether what comes after this run may begin: nobody stopped it or its copying, and no point is missing."""
+        return not (self.interrupted or self.copying_interrupted or self.halted or self.missing)
+
     @cached_property
     def records(self) -> pa.Table:
         """The records of the declared points, one row a point (see `analysis.load`)."""

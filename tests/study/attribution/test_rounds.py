@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from analysis.attribution.subsets import COLUMNS, log_odds, subsets_of
 from analysis.figures.drawing.images import images_of
 from study.attribution.declared import without
 from study.attribution.rounds import Attributed, Effort, attribute_study
+from study.plan.plan import plan_study
 from tests.study.conftest import Answer
 from tests.study.in_this_process import InThisProcess
 
@@ -172,6 +175,21 @@ def test_what_cannot_be_attributed_is_a_sentence(
     assert answer.code == 2
     assert said in answer.err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("how", ["interrupted", "copying_interrupted"])
+def test_a_round_that_the_user_has_ended_is_the_last(how: str, spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:
+    """Also one that copied to MLflow: Ctrl-C is not forgotten by a second round."""
+    begun: list[study.Spec] = []
+
+    def ended(of: study.Spec, then: Callable[[study.Summary], object]) -> study.Summary:
+        begun.append(of)
+        plan = plan_study(of, str(tmp_path))
+        many = len(plan.points)
+        return replace(study.Summary(plan, many, many, Counter(completed=many)), **{how: True})
+
+    found = attribute_study(study.read_spec(spec), Effort(8, 0.5, 2, 1, 6), storage=str(tmp_path), one_round=ended)
+    assert (len(begun), getattr(found.summary, how)) == (1, True)
 
 
 def test_few_networks_have_no_datamodels(gaplab: Callable[..., Answer], spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:

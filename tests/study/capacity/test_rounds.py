@@ -74,17 +74,18 @@ def test_what_is_memorised_is_said_and_a_second_run_trains_nothing(
     assert analysis.load(f"{storage}/linear-capacity").num_rows == records.num_rows
 
 
-def test_what_an_interrupted_bisection_has_recorded_is_not_run_again(spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["interrupted", "copying_interrupted"])
+def test_what_an_interrupted_bisection_has_recorded_is_not_run_again(how: str, spec: Path, rounds: InThisProcess, tmp_path: Path) -> None:
     understood = study.read_spec(spec, ("replicates=1", "data.train_size=20"))
 
     def whole(of: study.Spec, then: Concluded) -> study.Summary:
         return rounds(of, then, storage=str(tmp_path))
 
     def interrupted(of: study.Spec, then: Concluded) -> study.Summary:
-        return replace(whole(of, then), interrupted=True)
+        return replace(whole(of, then), **{how: True})
 
     stopped = measure_capacity(understood, resolution=0.5, storage=str(tmp_path), one_round=interrupted)
-    assert (stopped.interrupted, stopped.declared, rounds.ran) == (True, 4, [4]), "the first round: both ends, random and true labels"
+    assert (getattr(stopped, how), stopped.declared, rounds.ran) == (True, 4, [4]), "the first round: both ends, random and true labels"
     ended = measure_capacity(understood, resolution=0.5, storage=str(tmp_path), one_round=whole)
     assert ended.declared == sum(rounds.ran) > 4
     keys = read_fragments(ended.root, fragments(ended.root))["key"].to_pylist()

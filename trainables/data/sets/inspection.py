@@ -153,7 +153,7 @@ def _far_targets(dataset: Dataset) -> list[str]:
             who = "1 of them is" if few == 1 else f"{few:,} of them are"
             found.append(
                 f"training targets{name} lie up to {far:.3g} standard deviations from the mean, and {who} {share:.0%} of the squared "
-                "deviations: squared errors are of little else; are these right, and would logarithms do better?"
+                "deviations: squared errors are of little else; check that these are right, or take logarithms"
             )
     return found
 
@@ -226,7 +226,7 @@ def _value_warnings(dataset: Dataset) -> list[str]:
             f"values run from {low:g} to {high:g}: data.preprocessing unit would leave them so; standardize, the default, scales them"
         )
     if channels > MOST_CHANNELS and not dataset.is_table and min(height, width) > 1:
-        found.append(f"images have {channels} channels of {height}x{width} pixels: are the axes N x H x W x C?")
+        found.append(f"images have {channels} channels of {height}x{width} pixels: check that the axes are N x H x W x C")
     constant = int((images.transpose(0, 1).reshape(channels, -1).float().std(1) == 0).sum())
     if constant:
         what = "columns" if dataset.is_table else "channels"
