@@ -51,8 +51,6 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
         top = 1.06 * max(line.numbers(value, drawn).max() for line in lines for value in (train, test))
         top = max(top, 0.05)
         panel.plot([0, top], [0, top], color="#999999", linewidth=1, linestyle=":")
-        place = _emptiest(np.concatenate([np.stack([line.numbers(train), line.numbers(test)], axis=1) for line in lines]), top)
-        panel.annotate("gap = 0", (place, place), rotation=45, ha="center", va="bottom", color="#777777", rotation_mode="anchor")
         for line in lines:
             fit = pc.fill_null(line.rows["interpolated"], False)
             for rows, face in ((line.rows.filter(fit), line.colour), (line.rows.filter(pc.invert(fit)), "none")):
@@ -64,16 +62,9 @@ def train_vs_test(table: pa.Table, *, by: Sequence[str] | None = None, title: st
         panel.set_aspect("equal")
         panel.set_xlabel(words(train))
         panel.set_ylabel(words(test))
-        text = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE])
+        text = single_runs_note(table, drawn.num_rows, shown.num_rows, lines=(len(lines), of), also=[FIT_NOTE, "Dotted: no gap."])
         explain(figure, lines, title_of(by, runs), title, text)
     return figure
-
-
-def _emptiest(marks: NDArray[np.float64], top: float) -> float:
-    """The place on the diagonal, of a few from above, with the fewest marks (of shape (runs, 2)) around it."""
-    places = top * np.array([0.9, 0.75, 0.6, 0.45, 0.3])
-    near = np.abs(marks[:, None] - places[:, None]).max(axis=2) < 0.08 * top
-    return float(places[near.sum(axis=0).argmin()])
 
 
 def parallel_coordinates(
