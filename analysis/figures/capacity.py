@@ -11,15 +11,13 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.figures.drawing.canvas import (
-    FIT_NOTE,
-    THRESHOLD_NOTE,
-    any_located,
     draw_line,
     error_axis,
     explain,
     label_ends,
     log_axis,
     mark_thresholds,
+    marks_explained,
     note,
 )
 from analysis.figures.drawing.lines import Line, only_shown, split, title_of
@@ -100,8 +98,7 @@ def gap_vs_capacity(
                 panel.set_title(above + words(value) + formula)
             three[-1].set_xlabel(words(capacity))
             three[0].set_xlabel(words(capacity) if column is None else "")
-        also = [FIT_NOTE, *([THRESHOLD_NOTE] if any_located(marks.values()) else [])]
-        text = note(table, cells, errors, interval=interval, lines=(len(lines), of), also=also)
+        text = note(table, cells, errors, interval=interval, lines=(len(lines), of), also=marks_explained(marks.values()))
         explain(figure, lines, title_of(lines_by, runs), title, text)
     return figure
 

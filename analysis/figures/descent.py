@@ -10,14 +10,12 @@ import pyarrow.compute as pc
 
 from analysis.errors import NothingToShow
 from analysis.figures.drawing.canvas import (
-    FIT_NOTE,
-    THRESHOLD_NOTE,
-    any_located,
     draw_line,
     error_axis,
     explain,
     log_axis,
     mark_thresholds,
+    marks_explained,
     note,
 )
 from analysis.figures.drawing.lines import split, title_of
@@ -81,7 +79,6 @@ def double_descent(
             mark_thresholds(panel, [(line, found.get(line.values)) for line in lines])
             panel.set_title(words(value))
         panels[-1].set_xlabel(words(over))
-        also = [FIT_NOTE, *([THRESHOLD_NOTE] if any_located(found.values()) else [])]
-        text = note(table, cells, values, interval=interval, lines=(len(lines), of), also=also)
+        text = note(table, cells, values, interval=interval, lines=(len(lines), of), also=marks_explained(found.values()))
         explain(figure, lines, title_of(by, runs), title, text)
     return figure

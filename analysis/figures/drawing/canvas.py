@@ -167,9 +167,9 @@ def mark_thresholds(panel: Axes, marks: Sequence[tuple[Line, Mapping[str, Any] |
         panel.plot(row["threshold"], 1, "v", transform=top, color=line.colour, markersize=5, clip_on=False, zorder=4, gid="threshold")
 
 
-def any_located(rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether some row of `analysis.threshold_table` has a threshold that a triangle can mark."""
-    return any(row["threshold"] is not None for row in rows)
+def marks_explained(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What filled marks are, and triangles if some row of `analysis.threshold_table` has a threshold that one can mark."""
+    return [FIT_NOTE, THRESHOLD_NOTE] if any(row["threshold"] is not None for row in rows) else [FIT_NOTE]
 
 
 def ends_of(row: Mapping[str, Any]) -> list[float]:
